@@ -1,0 +1,1 @@
+"""A run: configuration, artifacts, caching, resuming, progress."""

@@ -1,0 +1,1 @@
+"""Depth priors behind one protocol."""

@@ -1,0 +1,1 @@
+"""Refinement of a scaled prior against its neighbours."""

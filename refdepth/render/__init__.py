@@ -1,0 +1,1 @@
+"""One differentiable renderer interface and its backends."""
