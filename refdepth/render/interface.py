@@ -1,0 +1,187 @@
+"""What every renderer takes and gives.
+
+Vertices come as homogeneous pixel coordinates q = K (R X + t) = (x w, y w, w) per view, with pixel
+centres at whole numbers + 0.5 and w the depth along the optical axis. There is no near plane: all
+that has w > 0 is drawn, also of triangles that reach behind the camera.
+
+Never drawn: triangles with a coordinate that is not finite, wholly behind the camera (no w > 0),
+or without area (a repeated index, or thinner than rounding can tell). They get no gradient. A pixel
+belongs to the nearest triangle that holds its centre, edges included; where depths are equal as
+stored, to the one listed first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_SIDE_PX = 32_767
+"""Largest width or height of a rendered picture."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Visibility:
+    """What each pixel sees, without gradients."""
+
+    triangle_id: torch.Tensor
+    """Index of the visible triangle + 1, 0 = none (B, H, W) int32."""
+    depth: torch.Tensor
+    """Depth w of the visible surface, 0 = none (B, H, W)."""
+
+    @property
+    def coverage(self) -> torch.Tensor:
+        """Where anything is visible (B, H, W) bool."""
+        return self.triangle_id > 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Raster(Visibility):
+    """What each pixel sees, with gradients to the vertices through `barycentrics` and `depth`."""
+
+    barycentrics: torch.Tensor
+    """Perspective-correct weights of the triangle's vertices 0 and 1 (B, H, W, 2); vertex 2 has
+    the rest. 0 where nothing is visible."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RenderOutput(Visibility):
+    """A rendered batch, with gradients through `color` and `depth`."""
+
+    color: torch.Tensor
+    """Texture colour, 0 where nothing is visible (B, H, W, C)."""
+
+
+class Renderer(Protocol):
+    """A differentiable rasteriser. All tensors live on `device`; `q` may be float32 or, on the
+    CPU, float64, and the other floating-point inputs are converted to its type."""
+
+    @property
+    def name(self) -> str:
+        """Which implementation this is."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs and outputs live."""
+        ...
+
+    def visibility(
+        self, q: torch.Tensor, triangles: torch.Tensor, height: int, width: int
+    ) -> Visibility:
+        """Visible triangles and depth for vertices `q` (B, V, 3) and `triangles` (T, 3) int32,
+        without gradients."""
+        ...
+
+    def rasterize(
+        self, q: torch.Tensor, triangles: torch.Tensor, height: int, width: int
+    ) -> Raster:
+        """Visible triangles, depth and barycentrics, differentiable with respect to `q`."""
+        ...
+
+    def interpolate(
+        self, rast: Raster, attributes: torch.Tensor, triangles: torch.Tensor
+    ) -> torch.Tensor:
+        """Vertex attributes (V, C), or (B, V, C) where views differ, at each pixel (B, H, W, C);
+        0 where nothing is visible. Differentiable with respect to `rast` and `attributes`."""
+        ...
+
+    def sample(self, texture: torch.Tensor, uv: torch.Tensor) -> torch.Tensor:
+        """Bilinear values (B, H, W, C) of `texture` (Ht, Wt, C) at `uv` (B, H, W, 2) in texels,
+        the first texel's centre at (0.5, 0.5). Beyond the outer centres the border's value holds.
+        Differentiable with respect to both."""
+        ...
+
+    def render(
+        self,
+        q: torch.Tensor,
+        triangles: torch.Tensor,
+        *,
+        uv: torch.Tensor,
+        texture: torch.Tensor,
+        height: int,
+        width: int,
+    ) -> RenderOutput:
+        """Renders `triangles` (T, 3) int32 over vertices `q` (B, V, 3), textured with `texture`
+        (Ht, Wt, C) at vertex coordinates `uv` (V, 2) in texels (first centre at (0.5, 0.5)).
+
+        Differentiable with respect to `q`, and to `uv` and `texture` where they ask for it.
+        Raises `ValueError` naming the argument whose shape, type or device does not fit.
+        """
+        ...
+
+
+def render_each(
+    renderer: Renderer,
+    q: torch.Tensor,
+    triangles: torch.Tensor,
+    *,
+    uv: torch.Tensor,
+    texture: torch.Tensor,
+    sizes: Sequence[tuple[int, int]],
+) -> list[RenderOutput]:
+    """Renders views of different sizes: `sizes` holds (height, width) of each view of `q`.
+
+    Returns one output with a batch of 1 per view, in order. Views of one size are rendered
+    together.
+    """
+    if len(sizes) != len(q):
+        raise ValueError(f"sizes must name each of the {len(q)} views, not {len(sizes)}")
+    outputs: dict[int, RenderOutput] = {}
+    for height, width in dict.fromkeys(sizes):
+        members = [view for view, size in enumerate(sizes) if size == (height, width)]
+        batch = renderer.render(
+            q[members], triangles, uv=uv, texture=texture, height=height, width=width
+        )
+        for row, view in enumerate(members):
+            part = slice(row, row + 1)
+            outputs[view] = RenderOutput(
+                color=batch.color[part],
+                triangle_id=batch.triangle_id[part],
+                depth=batch.depth[part],
+            )
+    return [outputs[view] for view in range(len(sizes))]
+
+
+def check_geometry(
+    q: torch.Tensor, triangles: torch.Tensor, height: int, width: int, device: torch.device
+) -> None:
+    """Raises `ValueError` when the geometry's shapes, types or device do not fit.
+
+    Indices are checked on the CPU only: on a GPU that would wait for the device.
+    """
+    import torch
+
+    if q.ndim != 3 or q.shape[2] != 3 or not q.is_floating_point():
+        raise ValueError(f"q must be floating point (B, V, 3), not {q.dtype} {tuple(q.shape)}")
+    if triangles.ndim != 2 or triangles.shape[1] != 3 or triangles.dtype != torch.int32:
+        raise ValueError(
+            f"triangles must be int32 (T, 3), not {triangles.dtype} {tuple(triangles.shape)}"
+        )
+    if not (1 <= height <= MAX_SIDE_PX and 1 <= width <= MAX_SIDE_PX):
+        raise ValueError(f"height and width must be 1 to {MAX_SIDE_PX}, not {height} and {width}")
+    for name, tensor in (("q", q), ("triangles", triangles)):
+        if tensor.device.type != device.type:
+            raise ValueError(f"{name} must be on {device}, not {tensor.device}")
+    if device.type == "cpu" and len(triangles):
+        first, last = triangles.aminmax()
+        if first < 0 or last >= q.shape[1]:
+            raise ValueError(
+                f"triangles must index the {q.shape[1]} vertices, not {int(first)} to {int(last)}"
+            )
+
+
+def check_texture(uv: torch.Tensor, texture: torch.Tensor, vertices: int) -> None:
+    """Raises `ValueError` when texture coordinates or texture do not fit."""
+    if tuple(uv.shape) != (vertices, 2):
+        raise ValueError(f"uv must be ({vertices}, 2), not {tuple(uv.shape)}")
+    check_texture_shape(texture)
+
+
+def check_texture_shape(texture: torch.Tensor) -> None:
+    """Raises `ValueError` when `texture` is not a picture with at least one texel."""
+    if texture.ndim != 3 or 0 in texture.shape:
+        raise ValueError(f"texture must be (height, width, channels), not {tuple(texture.shape)}")

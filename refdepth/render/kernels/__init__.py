@@ -1,0 +1,1 @@
+"""Compiled (numba) loops of the CPU renderer, imported only by `refdepth.render.cpu`."""

@@ -1,0 +1,78 @@
+"""One triangle in homogeneous pixel coordinates, as planes over the picture.
+
+With M = [q0 q1 q2] (columns q_i = (x_i, y_i, w_i)) and a pixel centre p = (px, py, 1), the solution
+of M a = p is a_i = b_i / w, where b are the perspective-correct barycentrics and w the depth. So
+a_i = A_i . p with the rows A_i of inv(M): three planes that decide coverage (all a_i >= 0), give
+1 / w = a_0 + a_1 + a_2, and interpolate any attribute, without clipping (Olano and Greer,
+"Triangle scan conversion using 2D homogeneous coordinates", 1997).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+KERNEL = {"cache": True, "nogil": True, "error_model": "numpy"}
+PARALLEL_KERNEL = {"parallel": True, **KERNEL}
+
+# A triangle thinner than this part of its coordinates' scale counts as having no area. For a
+# picture a thousand pixels wide that is 1e-6 square pixels, below what float32 coordinates can say.
+FLAT = 1e-12
+# Rounding allowance of the coverage test, so that no pixel falls between two neighbours.
+SLACK = 1e-13
+# Pixels added around a box before rounding it to whole pixels, against rounding of x / w.
+BOX_MARGIN = 1e-6
+
+
+@njit(**KERNEL)
+def planes(q, view, i0, i1, i2):
+    """The rows of inv(M), flattened, after a flag: False for a triangle that is never drawn (not
+    finite, wholly behind the camera, or without area)."""
+    x0, y0, w0 = float(q[view, i0, 0]), float(q[view, i0, 1]), float(q[view, i0, 2])
+    x1, y1, w1 = float(q[view, i1, 0]), float(q[view, i1, 1]), float(q[view, i1, 2])
+    x2, y2, w2 = float(q[view, i2, 0]), float(q[view, i2, 1]), float(q[view, i2, 2])
+    ax, ay, az = y1 * w2 - w1 * y2, w1 * x2 - x1 * w2, x1 * y2 - y1 * x2
+    bx, by, bz = y2 * w0 - w2 * y0, w2 * x0 - x2 * w0, x2 * y0 - y2 * x0
+    cx, cy, cz = y0 * w1 - w0 * y1, w0 * x1 - x0 * w1, x0 * y1 - y0 * x1
+    det = x0 * ax + y0 * ay + w0 * az
+    scale = (
+        max(abs(x0), abs(x1), abs(x2))
+        * max(abs(y0), abs(y1), abs(y2))
+        * max(abs(w0), abs(w1), abs(w2))
+    )
+    inverse = 1.0 / det
+    ax, ay, az = ax * inverse, ay * inverse, az * inverse
+    bx, by, bz = bx * inverse, by * inverse, bz * inverse
+    cx, cy, cz = cx * inverse, cy * inverse, cz * inverse
+    drawn = (
+        (w0 > 0 or w1 > 0 or w2 > 0)
+        and abs(det) > FLAT * scale
+        and np.isfinite(ax + ay + az + bx + by + bz + cx + cy + cz)
+    )
+    return drawn, ax, ay, az, bx, by, bz, cx, cy, cz
+
+
+@njit(**KERNEL)
+def pixel_box(q, view, i0, i1, i2, height, width):
+    """First and last pixel column and row (inclusive) that the triangle can cover; empty (last <
+    first) when it is wholly behind the camera, outside the picture, or not finite."""
+    x0, y0, w0 = float(q[view, i0, 0]), float(q[view, i0, 1]), float(q[view, i0, 2])
+    x1, y1, w1 = float(q[view, i1, 0]), float(q[view, i1, 1]), float(q[view, i1, 2])
+    x2, y2, w2 = float(q[view, i2, 0]), float(q[view, i2, 1]), float(q[view, i2, 2])
+    if not np.isfinite(x0 + y0 + w0 + x1 + y1 + w1 + x2 + y2 + w2):
+        return 0, -1, 0, -1
+    if w0 > 0 and w1 > 0 and w2 > 0:
+        r0, r1, r2 = 1.0 / w0, 1.0 / w1, 1.0 / w2
+        u0, u1, u2 = x0 * r0, x1 * r1, x2 * r2
+        v0, v1, v2 = y0 * r0, y1 * r1, y2 * r2
+        left = max(min(u0, u1, u2) - 0.5 - BOX_MARGIN, 0.0)
+        right = min(max(u0, u1, u2) - 0.5 + BOX_MARGIN, width - 1.0)
+        top = max(min(v0, v1, v2) - 0.5 - BOX_MARGIN, 0.0)
+        bottom = min(max(v0, v1, v2) - 0.5 + BOX_MARGIN, height - 1.0)
+        # Infinite or NaN u, v (w near zero) fail these comparisons or are clamped above.
+        if not (left <= right and top <= bottom):
+            return 0, -1, 0, -1
+        return int(np.ceil(left)), int(np.floor(right)), int(np.ceil(top)), int(np.floor(bottom))
+    if w0 > 0 or w1 > 0 or w2 > 0:
+        return 0, width - 1, 0, height - 1
+    return 0, -1, 0, -1
