@@ -17,11 +17,15 @@ class Settings(BaseModel):
 
     def result_fields(self) -> dict[str, Any]:
         """The fields that determine a result, as plain JSON values: what a fingerprint hashes."""
-        return {
-            name: value
-            for name, value in self.model_dump(mode="json").items()
-            if affects_result(type(self).model_fields[name])
-        }
+        plain = self.model_dump(mode="json")
+        fields: dict[str, Any] = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if isinstance(value, Settings):
+                fields[name] = value.result_fields()
+            elif affects_result(field):
+                fields[name] = plain[name]
+        return fields
 
 
 def setting(

@@ -1,0 +1,110 @@
+# refdepth. `make` lists the targets; `make demo` and `make test` do all their own set-up.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON_BOOT ?= python3
+VENV ?= .venv
+PYTHON := $(VENV)/bin/python
+REFDEPTH := $(VENV)/bin/refdepth
+READY := $(VENV)/.refdepth-ready
+SCENES_DIR ?= scenes/data
+OUT ?= out
+
+# Libraries of the system that Open3D loads when it is imported.
+SYSTEM_PACKAGES := libusb-1.0-0 libegl1 libgl1 libx11-6 libudev1 libidn2-0
+# Where there is no NVIDIA GPU, a torch without CUDA packages.
+CONSTRAINTS := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints-cpu.txt)
+
+SCENES := $(patsubst scenes/%.toml,%,$(wildcard scenes/*.toml))
+
+##@ Start here
+.PHONY: demo
+demo: setup ## Make the synthetic photos, reconstruct them, print the depth errors
+	$(REFDEPTH) demo $(OUT)/demo
+
+.PHONY: test
+test: setup ## Run the tests (under 10 minutes on two cores)
+	$(PYTHON) -m pytest $(TEST_ARGS)
+
+.PHONY: setup
+setup: $(READY) ## Virtual environment, packages and system libraries (done by the others)
+
+$(READY): pyproject.toml constraints-cpu.txt
+	@$(PYTHON_BOOT) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; set PYTHON_BOOT=/path/to/python3.11"; exit 1; }
+	@test -x $(PYTHON) || $(PYTHON_BOOT) -m venv $(VENV)
+	@echo "Installing packages into $(VENV) (about 2 GB; a minute or two) …"
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e '.[dev]'
+	@if ! $(PYTHON) -c 'import open3d' 2>/dev/null; then \
+	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	    echo "Installing system libraries for Open3D …"; \
+	    apt-get update -qq >/dev/null && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(SYSTEM_PACKAGES) >/dev/null; \
+	  else \
+	    echo "Open3D needs system libraries. Run this, then make again:"; \
+	    echo "  sudo apt-get install -y $(SYSTEM_PACKAGES)"; exit 1; \
+	  fi; \
+	fi
+	@$(PYTHON) -c 'import open3d' || { echo "Open3D still cannot be imported, see above."; exit 1; }
+	@touch $@
+
+##@ Scenes (photos in $(SCENES_DIR)/NAME/images; set SCENES_DIR to yours)
+.PHONY: scenes
+scenes: ## List the scenes in scenes/*.toml
+	@for scene in $(SCENES); do \
+	  printf '%-16s %s\n' "$$scene" "$$(sed -n 's/^# *//p;q' scenes/$$scene.toml)"; \
+	done
+
+.PHONY: scene-demo
+scene-demo: demo
+
+.PHONY: scene-%
+scene-%: setup ## Reconstruct a scene into out/NAME and print its evaluation
+	@test -f scenes/$*.toml || { echo "No scenes/$*.toml; \`make scenes\` lists what there is."; exit 2; }
+	@test -d $(SCENES_DIR)/$*/images || \
+	  { echo "No photos in $(SCENES_DIR)/$*/images; set SCENES_DIR=..."; exit 3; }
+	@arguments="$$(sed -n 's/^#: //p' scenes/$*.toml)"; \
+	$(REFDEPTH) reconstruct $(SCENES_DIR)/$*/images $(OUT)/$* --config scenes/$*.toml \
+	  $${arguments//@/$(SCENES_DIR)/$*}
+	@if [ -d $(SCENES_DIR)/$*/gt ]; then \
+	  $(REFDEPTH) evaluate $(OUT)/$* --ground-truth $(SCENES_DIR)/$*/gt; \
+	elif [ -f $(SCENES_DIR)/$*/gt_cameras.json ]; then \
+	  $(REFDEPTH) evaluate $(OUT)/$* --ground-truth $(SCENES_DIR)/$*/gt_cameras.json; \
+	fi
+
+.PHONY: clean-%
+clean-%: ## Remove out/NAME
+	rm -rf -- $(OUT)/$*
+
+##@ Quality
+.PHONY: lint
+lint: setup ## Style and types
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+.PHONY: format
+format: setup ## Put the code into shape
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+.PHONY: gpu-check
+gpu-check: setup ## All that needs CUDA and nvdiffrast: tests, parity, benchmark
+	$(PYTHON) -m pytest -m gpu $(TEST_ARGS)
+	$(PYTHON) benchmarks/renderer.py
+
+.PHONY: bench-renderer
+bench-renderer: setup ## Time the renderer against other ways
+	$(PYTHON) benchmarks/renderer.py
+
+.PHONY: bench-accuracy
+bench-accuracy: setup ## Measure the depth of every preset on synthetic and given scenes
+	$(PYTHON) benchmarks/accuracy.py
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} \
+	  /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-zA-Z_%-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,0 +1,22 @@
+"""`refdepth doctor`: what is here, what will be used, what is missing and how to get it."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+from cli.options import Json
+
+
+def doctor(as_json: Json = False) -> None:
+    """Show what is installed, which renderer and device will be used, and what is missing."""
+    from cli.diagnosis import diagnose, print_diagnosis
+
+    diagnosis = diagnose()
+    if as_json:
+        typer.echo(json.dumps(diagnosis.to_dict()))
+    else:
+        print_diagnosis(diagnosis)
+    if diagnosis.broken:
+        raise typer.Exit(5)

@@ -1,0 +1,275 @@
+"""`refdepth reconstruct`: from photos to a point cloud."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.options import Debug, Quiet, Wait
+
+if TYPE_CHECKING:
+    from pipeline.config import Quality
+
+_GIVEN = "What you already have"
+_RUN = "The run"
+
+
+def reconstruct(
+    images: Annotated[
+        Path, typer.Argument(help="Folder of photos (sub-folders too), or a video.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Output folder; what is valid there is reused.")],
+    quality: Annotated[
+        str | None,
+        typer.Option(
+            help="Time for accuracy: fast, balanced, high, or paper (the published method)."
+            " [default: balanced]",
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with settings.", show_default=False)
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="One setting, for example refine.iterations=300; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    depth_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID|PATH|sweep|auto",
+            help="Depth network (hub id or checkpoint folder), sweep (built in, no weights), or"
+            " auto (Depth Anything V2 Small where it can be had, else sweep). [default: auto]",
+            show_default=False,
+        ),
+    ] = None,
+    depth_maps: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Own depth maps, NAME.npy, .npz, .png (16 bit) or .tif, in the photos' grid.",
+            show_default=False,
+            rich_help_panel=_GIVEN,
+        ),
+    ] = None,
+    depth_kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="What --depth-maps hold: inverse_affine (1/z = a x + b), affine (z = a x + b)"
+            " or metric (z = a x).",
+            show_default=False,
+            rich_help_panel=_GIVEN,
+        ),
+    ] = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Masks NAME.png or NAME.jpg.png; black is not used.",
+            show_default=False,
+            rich_help_panel=_GIVEN,
+        ),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="COLMAP_DIR",
+            help="COLMAP model of the photos; SfM is skipped.",
+            show_default=False,
+            rich_help_panel=_GIVEN,
+        ),
+    ] = None,
+    poses: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="transforms.json with poses; points are triangulated with the poses held fixed.",
+            show_default=False,
+            rich_help_panel=_GIVEN,
+        ),
+    ] = None,
+    views: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB",
+            help="Refine and fuse only the views that match; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    renderer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|cpu|nvdiffrast",
+            help="Renderer of the refinement. [default: auto]",
+            show_default=False,
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|cpu|cuda",
+            help="Where networks and renderer run. [default: auto]",
+            show_default=False,
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Seed of all random choices. [default: 0]",
+            show_default=False,
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STAGE",
+            help="Stop after this stage: prepare, sfm, depth, scale, refine or fuse.",
+            show_default=False,
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume/--no-resume",
+            help="Reuse what is valid, or make everything again.",
+            rich_help_panel=_RUN,
+        ),
+    ] = True,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what would be done, and stop.", rich_help_panel=_RUN),
+    ] = False,
+    wait: Wait = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Turn photos into depth maps and a coloured point cloud.
+
+    Stages whose result is still valid are reused; an interrupted run goes on where it stopped.
+    """
+    from cli.session import working_on
+    from cli.summary import print_plan, print_summary
+    from pipeline.config import RunInputs, RunRequest, build_config
+    from pipeline.engine import Engine, stage_names
+    from pipeline.workspace import Workspace
+    from refdepth.errors import ConfigurationError
+
+    if until is not None and until not in stage_names():
+        raise ConfigurationError(
+            "is not a stage.",
+            subject=f"--until {until}",
+            action=f"Use one of {', '.join(stage_names())}.",
+        )
+    _refuse_combinations(model, poses, depth_maps, depth_kind, depth_model)
+    settings = build_config(
+        quality=_quality(quality),
+        config_file=config,
+        assignments=set_ or (),
+        options={
+            "depth.model": depth_model,
+            "depth.kind": depth_kind,
+            "runtime.renderer": renderer,
+            "runtime.device": device,
+            "sfm.seed": seed,
+            "refine.seed": seed,
+        },
+    )
+    request = RunRequest(
+        inputs=RunInputs(
+            images=_existing(images, "IMAGES"),
+            masks=_optional(masks, "--masks"),
+            model=_optional(model, "--model"),
+            poses=_optional(poses, "--poses"),
+            depth_maps=_optional(depth_maps, "--depth-maps"),
+            views=tuple(views or ()),
+        ),
+        config=settings,
+    )
+    workspace = Workspace(_output(out))
+    if dry_run:
+        print_plan(Engine(workspace, request).status(), until)
+        return
+    command = shlex.join(["refdepth", *sys.argv[1:]])
+    with working_on(
+        workspace, request, quiet=quiet, debug=debug, wait=wait, go_on=command
+    ) as engine:
+        statuses = engine.reconstruct(until=until, resume=resume)
+    print_summary(workspace, statuses)
+
+
+def _quality(name: str | None) -> Quality | None:
+    from pipeline.config import Quality
+    from refdepth.errors import ConfigurationError
+
+    if name is None:
+        return None
+    try:
+        return Quality(name)
+    except ValueError:
+        raise ConfigurationError(
+            "is not a quality.",
+            subject=f"--quality {name}",
+            action=f"Use one of {', '.join(Quality)}.",
+        ) from None
+
+
+def _optional(path: Path | None, option: str) -> str | None:
+    return None if path is None else _existing(path, option)
+
+
+def _existing(path: Path, option: str) -> str:
+    from refdepth.errors import InputError
+
+    if not path.exists():
+        raise InputError("does not exist.", subject=path, action=f"Check {option}.")
+    return str(path.resolve())
+
+
+def _output(out: Path) -> Path:
+    from refdepth.errors import InputError
+
+    out = out.resolve()
+    if out.exists() and not out.is_dir():
+        raise InputError("is a file.", subject=out, action="Name a folder for the output.")
+    return out
+
+
+def _refuse_combinations(
+    model: Path | None,
+    poses: Path | None,
+    depth_maps: Path | None,
+    depth_kind: str | None,
+    depth_model: str | None,
+) -> None:
+    from refdepth.errors import ConfigurationError
+
+    if model is not None and poses is not None:
+        raise ConfigurationError(
+            "give cameras twice.", subject="--model and --poses", action="Give one of them."
+        )
+    if depth_maps is not None and depth_model is not None:
+        raise ConfigurationError(
+            "give depth twice.",
+            subject="--depth-maps and --depth-model",
+            action="Give one of them.",
+        )
+    if (depth_maps is None) != (depth_kind is None):
+        raise ConfigurationError(
+            "belong together.",
+            subject="--depth-maps and --depth-kind",
+            action="Give both: the folder, and inverse_affine, affine or metric.",
+        )

@@ -1,0 +1,48 @@
+"""`refdepth stage`: one stage again, or on."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import Debug, Quiet, Wait, Workspace
+
+
+def stage(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="prepare, sfm, depth, scale, refine or fuse.")
+    ],
+    workspace: Workspace = Path(),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue: keep what is finished and valid.")
+    ] = False,
+    views: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB",
+            help="refine only: the views that match; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    wait: Wait = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Run one stage again from its inputs, or continue it with --resume."""
+    from cli.session import working_on
+    from cli.summary import print_summary
+    from pipeline.workspace import Workspace as Folder
+    from refdepth.errors import ConfigurationError
+
+    if views and name != "refine":
+        raise ConfigurationError(
+            "is for the refine stage only.", subject="--views", action=f"Leave it out for {name}."
+        )
+    folder = Folder.find(workspace)
+    go_on = shlex.join(["refdepth", "stage", name, "--workspace", str(folder.root), "--resume"])
+    with working_on(folder, None, quiet=quiet, debug=debug, wait=wait, go_on=go_on) as engine:
+        status = engine.run_stage(name, resume=resume or bool(views), views=tuple(views or ()))
+    print_summary(folder, [status])

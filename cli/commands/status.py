@@ -1,0 +1,31 @@
+"""`refdepth status`: what is done, stale, partial."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import Json, OptionalWorkspace
+
+
+def status(
+    out: OptionalWorkspace = Path(),
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every artifact and compare its hash.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what is done, stale, damaged or partial, with times and sizes."""
+    from cli.summary import print_status, status_rows
+    from pipeline.engine import Engine
+    from pipeline.workspace import Workspace
+
+    workspace = Workspace.find(out)
+    statuses = Engine(workspace, workspace.request()).status(thorough=verify)
+    if as_json:
+        typer.echo(json.dumps({"workspace": str(workspace.root), "stages": status_rows(statuses)}))
+    else:
+        print_status(workspace, statuses)

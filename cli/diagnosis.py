@@ -1,0 +1,156 @@
+"""What `refdepth doctor` finds out."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.markup import escape
+
+from cli.console import format_bytes, out
+from cli.environment import SETTINGS
+from refdepth.errors import RefdepthError
+
+PACKAGES = {
+    "torch": "torch",
+    "pycolmap": "refdepth._pycolmap",
+    "open3d": "open3d",
+    "numba": "numba",
+    "transformers": "transformers",
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "pillow": "PIL.Image",
+    "pillow-heif": "pillow_heif",
+    "matplotlib": "matplotlib",
+    "jinja2": "jinja2",
+}
+"""Required distribution to the module that has to import. Pillow before pycolmap, see there."""
+
+EXTRAS = {
+    "av": ("av", "video input", "pip install 'refdepth[video]'"),
+    "viser": ("viser", "refdepth view", "pip install 'refdepth[view]'"),
+}
+
+SYSTEM_LIBRARIES = (
+    "apt-get install -y libusb-1.0-0 libegl1 libgl1 libx11-6 libudev1 libidn2-0"
+)
+
+NVDIFFRAST = (
+    "pip install --no-build-isolation git+https://github.com/NVlabs/nvdiffrast"
+    "  (needs torch with CUDA and nvcc; its licence covers research and evaluation only)"
+)
+
+
+@dataclass(kw_only=True)
+class Check:
+    """One line of the diagnosis."""
+
+    name: str
+    ok: bool
+    found: str
+    needed: bool = True
+    """Whether refdepth cannot work without it."""
+    remedy: str = ""
+
+
+@dataclass(kw_only=True)
+class Diagnosis:
+    """All that `doctor` knows."""
+
+    checks: list[Check] = field(default_factory=list)
+    uses: dict[str, str] = field(default_factory=dict)
+    """What a run would use: device, renderer, depth model, memory."""
+
+    @property
+    def broken(self) -> bool:
+        """Whether something needed is missing."""
+        return any(check.needed and not check.ok for check in self.checks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return asdict(self) | {"broken": self.broken}
+
+
+def diagnose() -> Diagnosis:
+    """Imports everything once and asks what would be used."""
+    diagnosis = Diagnosis()
+    diagnosis.checks += [_package(name, module) for name, module in PACKAGES.items()]
+    diagnosis.checks += [
+        _extra(name, module, purpose, remedy)
+        for name, (module, purpose, remedy) in EXTRAS.items()
+    ]
+    diagnosis.checks.append(_nvdiffrast())
+    diagnosis.uses = _uses()
+    return diagnosis
+
+
+def print_diagnosis(diagnosis: Diagnosis) -> None:
+    """The diagnosis as text."""
+    for check in diagnosis.checks:
+        mark = "[green]✓[/]" if check.ok else "[red]✗[/]" if check.needed else "[yellow]–[/]"
+        out.print(f"{mark} {check.name:<13} {escape(check.found)}", soft_wrap=True)
+        if check.remedy and not check.ok:
+            out.print(f"  [dim]{escape(check.remedy)}[/]", soft_wrap=True)
+    out.print()
+    for name, value in diagnosis.uses.items():
+        out.print(f"{name:<15} {escape(value)}", soft_wrap=True)
+    if diagnosis.broken:
+        out.print("\n[red]Something needed is missing; see the lines marked ✗.[/]")
+
+
+def _package(name: str, module: str) -> Check:
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        remedy = SYSTEM_LIBRARIES if ".so" in str(error) else f"pip install {name}"
+        return Check(name=name, ok=False, found=str(error), remedy=remedy)
+    except OSError as error:
+        return Check(name=name, ok=False, found=str(error), remedy=SYSTEM_LIBRARIES)
+    for distribution in (name, f"{name}-cpu"):
+        try:
+            return Check(name=name, ok=True, found=importlib.metadata.version(distribution))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return Check(name=name, ok=True, found="installed")
+
+
+def _extra(name: str, module: str, purpose: str, remedy: str) -> Check:
+    found = importlib.util.find_spec(module) is not None
+    text = importlib.metadata.version(name) if found else f"not installed (for {purpose})"
+    return Check(name=name, ok=found, found=text, needed=False, remedy=remedy)
+
+
+def _nvdiffrast() -> Check:
+    found = importlib.util.find_spec("nvdiffrast") is not None
+    text = "installed" if found else "not installed (faster refinement on NVIDIA GPUs)"
+    return Check(name="nvdiffrast", ok=found, found=text, needed=False, remedy=NVDIFFRAST)
+
+
+def _uses() -> dict[str, str]:
+    memory = psutil.virtual_memory()
+    uses = {
+        "python": f"{platform.python_version()} on {platform.platform(terse=True)}",
+        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "memory": f"{format_bytes(memory.total)}, {format_bytes(memory.available)} free",
+        "disk": f"{format_bytes(shutil.disk_usage(Path()).free)} free here",
+    }
+    try:
+        import torch
+
+        from refdepth.render import select_renderer
+
+        cuda = torch.cuda.is_available()
+        uses["device"] = f"cuda ({torch.cuda.get_device_name(0)})" if cuda else "cpu"
+        uses["renderer"] = select_renderer("auto", "auto").name
+    except (ImportError, OSError, RefdepthError) as error:
+        uses["renderer"] = f"none ({error})"
+    for name in SETTINGS:
+        uses[name] = os.environ.get(name, "not set")
+    return uses

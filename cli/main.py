@@ -1,0 +1,118 @@
+"""The `refdepth` command: registers the commands and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+import traceback
+from typing import Any
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from cli.environment import prepare_process
+from cli.exit_codes import ExitCode, exit_code
+
+logger = logging.getLogger(__name__)
+
+
+class _Commands(TyperGroup):
+    """Lists commands in the order they are registered."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Photos in, accurate dense depth and a fused point cloud out.",
+    epilog="Start with: refdepth demo · then: refdepth reconstruct photos/ out/",
+)
+
+COMMANDS = (
+    "reconstruct",
+    "stage",
+    "status",
+    "evaluate",
+    "demo",
+    "doctor",
+)
+"""Modules under cli.commands; each has a function of its own name."""
+
+
+def _register() -> None:
+    for name in COMMANDS:
+        module = importlib.import_module(f"cli.commands.{name}")
+        app.command(name)(getattr(module, name))
+
+
+def _version(show: bool) -> None:
+    if show:
+        from importlib.metadata import version
+
+        typer.echo(f"refdepth {version('refdepth')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    """Photos in, accurate dense depth and a fused point cloud out."""
+
+
+_register()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line and exits."""
+    prepare_process()
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs the command line; returns the exit code."""
+    try:
+        result: Any = app(arguments, standalone_mode=False)
+        return int(result or 0) if isinstance(result, int) else ExitCode.DONE
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return ExitCode.USAGE
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        typer.echo("Interrupted.", err=True)
+        return ExitCode.INTERRUPTED
+    except Exception as error:
+        return _report(error, debug="--debug" in arguments)
+
+
+def _report(error: Exception, *, debug: bool) -> int:
+    code = exit_code(error)
+    logger.error("%s", error, exc_info=error if code is ExitCode.FAILED or debug else None)
+    if debug:
+        traceback.print_exception(error)
+    elif code is ExitCode.FAILED:
+        typer.echo(
+            f"refdepth: unexpected {type(error).__name__}: {error}\n"
+            "This is a fault in refdepth. Run again with --debug for the details to report.",
+            err=True,
+        )
+    else:
+        typer.echo(f"refdepth: {error}", err=True)
+    return code
+
+
+if __name__ == "__main__":
+    main()

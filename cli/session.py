@@ -1,0 +1,81 @@
+"""What every command that works on a workspace needs around it: lock, log, signals, progress."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from cli.console import err, make_progress
+from cli.interrupts import stop_on_signals
+from pipeline.cancellation import Cancellation
+from pipeline.config import RunRequest
+from pipeline.engine import Engine
+from pipeline.files import resource_error
+from pipeline.lock import WorkspaceLock
+from pipeline.workspace import Workspace
+from refdepth.errors import Interrupted
+
+
+@contextmanager
+def working_on(
+    workspace: Workspace,
+    request: RunRequest | None,
+    *,
+    quiet: bool,
+    debug: bool,
+    wait: bool,
+    go_on: str,
+) -> Iterator[Engine]:
+    """An engine on a locked workspace. `request` replaces what was asked of it; None keeps that.
+    `go_on` is the command that continues after an interruption."""
+    cancellation = Cancellation()
+    message = f"Stopped; what is finished is saved. Go on with: {go_on}"
+
+    def say() -> None:
+        err.print(message, markup=False, soft_wrap=True)
+
+    with ExitStack() as stack:
+        stack.enter_context(stop_on_signals(cancellation, say))
+        stack.enter_context(
+            WorkspaceLock(
+                workspace.root,
+                wait=wait,
+                on_wait=lambda owner: err.print(f"Waiting for {owner} …", markup=False),
+                check=cancellation.check,
+            )
+        )
+        workspace.clean()
+        stack.enter_context(_log_to(workspace.log_path, debug=debug))
+        if request is None:
+            request = workspace.request()
+        else:
+            workspace.write_request(request)
+        progress = stack.enter_context(make_progress(quiet=quiet))
+        try:
+            yield Engine(workspace, request, progress=progress, cancellation=cancellation)
+        except Interrupted as error:
+            raise Interrupted(message) from error
+        finally:
+            workspace.save_hashes()
+
+
+@contextmanager
+def _log_to(path: Path, *, debug: bool) -> Iterator[None]:
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise resource_error(error, path) from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    level = logging.DEBUG if debug else logging.INFO
+    loggers = [logging.getLogger(name) for name in ("refdepth", "pipeline", "cli")]
+    for logger in loggers:
+        logger.setLevel(level)
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,118 @@
+"""What a run leaves on the screen: the plan, the closing summary, the status table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from cli.console import format_bytes, format_seconds, out
+from pipeline.engine import StageState, StageStatus
+from pipeline.workspace import Workspace
+
+_MAX_LISTED = 8
+_STYLE = {
+    StageState.DONE: "green",
+    StageState.PARTIAL: "yellow",
+    StageState.STALE: "yellow",
+    StageState.DAMAGED: "red",
+    StageState.MISSING: "dim",
+}
+
+
+def print_plan(statuses: Sequence[StageStatus], until: str | None) -> None:
+    """What a run would reuse and make."""
+    for status in statuses:
+        if status.state is StageState.DONE:
+            out.print(f"{status.name:<8} reuse")
+        else:
+            out.print(f"{status.name:<8} run: {escape(status.why)}", soft_wrap=True)
+        if status.name == until:
+            break
+
+
+def print_summary(workspace: Workspace, statuses: Sequence[StageStatus]) -> None:
+    """What came out, how good it is, how long it took and where it lies."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_column(justify="right", style="dim", no_wrap=True)
+    for status in statuses:
+        if status.manifest is not None:
+            table.add_row(
+                status.name,
+                escape(str(status.manifest.summary.get("headline", ""))),
+                format_seconds(status.manifest.seconds),
+            )
+    out.print()
+    out.print(table)
+    _print_warnings(statuses)
+    _print_places(workspace, {status.name for status in statuses if status.manifest})
+
+
+def _print_warnings(statuses: Sequence[StageStatus]) -> None:
+    for status in statuses:
+        warnings = status.manifest.summary.get("warnings", []) if status.manifest else []
+        for warning in warnings[:_MAX_LISTED]:
+            out.print(f"[yellow]![/] {status.name}: {escape(str(warning))}", soft_wrap=True)
+        if len(warnings) > _MAX_LISTED:
+            out.print(f"[yellow]![/] {status.name}: {len(warnings) - _MAX_LISTED} more in the log")
+
+
+def _print_places(workspace: Workspace, finished: set[str]) -> None:
+    places = {
+        "fuse": ("cloud", "fuse/cloud.ply"),
+        "refine": ("depth maps", "refine/*.npz"),
+        "sfm": ("cameras", "sfm/undistorted"),
+    }
+    rows = [place for stage, place in places.items() if stage in finished]
+    rows.append(("log", workspace.log_path.name))
+    out.print()
+    for label, place in rows:
+        path = escape(str(workspace.root / place))
+        out.print(f"{label:<10} {path}", soft_wrap=True)
+
+
+def print_status(workspace: Workspace, statuses: Sequence[StageStatus]) -> None:
+    """How every stage stands."""
+    table = Table(box=None, pad_edge=False)
+    for title, justify in (("stage", "left"), ("state", "left"), ("result", "left")):
+        table.add_column(title, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for title in ("time", "size"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for status in statuses:
+        manifest = status.manifest
+        done = status.state is StageState.DONE
+        text = manifest.summary.get("headline", "") if done and manifest else status.why
+        table.add_row(
+            status.name,
+            f"[{_STYLE[status.state]}]{status.state}[/]",
+            escape(str(text)),
+            format_seconds(manifest.seconds) if manifest else "",
+            format_bytes(stage_bytes(status)) if manifest else "",
+        )
+    out.print(escape(str(workspace.root)), soft_wrap=True)
+    out.print(table)
+
+
+def stage_bytes(status: StageStatus) -> int:
+    """Size of a stage's artifacts, bytes."""
+    return sum(record.size for record in status.manifest.files.values()) if status.manifest else 0
+
+
+def status_rows(statuses: Sequence[StageStatus]) -> list[dict[str, Any]]:
+    """The status table as plain values."""
+    return [
+        {
+            "stage": status.name,
+            "state": status.state.value,
+            "why": status.why,
+            "items": status.items,
+            "seconds": status.manifest.seconds if status.manifest else None,
+            "bytes": stage_bytes(status),
+            "summary": status.manifest.summary if status.manifest else None,
+        }
+        for status in statuses
+    ]

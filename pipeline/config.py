@@ -1,0 +1,227 @@
+"""What a run is told: inputs, and one group of settings a stage."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from refdepth.errors import ConfigurationError
+from refdepth.fusion import FusionSettings
+from refdepth.ingest import PrepareSettings
+from refdepth.prior.base import PriorKind
+from refdepth.prior.sweep import SweepSettings
+from refdepth.refine.settings import RefineSettings
+from refdepth.scale import ScaleSettings
+from refdepth.settings import Settings, setting
+from refdepth.sfm import SfmSettings
+
+
+class Quality(StrEnum):
+    """How much time the refinement may take."""
+
+    FAST = "fast"
+    BALANCED = "balanced"
+    HIGH = "high"
+    PAPER = "paper"
+
+
+class RendererName(StrEnum):
+    """Which renderer refines."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    NVDIFFRAST = "nvdiffrast"
+
+
+class DeviceName(StrEnum):
+    """Where networks and renderer run."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class DepthSettings(Settings):
+    """Where depth priors come from."""
+
+    model: str = setting(
+        "auto",
+        "Depth network: a hub id, a local checkpoint folder, `sweep` (built in, no weights) or `auto`"
+        " (Depth Anything V2 Small where it can be had, else sweep).",
+    )
+    revision: str | None = setting(
+        None, "Revision of a hub model: a commit, tag or branch; none means the model's default."
+    )
+    kind: PriorKind | None = setting(
+        None,
+        "How the values x of --depth-maps relate to depth z: inverse_affine (1/z = a x + b),"
+        " affine (z = a x + b) or metric (z = a x).",
+    )
+    sweep: SweepSettings = setting(SweepSettings(), "The built-in plane-sweep prior.")
+
+
+class RuntimeSettings(Settings):
+    """How the work is done; none of it changes a result."""
+
+    device: DeviceName = setting(
+        DeviceName.AUTO, "Where networks and renderer run.", affects_result=False
+    )
+    renderer: RendererName = setting(
+        RendererName.AUTO,
+        "Renderer of the refinement: nvdiffrast needs CUDA, cpu runs anywhere.",
+        affects_result=False,
+    )
+
+
+class RunConfig(Settings):
+    """All settings of a run."""
+
+    prepare: PrepareSettings = setting(PrepareSettings(), "Reading the photos.")
+    sfm: SfmSettings = setting(SfmSettings(), "Structure from motion.")
+    depth: DepthSettings = setting(DepthSettings(), "Depth priors.")
+    scale: ScaleSettings = setting(ScaleSettings(), "Fit of the priors to the SfM points.")
+    refine: RefineSettings = setting(RefineSettings(), "Refinement.")
+    fuse: FusionSettings = setting(FusionSettings(), "Fusion into a cloud.")
+    runtime: RuntimeSettings = setting(RuntimeSettings(), "Device and renderer.")
+
+
+class RunInputs(Settings):
+    """Paths given from outside, absolute."""
+
+    images: str = setting(..., "Folder of photos, or a video.")
+    masks: str | None = setting(None, "Folder of masks, one a photo; zero means: do not use.")
+    model: str | None = setting(None, "COLMAP model of the photos; SfM is skipped.")
+    poses: str | None = setting(None, "transforms.json with poses; points are triangulated.")
+    depth_maps: str | None = setting(None, "Folder of depth maps, one a photo.")
+    views: tuple[str, ...] = setting((), "Glob patterns of the views to refine; empty: all.")
+
+    def path(self, field: str) -> Path | None:
+        """The path in `field`, or None."""
+        value = getattr(self, field)
+        return None if value is None else Path(value)
+
+
+class RunRequest(Settings):
+    """What is asked of a workspace; remembered in it."""
+
+    format: int = setting(1, "Version of this file's layout.", ge=1, le=1)
+    inputs: RunInputs = setting(..., "Paths given from outside.")
+    config: RunConfig = setting(RunConfig(), "All settings.")
+
+
+def build_config(
+    *,
+    quality: Quality | None = None,
+    config_file: Path | None = None,
+    assignments: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """The settings of a run. Later ones win: defaults, `quality` preset, the TOML file, `options`
+    (dotted field to value), `assignments` (`field.path=value` strings).
+
+    Raises `ConfigurationError` naming the field, file or option at fault.
+    """
+    source = {} if config_file is None else _read_toml(config_file)
+    chosen = source.pop("quality", None)
+    if quality is None and chosen is not None:
+        try:
+            quality = Quality(chosen)
+        except ValueError:
+            raise ConfigurationError(
+                f"quality is {chosen!r}.",
+                subject=config_file,
+                action=f"Use one of {', '.join(Quality)}.",
+            ) from None
+    values: dict[str, Any] = {}
+    if quality is not None:
+        values["refine"] = RefineSettings.preset(quality.value).model_dump()
+    _merge(values, source)
+    for field, value in (options or {}).items():
+        if value is not None:
+            _assign(values, field, value)
+    for assignment in assignments:
+        field, separator, text = assignment.partition("=")
+        if not separator or not field.strip():
+            raise ConfigurationError(
+                "is not FIELD=VALUE.",
+                subject=f"--set {assignment}",
+                action="Write for example --set refine.iterations=300.",
+            )
+        _assign(values, field.strip(), _parse(text.strip()))
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise _explain(error, config_file) from error
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"cannot be read ({error}).", subject=path, action="Give a readable TOML file."
+        ) from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigurationError(
+            f"is not valid TOML ({error}).", subject=path, action="Correct the file."
+        ) from error
+
+
+def _parse(text: str) -> Any:
+    """A TOML value where it is one, else the text itself: --set depth.model=sweep needs no quotes."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return text
+
+
+def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    for key, value in new.items():
+        present = into.get(key)
+        if isinstance(value, Mapping) and isinstance(present, dict):
+            _merge(present, value)
+        else:
+            into[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _assign(into: dict[str, Any], field: str, value: Any) -> None:
+    *groups, name = field.split(".")
+    nested: Any = value
+    for key in (name, *reversed(groups)):
+        nested = {key: nested}
+    _merge(into, nested)
+
+
+def _explain(error: ValidationError, config_file: Path | None) -> ConfigurationError:
+    """The first complaint, with its field and what would be accepted."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    where = f"{field} ({config_file})" if config_file else field
+    if first["type"] == "extra_forbidden":
+        known = _known_fields(first["loc"][:-1])
+        return ConfigurationError(
+            "there is no such setting.",
+            subject=where,
+            action=f"Known here: {', '.join(known)}." if known else None,
+        )
+    return ConfigurationError(
+        f"{first['msg']} (given: {first['input']!r}).",
+        subject=where,
+        action="`refdepth config --explain` lists every field with its limits.",
+    )
+
+
+def _known_fields(path: Sequence[str | int]) -> list[str]:
+    model: type[Settings] = RunConfig
+    for part in path:
+        field = model.model_fields.get(str(part))
+        annotation = None if field is None else field.annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, Settings)):
+            return []
+        model = annotation
+    return sorted(model.model_fields)

@@ -1,0 +1,293 @@
+"""Runs stages: decides what is valid, makes what is not, leaves a manifest."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from pipeline.cancellation import Cancellation
+from pipeline.config import RunRequest
+from pipeline.executor import Executor, SerialExecutor
+from pipeline.files import hash_json, resource_error
+from pipeline.manifest import MANIFEST_NAME, Manifest, library_versions, record_files
+from pipeline.memory import peak_mb, reset_peak
+from pipeline.progress import Progress, Silent
+from pipeline.stage import Stage, StageContext, StageOutcome
+from pipeline.stages import STAGES
+from pipeline.workspace import Workspace
+from refdepth.errors import ConfigurationError, InputError, ResourceError, StageError
+
+logger = logging.getLogger(__name__)
+
+
+class StageState(StrEnum):
+    """How a stage's artifacts stand."""
+
+    DONE = "done"
+    STALE = "stale"
+    DAMAGED = "damaged"
+    PARTIAL = "partial"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageStatus:
+    """A stage as it lies in a workspace."""
+
+    name: str
+    state: StageState
+    why: str
+    """What makes it necessary to run it; empty when it is done."""
+    fingerprint: str
+    inputs: Mapping[str, Any]
+    manifest: Manifest | None
+    items: tuple[int, int] | None = None
+    """Finished and all items of a partial stage."""
+
+
+def stage_names() -> list[str]:
+    """All stages in order."""
+    return [stage.name for stage in STAGES]
+
+
+class Engine:
+    """One run over one workspace; the caller holds its lock."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        request: RunRequest,
+        *,
+        progress: Progress | None = None,
+        cancellation: Cancellation | None = None,
+        executor: Executor | None = None,
+    ) -> None:
+        self.workspace = workspace
+        self.request = request
+        self.progress: Progress = progress or Silent()
+        self.cancellation = cancellation or Cancellation()
+        self.executor: Executor = executor or SerialExecutor()
+
+    def status(self, *, thorough: bool = False) -> list[StageStatus]:
+        """How every stage stands, in order. `thorough` reads every artifact."""
+        statuses: dict[str, StageStatus] = {}
+        for stage in STAGES:
+            statuses[stage.name] = self._inspect(stage, statuses, thorough=thorough)
+        return list(statuses.values())
+
+    def reconstruct(self, *, until: str | None = None, resume: bool = True) -> list[StageStatus]:
+        """Makes what is not valid, in order, up to and with stage `until`."""
+        statuses: dict[str, StageStatus] = {}
+        for stage in STAGES:
+            status = self._inspect(stage, statuses)
+            if status.state is StageState.DONE and resume:
+                logger.info("%s: valid, reused", stage.name)
+                self.progress.stage_reused(stage.name)
+            else:
+                status = self._make(stage, status, fresh=not resume)
+            statuses[stage.name] = status
+            if stage.name == until:
+                break
+        return list(statuses.values())
+
+    def run_stage(
+        self, name: str, *, resume: bool = False, views: tuple[str, ...] = ()
+    ) -> StageStatus:
+        """Runs one stage again from its inputs, or continues it.
+
+        Raises `StageError` when an upstream stage is not valid.
+        """
+        if name not in stage_names():
+            raise ConfigurationError(
+                "is not a stage.", subject=name, action=f"Use one of {', '.join(stage_names())}."
+            )
+        statuses: dict[str, StageStatus] = {}
+        for stage in STAGES:
+            status = self._inspect(stage, statuses)
+            if stage.name == name:
+                if resume and status.state is StageState.DONE and not views:
+                    self.progress.stage_reused(name)
+                    return status
+                return self._make(stage, status, fresh=not resume, views=views)
+            statuses[stage.name] = status
+            if status.state is not StageState.DONE and stage.name in _ancestors(name):
+                raise StageError(
+                    f"needs {stage.name}, which is {status.state} ({status.why}).",
+                    subject=name,
+                    action=f"Run `refdepth stage {stage.name}` first, or `refdepth reconstruct`.",
+                )
+        raise AssertionError(name)
+
+    def _inspect(
+        self, stage: Stage, before: Mapping[str, StageStatus], *, thorough: bool = False
+    ) -> StageStatus:
+        folder = self.workspace.stage_dir(stage.name)
+        manifest = Manifest.read(folder)
+        settings = dict(stage.settings(self.request.config))
+        inputs = self._outside(stage, manifest)
+        upstream = {name: before[name].fingerprint for name in stage.upstream}
+        fingerprint = hash_json([stage.name, stage.version, settings, inputs, upstream])
+        items = None
+        if manifest is None:
+            items = stage.progress_of(self.workspace, fingerprint)
+            state = StageState.PARTIAL if items and items[0] else StageState.MISSING
+            why = f"{items[0]} of {items[1]} done" if items and items[0] else "not made yet"
+            if (folder / MANIFEST_NAME).exists():
+                why = f"its manifest cannot be read, {why}"
+        elif manifest.fingerprint != fingerprint:
+            items = stage.progress_of(self.workspace, fingerprint)
+            state = StageState.PARTIAL if items and items[0] else StageState.STALE
+            why = _difference(stage, manifest, settings, {**inputs, **upstream})
+        else:
+            damaged = manifest.damaged_files(folder, thorough=thorough)
+            state = StageState.DAMAGED if damaged else StageState.DONE
+            why = f"{damaged[0]} is gone or changed" if damaged else ""
+            if len(damaged) > 1:
+                why += f", and {len(damaged) - 1} more"
+        return StageStatus(
+            name=stage.name,
+            state=state,
+            why=why,
+            fingerprint=fingerprint,
+            inputs={**inputs, **upstream},
+            manifest=manifest,
+            items=items,
+        )
+
+    def _outside(self, stage: Stage, manifest: Manifest | None) -> dict[str, Any]:
+        """Identity of the stage's outside inputs; of those it was made from where they are gone."""
+        try:
+            return dict(stage.inputs(self.workspace, self.request))
+        except InputError as error:
+            if manifest is None:
+                raise
+            logger.info("%s: inputs not at hand (%s); those recorded count", stage.name, error)
+            return {k: v for k, v in manifest.inputs.items() if k not in stage.upstream}
+
+    def _make(
+        self, stage: Stage, status: StageStatus, *, fresh: bool, views: tuple[str, ...] = ()
+    ) -> StageStatus:
+        folder = self.workspace.stage_dir(stage.name)
+        why = "asked for" if status.state is StageState.DONE else status.why
+        logger.info("%s: %s", stage.name, why)
+        self.progress.stage_started(stage.name, why)
+        context = StageContext(
+            workspace=self.workspace,
+            request=self.request,
+            folder=folder,
+            fingerprint=status.fingerprint,
+            inputs=status.inputs,
+            progress=self.progress,
+            cancellation=self.cancellation,
+            executor=self.executor,
+            views=views,
+        )
+        started = time.monotonic()
+        reset_peak()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if fresh:
+                _forget(context)
+            self.cancellation.check()
+            outcome = stage.run(context)
+        except MemoryError as error:
+            raise ResourceError(
+                "ran out of memory.",
+                subject=stage.name,
+                action="Close other programs or lower prepare.max_size; finished work is kept.",
+            ) from error
+        except OSError as error:
+            raise resource_error(error, folder) from error
+        seconds = time.monotonic() - started
+        if not outcome.complete:
+            self.progress.stage_finished(stage.name, seconds, outcome.headline)
+            return replace(status, state=StageState.PARTIAL, why=outcome.headline)
+        manifest = self._record(stage, context, outcome, seconds)
+        for warning in outcome.warnings:
+            logger.warning("%s: %s", stage.name, warning)
+        logger.info("%s: %s in %.1f s", stage.name, outcome.headline, seconds)
+        self.progress.stage_finished(stage.name, seconds, outcome.headline)
+        return StageStatus(
+            name=stage.name,
+            state=StageState.DONE,
+            why="",
+            fingerprint=status.fingerprint,
+            inputs=status.inputs,
+            manifest=manifest,
+        )
+
+    def _record(
+        self, stage: Stage, context: StageContext, outcome: StageOutcome, seconds: float
+    ) -> Manifest:
+        manifest = Manifest(
+            stage=stage.name,
+            version=stage.version,
+            fingerprint=context.fingerprint,
+            settings=dict(stage.settings(self.request.config)),
+            inputs=dict(context.inputs),
+            files=record_files(context.folder, outcome.files),
+            summary={
+                **outcome.summary,
+                "headline": outcome.headline,
+                "warnings": list(outcome.warnings),
+            },
+            libraries=library_versions(),
+            seconds=round(seconds, 3),
+            peak_memory_mb=round(peak_mb(), 1),
+        )
+        manifest.write(context.folder)
+        return manifest
+
+
+def _ancestors(name: str) -> set[str]:
+    by_name = {stage.name: stage for stage in STAGES}
+    found: set[str] = set()
+    waiting = list(by_name[name].upstream)
+    while waiting:
+        current = waiting.pop()
+        if current not in found:
+            found.add(current)
+            waiting.extend(by_name[current].upstream)
+    return found
+
+
+def _forget(context: StageContext) -> None:
+    """Makes every item count as not done. The data stay until they are replaced."""
+    (context.folder / MANIFEST_NAME).unlink(missing_ok=True)
+    for record in context.folder.rglob("*.json"):
+        record.unlink(missing_ok=True)
+
+
+def _difference(
+    stage: Stage, manifest: Manifest, settings: Mapping[str, Any], inputs: Mapping[str, Any]
+) -> str:
+    """What has changed since the manifest was written."""
+    if manifest.version != stage.version:
+        return "made by another version of the stage"
+    changed = [
+        f"{stage.name}.{name} is {new}, was {old}" if len(f"{new}{old}") < 60 else name
+        for name, old, new in _changes(manifest.settings, settings)
+    ]
+    changed += [
+        f"{name} has changed" for name, value in inputs.items() if manifest.inputs.get(name) != value
+    ]
+    return "; ".join(changed[:3]) or "made from other inputs"
+
+
+def _changes(
+    old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
+) -> list[tuple[str, Any, Any]]:
+    rows: list[tuple[str, Any, Any]] = []
+    for name in sorted({*old, *new}):
+        a, b = old.get(name), new.get(name)
+        if a == b:
+            continue
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            rows += _changes(a, b, f"{prefix}{name}.")
+        else:
+            rows.append((f"{prefix}{name}", a, b))
+    return rows

@@ -1,0 +1,147 @@
+"""Files that are either whole or absent, and what identifies their content."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdepth.errors import ResourceError
+
+TEMPORARY_PREFIX = ".tmp-"
+"""Names that start so are unfinished; whoever owns the workspace may remove them."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a path beside `path` to write to; renames it into place when the block ends well.
+
+    Raises `ResourceError` when the file system refuses (full, read-only, gone).
+    """
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name[-100:]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        _discard(temporary)
+        raise resource_error(error, path) from error
+    except BaseException:
+        _discard(temporary)
+        raise
+
+
+def resource_error(error: OSError, path: Path) -> ResourceError:
+    """What the file system refused, in words."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = ""
+        folder = next((p for p in (path, *path.parents) if p.exists()), None)
+        if folder is not None:
+            free = f" ({shutil.disk_usage(folder).free / 2**20:.0f} MiB free)"
+        return ResourceError(
+            f"no space left to write it{free}.",
+            subject=path,
+            action="Free some space, then run the same command again; finished work is kept.",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ResourceError(
+            f"cannot be written ({os.strerror(error.errno or 0)}).",
+            subject=path,
+            action="Choose an output folder that you may write to, or change its permissions.",
+        )
+    return ResourceError(
+        f"cannot be written ({error.strerror or error}).",
+        subject=path,
+        action="Check that the disk is still there, then run the same command again.",
+    )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as indented JSON with sorted keys, atomically."""
+    write_bytes(path, json.dumps(value, indent=1, sort_keys=True, default=_plain).encode() + b"\n")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes `content`, atomically."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def read_json(path: Path) -> Any | None:
+    """The parsed file, or None when it is absent or not JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Writes an uncompressed .npz, atomically; equal arrays give equal bytes."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **{name: arrays[name] for name in sorted(arrays)})  # type: ignore[arg-type]
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """All arrays of an .npz; nothing pickled is loaded."""
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of the content, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_json(value: Any) -> str:
+    """SHA-256 of the canonical JSON of `value`, hexadecimal."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def remove_temporaries(folder: Path) -> int:
+    """Removes what an interrupted run left unfinished below `folder`; returns how many."""
+    leftovers = sorted(folder.rglob(f"{TEMPORARY_PREFIX}*"))
+    for leftover in leftovers:
+        _discard(leftover)
+    return len(leftovers)
+
+
+def _plain(value: Any) -> Any:
+    """JSON form of numpy scalars, arrays and paths."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return value.as_posix()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _discard(path: Path) -> None:
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError:
+        pass

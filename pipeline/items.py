@@ -1,0 +1,105 @@
+"""Artifacts made one item (photo or view) at a time, each whole or absent, each tied to the
+fingerprint it was made under."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from pipeline.files import read_arrays, read_json, write_arrays, write_json
+from pipeline.manifest import FileRecord
+from refdepth.errors import InputError
+
+
+class ItemStore:
+    """Items of one stage in one folder: `NAME.npz` with the arrays, `NAME.json` with the record.
+
+    The record is written after the arrays and names their hash and the fingerprint, so an item
+    counts as done only when both are whole and were made for the present inputs.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self.folder = folder
+        self.fingerprint = fingerprint
+
+    def arrays_path(self, name: str) -> Path:
+        """Where the arrays of `name` lie."""
+        return self.folder / f"{safe_name(name)}.npz"
+
+    def record_path(self, name: str) -> Path:
+        """Where the record of `name` lies."""
+        return self.folder / f"{safe_name(name)}.json"
+
+    def is_done(self, name: str) -> bool:
+        """Whether `name` was finished under the present fingerprint and is undamaged."""
+        stored = read_json(self.record_path(name))
+        if not isinstance(stored, dict) or stored.get("fingerprint") != self.fingerprint:
+            return False
+        try:
+            return FileRecord.model_validate(stored.get("file")).matches(self.arrays_path(name))
+        except ValidationError:
+            return False
+
+    def write(
+        self, name: str, arrays: Mapping[str, NDArray[Any]], record: Mapping[str, Any]
+    ) -> None:
+        """Stores one finished item."""
+        path = self.arrays_path(name)
+        write_arrays(path, arrays)
+        write_json(
+            self.record_path(name),
+            {
+                "fingerprint": self.fingerprint,
+                "file": FileRecord.of(path).model_dump(),
+                "record": dict(record),
+            },
+        )
+
+    def arrays(self, name: str) -> dict[str, NDArray[Any]]:
+        """The arrays of a finished item. Raises `InputError` when they cannot be read."""
+        path = self.arrays_path(name)
+        try:
+            return read_arrays(path)
+        except (OSError, ValueError, EOFError, KeyError) as error:
+            raise InputError(
+                f"cannot be read ({error}).",
+                subject=path,
+                action="Run the stage that makes it again.",
+            ) from error
+
+    def record(self, name: str) -> dict[str, Any]:
+        """The record of a finished item; empty when there is none."""
+        stored = read_json(self.record_path(name))
+        record = stored.get("record") if isinstance(stored, dict) else None
+        return record if isinstance(record, dict) else {}
+
+    def paths(self, names: Iterable[str]) -> list[Path]:
+        """All files of the given items."""
+        return [path for name in names for path in (self.arrays_path(name), self.record_path(name))]
+
+    def remove_others(self, names: Iterable[str]) -> None:
+        """Removes items that are not among `names`: left from inputs that are gone."""
+        keep = set(self.paths(names))
+        for pattern in ("*.npz", "*.json"):
+            for path in self.folder.glob(pattern):
+                if path not in keep and path.name != "manifest.json":
+                    path.unlink(missing_ok=True)
+
+
+def safe_name(name: str) -> str:
+    """`name` if it stays inside the folder it is joined to.
+
+    Raises `InputError` for absolute names and names with `..`.
+    """
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+        raise InputError(
+            "is not a name that stays inside the workspace.",
+            subject=repr(name),
+            action="Rename the picture.",
+        )
+    return name

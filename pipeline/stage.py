@@ -1,0 +1,90 @@
+"""What a stage is: a name, what determines its result, and how to make it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.cancellation import Cancellation
+from pipeline.config import RunConfig, RunInputs, RunRequest
+from pipeline.executor import Executor
+from pipeline.items import ItemStore
+from pipeline.progress import Progress
+from pipeline.workspace import Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageContext:
+    """All that a stage may use."""
+
+    workspace: Workspace
+    request: RunRequest
+    folder: Path
+    """The stage's own folder; nothing is written elsewhere."""
+    fingerprint: str
+    inputs: Mapping[str, Any]
+    """What the stage's `inputs` returned."""
+    progress: Progress
+    cancellation: Cancellation
+    executor: Executor
+    views: tuple[str, ...] = ()
+    """Glob patterns of the views to work on; empty means all."""
+
+    @property
+    def config(self) -> RunConfig:
+        """All settings."""
+        return self.request.config
+
+    @property
+    def given(self) -> RunInputs:
+        """Paths given from outside."""
+        return self.request.inputs
+
+    def items(self, subfolder: str = "") -> ItemStore:
+        """The stage's per-item artifacts."""
+        return ItemStore(self.folder / subfolder, self.fingerprint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageOutcome:
+    """What a stage made."""
+
+    files: Sequence[Path]
+    """Every artifact, inside the stage's folder."""
+    summary: Mapping[str, Any]
+    """JSON-able facts for the manifest, the closing summary and the report."""
+    headline: str
+    """The summary in half a line."""
+    complete: bool = True
+    """False when items are left to do: no manifest is written then."""
+    warnings: Sequence[str] = field(default=())
+    """What the user should know, one sentence each."""
+
+
+class Stage(Protocol):
+    """One step of the pipeline."""
+
+    name: str
+    version: int
+    """Raised whenever the same inputs and settings would give another result."""
+    upstream: tuple[str, ...]
+    """Stages whose artifacts this one reads."""
+
+    def settings(self, config: RunConfig) -> Mapping[str, Any]:
+        """The fields of the configuration that determine the result."""
+        ...
+
+    def inputs(self, workspace: Workspace, request: RunRequest) -> Mapping[str, Any]:
+        """Identity of everything from outside the workspace that determines the result."""
+        ...
+
+    def run(self, context: StageContext) -> StageOutcome:
+        """Makes or completes the artifacts in `context.folder`."""
+        ...
+
+    def progress_of(self, workspace: Workspace, fingerprint: str) -> tuple[int, int] | None:
+        """How many items are done of how many, for a stage that is resumed by item and was begun
+        under `fingerprint`; None when nothing is there or the stage is all or nothing."""
+        ...

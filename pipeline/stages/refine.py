@@ -1,0 +1,272 @@
+"""Stage `refine`: every scaled depth map refined against its neighbours, in two rounds.
+
+The first round works from photos alone; the second also uses the neighbours' first-round depth.
+Each view of each round is one plain task; what is finished is never done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import RunConfig, RunRequest
+from pipeline.files import read_arrays, write_arrays
+from pipeline.items import ItemStore
+from pipeline.stage import StageContext, StageOutcome
+from pipeline.views import PhotoCache, load_scene, select_views
+from pipeline.workspace import Workspace
+from refdepth.depth_map import DepthMap
+from refdepth.refine import FirstRound, RefinedView, RefineSettings, first_round, second_round
+from refdepth.render import Renderer, select_renderer
+from refdepth.scene import PosedImage, Scene, SparseDepth
+from refdepth.view_selection import select_sources
+
+FIRST = "first"
+CHECKPOINTS = "checkpoints"
+_PHOTO_CACHE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstRoundTask:
+    """What the first round of one view needs."""
+
+    name: str
+    ref: PosedImage
+    sources: tuple[PosedImage, ...]
+    scaled: NDArray[np.float32]
+    sparse: SparseDepth
+    settings: RefineSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecondRoundTask(FirstRoundTask):
+    """What the second round of one view needs."""
+
+    first: DepthMap
+    source_depths: tuple[DepthMap, ...]
+
+
+class FileCheckpoint:
+    """A refinement's state in one file, tied to the fingerprint it belongs to."""
+
+    def __init__(self, path: Path, fingerprint: str) -> None:
+        self._path = path
+        self._fingerprint = fingerprint
+
+    def load(self) -> dict[str, NDArray[Any]] | None:
+        """The saved state; None when there is none for the present inputs."""
+        try:
+            state = read_arrays(self._path)
+        except (OSError, ValueError, EOFError, KeyError):
+            return None
+        if str(state.pop("fingerprint", "")) != self._fingerprint:
+            return None
+        return state
+
+    def save(self, state: dict[str, NDArray[Any]]) -> None:
+        """Replaces the saved state."""
+        write_arrays(self._path, {**state, "fingerprint": np.array(self._fingerprint)})
+
+    def discard(self) -> None:
+        """Forgets the state."""
+        self._path.unlink(missing_ok=True)
+
+
+class RefineStage:
+    """Scaled depth and photos in, refined depth and confidence out."""
+
+    name = "refine"
+    version = 1
+    upstream = ("sfm", "scale")
+
+    def settings(self, config: RunConfig) -> Mapping[str, Any]:
+        """The refinement settings."""
+        return config.refine.result_fields()
+
+    def inputs(self, workspace: Workspace, request: RunRequest) -> Mapping[str, Any]:
+        """Which views were asked for."""
+        return {"views": list(request.inputs.views)}
+
+    def progress_of(self, workspace: Workspace, fingerprint: str) -> tuple[int, int] | None:
+        """Finished views of all scaled ones."""
+        items = ItemStore(workspace.stage_dir(self.name), fingerprint)
+        names = [
+            path.name.removesuffix(".npz") for path in workspace.stage_dir("scale").glob("*.npz")
+        ]
+        return (sum(items.is_done(name) for name in names), len(names)) if names else None
+
+    def run(self, context: StageContext) -> StageOutcome:
+        """Both rounds over all views that are not done."""
+        scene = load_scene(context.workspace)
+        selected = select_views(scene, context.given.views)
+        work = _Work(context, scene)
+        chosen = set(select_views(scene, context.views)) if context.views else set(scene.names)
+        if context.views:
+            for name in chosen & set(selected):
+                work.final.record_path(name).unlink(missing_ok=True)
+        todo = [name for name in selected if name in chosen and not work.final.is_done(name)]
+        needed = sorted({other for name in todo for other in (name, *work.sources(name))})
+        work.first_rounds([name for name in needed if not work.first.is_done(name)])
+        work.second_rounds(todo, done=len(selected) - len(todo), total=len(selected))
+        left = [name for name in selected if not work.final.is_done(name)]
+        work.final.remove_others(selected)
+        work.first.remove_others(scene.names)
+        return _outcome(work, selected, left)
+
+
+class _Work:
+    """The stage at work: what its tasks are built from and where results go."""
+
+    def __init__(self, context: StageContext, scene: Scene) -> None:
+        self.context = context
+        self.scene = scene
+        self.settings = context.config.refine
+        self.final = context.items()
+        self.first = context.items(FIRST)
+        self.scaled = ItemStore(context.workspace.stage_dir("scale"), "")
+        self._photos = PhotoCache(scene, max_bytes=_PHOTO_CACHE_BYTES)
+        self._sources: dict[str, tuple[str, ...]] = {}
+
+    def sources(self, name: str) -> tuple[str, ...]:
+        """The neighbours `name` is refined against, best first."""
+        if name not in self._sources:
+            self._sources[name] = select_sources(
+                self.scene, self.scene[name], self.settings.sources
+            )
+        return self._sources[name]
+
+    def first_rounds(self, names: list[str]) -> None:
+        """Makes and stores the first round of `names`."""
+
+        def tasks() -> Iterator[FirstRoundTask]:
+            for number, name in enumerate(names):
+                self.context.cancellation.check()
+                self.context.progress.step("matching views", number, len(names))
+                yield FirstRoundTask(name=name, **self._common(name))
+
+        results = self.context.executor.map(run_first_round, tasks())
+        for name, result in zip(names, results, strict=True):
+            arrays = {
+                "depth": result.depth,
+                "confidence": result.confidence,
+                "coarse": result.coarse,
+            }
+            self.first.write(name, arrays, result.record)
+
+    def second_rounds(self, names: list[str], *, done: int, total: int) -> None:
+        """Makes and stores the final depth of `names`."""
+        if not names:
+            return
+        runtime = self.context.config.runtime
+        renderer = select_renderer(runtime.renderer.value, runtime.device.value)
+        checkpoints: dict[str, FileCheckpoint] = {}
+        finished = done
+
+        def tasks() -> Iterator[SecondRoundTask]:
+            for name in names:
+                self.context.cancellation.check()
+                self.context.progress.step("refining views", finished, total)
+                yield SecondRoundTask(
+                    name=name,
+                    first=self._first_depth(name),
+                    source_depths=tuple(self._first_depth(other) for other in self.sources(name)),
+                    **self._common(name),
+                )
+
+        def refine(task: SecondRoundTask) -> RefinedView:
+            checkpoint = FileCheckpoint(
+                self.context.folder / CHECKPOINTS / f"{task.name}.npz", self.context.fingerprint
+            )
+            checkpoints[task.name] = checkpoint
+
+            def step(share: float) -> None:
+                self.context.cancellation.check()
+                self.context.progress.step("refining views", finished + share, total)
+
+            return run_second_round(task, renderer, checkpoint, step)
+
+        for name, result in zip(names, self.context.executor.map(refine, tasks()), strict=True):
+            self.final.write(
+                name, {"depth": result.depth, "confidence": result.confidence}, result.record
+            )
+            checkpoints.pop(name).discard()
+            finished += 1
+
+    def _common(self, name: str) -> dict[str, Any]:
+        view = self.scene[name]
+        return {
+            "ref": self._photos[name],
+            "sources": tuple(self._photos[other] for other in self.sources(name)),
+            "scaled": self.scaled.arrays(name)["depth"],
+            "sparse": self.scene.sparse_depth(view),
+            "settings": self.settings,
+        }
+
+    def _first_depth(self, name: str) -> DepthMap:
+        arrays = self.first.arrays(name)
+        return DepthMap(depth=arrays["depth"], confidence=arrays["confidence"])
+
+
+def run_first_round(task: FirstRoundTask) -> FirstRound:
+    """One view's first round, as a plain function of its task."""
+    return first_round(
+        task.ref,
+        task.sources,
+        scaled=task.scaled,
+        sparse=task.sparse,
+        settings=task.settings,
+    )
+
+
+def run_second_round(
+    task: SecondRoundTask,
+    renderer: Renderer,
+    checkpoint: FileCheckpoint,
+    progress: Callable[[float], None],
+) -> RefinedView:
+    """One view's second round, as a plain function of its task."""
+    return second_round(
+        task.ref,
+        task.sources,
+        scaled=task.scaled,
+        sparse=task.sparse,
+        first=task.first,
+        source_depths=task.source_depths,
+        settings=task.settings,
+        renderer=renderer,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+
+
+def _outcome(work: _Work, selected: tuple[str, ...], left: list[str]) -> StageOutcome:
+    done = [name for name in selected if name not in left]
+    records = {name: work.final.record(name) for name in done}
+    accepted = [float(record.get("accepted_share", 1.0)) for record in records.values()]
+    kept = sorted(name for name, record in records.items() if record.get("kept_prior"))
+    flags = {name: record["flags"] for name, record in records.items() if record.get("flags")}
+    share = float(np.mean(accepted)) if accepted else 0.0
+    headline = f"{len(done) - len(kept)} views refined"
+    if kept:
+        headline += f", {len(kept)} kept as they were"
+    if left:
+        headline = f"{len(done)} of {len(selected)} views done"
+    used = {other for name in selected for other in (name, *work.sources(name))}
+    return StageOutcome(
+        files=[*work.final.paths(done), *work.first.paths(sorted(used))],
+        summary={
+            "views": len(done),
+            "accepted_share": share,
+            "kept_prior": kept,
+            "flags": flags,
+            "sources": {name: list(work.sources(name)) for name in done},
+        },
+        headline=headline,
+        complete=not left,
+        warnings=[f"{name}: {', '.join(flags[name])}" for name in sorted(flags)],
+    )

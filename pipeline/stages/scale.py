@@ -1,0 +1,82 @@
+"""Stage `scale`: every prior fitted to the SfM points its view sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import RunConfig, RunRequest
+from pipeline.items import ItemStore
+from pipeline.stage import StageContext, StageOutcome
+from pipeline.stages.depth import load_prior
+from pipeline.views import load_scene
+from pipeline.workspace import Workspace
+from refdepth.errors import StageError
+from refdepth.scale import ScaleFit, apply_fit, borrowed_fit, fit_scale
+
+
+class ScaleStage:
+    """Priors and SfM points in, one absolute depth map a view out."""
+
+    name = "scale"
+    version = 1
+    upstream = ("sfm", "depth")
+
+    def settings(self, config: RunConfig) -> Mapping[str, Any]:
+        """The scale settings."""
+        return config.scale.result_fields()
+
+    def inputs(self, workspace: Workspace, request: RunRequest) -> Mapping[str, Any]:
+        """Nothing from outside."""
+        return {}
+
+    def progress_of(self, workspace: Workspace, fingerprint: str) -> tuple[int, int] | None:
+        """Fits take milliseconds; the stage is all or nothing."""
+        return None
+
+    def run(self, context: StageContext) -> StageOutcome:
+        """Fits all views, then the weak ones with what the others found."""
+        scene = load_scene(context.workspace)
+        settings = context.config.scale
+        priors = ItemStore(context.workspace.stage_dir("depth"), "")
+        fits: dict[str, ScaleFit] = {}
+        for number, name in enumerate(scene.names):
+            context.cancellation.check()
+            context.progress.step("fitting", number, len(scene))
+            prior = load_prior(priors, name)
+            sparse = scene.sparse_depth(scene[name])
+            fits[name] = fit_scale(prior, sparse, settings, fallback=None)
+        fallback = borrowed_fit(list(fits.values()))
+        items = context.items()
+        for number, name in enumerate(scene.names):
+            context.cancellation.check()
+            context.progress.step("scaling", number, len(scene))
+            prior = load_prior(priors, name)
+            if fits[name].weak and fallback is not None:
+                sparse = scene.sparse_depth(scene[name])
+                fits[name] = fit_scale(prior, sparse, settings, fallback=fallback)
+            depth = apply_fit(prior, fits[name])
+            items.write(name, {"depth": depth}, fits[name].to_dict())
+        items.remove_others(scene.names)
+        return self._outcome(context, items, fits)
+
+    def _outcome(
+        self, context: StageContext, items: ItemStore, fits: Mapping[str, ScaleFit]
+    ) -> StageOutcome:
+        if all(fit.weak for fit in fits.values()):
+            raise StageError(
+                "no view has enough SfM points to fit its depth to.",
+                subject=self.name,
+                action="Give more photos with more overlap and texture, or another depth model.",
+            )
+        residual = float(np.median([fit.median_residual for fit in fits.values() if not fit.weak]))
+        flagged = sorted(name for name, fit in fits.items() if fit.flags)
+        return StageOutcome(
+            files=items.paths(fits),
+            summary={"median_residual": residual, "flagged": flagged, "views": len(fits)},
+            headline=f"{len(fits)} views fitted, median residual {100 * residual:.1f} %"
+            + (f", {len(flagged)} flagged" if flagged else ""),
+            warnings=[f"{name}: {', '.join(fits[name].flags)}" for name in flagged],
+        )

@@ -1,0 +1,100 @@
+"""The folder a reconstruction lives in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.config import RunRequest
+from pipeline.files import hash_file, hash_json, read_json, remove_temporaries, write_json
+from refdepth.errors import InputError
+
+REQUEST_NAME = "refdepth.json"
+LOG_NAME = "refdepth.log"
+_HASH_CACHE = ".hashes.json"
+
+
+class Workspace:
+    """Paths inside an output folder, and what was asked of it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._hashes: dict[str, list[Any]] | None = None
+
+    @classmethod
+    def find(cls, start: Path) -> Workspace:
+        """The workspace at `start` or the nearest parent that is one.
+
+        Raises `InputError` when there is none.
+        """
+        start = start.resolve()
+        for folder in (start, *start.parents):
+            if (folder / REQUEST_NAME).is_file():
+                return cls(folder)
+        raise InputError(
+            "is not a refdepth workspace, nor is any folder above it.",
+            subject=start,
+            action="Name one with --workspace, or make one with `refdepth reconstruct`.",
+        )
+
+    @property
+    def log_path(self) -> Path:
+        """The log file."""
+        return self.root / LOG_NAME
+
+    def stage_dir(self, stage: str) -> Path:
+        """Where a stage leaves its artifacts."""
+        return self.root / stage
+
+    def request(self) -> RunRequest:
+        """What was last asked of this workspace. Raises `InputError` when that is unreadable."""
+        path = self.root / REQUEST_NAME
+        try:
+            return RunRequest.model_validate(read_json(path))
+        except ValidationError as error:
+            raise InputError(
+                f"cannot be understood ({error.errors()[0]['msg']}).",
+                subject=path,
+                action="Run `refdepth reconstruct` on this folder again; what is valid is reused.",
+            ) from error
+
+    def write_request(self, request: RunRequest) -> None:
+        """Remembers what is asked."""
+        content = request.model_dump(mode="json")
+        if read_json(self.root / REQUEST_NAME) != content:
+            write_json(self.root / REQUEST_NAME, content)
+
+    def clean(self) -> None:
+        """Removes what an interrupted run left unfinished."""
+        remove_temporaries(self.root)
+
+    def content_hash(self, path: Path) -> str:
+        """SHA-256 of a file, remembered by size and modification time."""
+        if self._hashes is None:
+            stored = read_json(self.root / _HASH_CACHE)
+            self._hashes = stored if isinstance(stored, dict) else {}
+        status = path.stat()
+        key = os.fspath(path.resolve())
+        stamp = [status.st_size, status.st_mtime_ns]
+        known = self._hashes.get(key)
+        if isinstance(known, list) and known[:2] == stamp and len(known) == 3:
+            return str(known[2])
+        digest = hash_file(path)
+        self._hashes[key] = [*stamp, digest]
+        return digest
+
+    def folder_hash(self, folder: Path, pattern: str = "*") -> str:
+        """Hash of the names and contents of all files below `folder` that match `pattern`."""
+        files = sorted(p for p in folder.rglob(pattern) if p.is_file())
+        digest = hash_json([(p.relative_to(folder).as_posix(), self.content_hash(p)) for p in files])
+        self.save_hashes()
+        return digest
+
+    def save_hashes(self) -> None:
+        """Keeps the remembered hashes for the next run."""
+        path = self.root / _HASH_CACHE
+        if self._hashes is not None and read_json(path) != self._hashes:
+            write_json(path, self._hashes)
