@@ -50,7 +50,7 @@ $(READY): pyproject.toml constraints-cpu.txt
 	@$(PYTHON) -c 'import open3d' || { echo "Open3D still cannot be imported, see above."; exit 1; }
 	@touch $@
 
-##@ Scenes (photos in $(SCENES_DIR)/NAME/images; set SCENES_DIR to yours)
+##@ Scenes (photos in SCENES_DIR/NAME/images; set SCENES_DIR=... to yours)
 .PHONY: scenes
 scenes: ## List the scenes in scenes/*.toml
 	@for scene in $(SCENES); do \
@@ -107,4 +107,4 @@ bench-accuracy: setup ## Measure the depth of every preset on synthetic and give
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} \
 	  /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-zA-Z_%-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	  /^[a-zA-Z_%-]+:.*## / {sub("%", "NAME", $$1); printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

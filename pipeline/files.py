@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,9 +94,15 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """All arrays of an .npz; nothing pickled is loaded."""
-    with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
+    """All arrays of an .npz; nothing pickled is loaded.
+
+    Raises `ValueError` when the content is not a whole .npz of plain arrays.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (zipfile.BadZipFile, EOFError, KeyError, AttributeError, NotImplementedError) as error:
+        raise ValueError(f"not an .npz file ({error})") from error
 
 
 def hash_file(path: Path) -> str:

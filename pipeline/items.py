@@ -64,7 +64,7 @@ class ItemStore:
         path = self.arrays_path(name)
         try:
             return read_arrays(path)
-        except (OSError, ValueError, EOFError, KeyError) as error:
+        except (OSError, ValueError) as error:
             raise InputError(
                 f"cannot be read ({error}).",
                 subject=path,

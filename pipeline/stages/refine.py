@@ -62,7 +62,7 @@ class FileCheckpoint:
         """The saved state; None when there is none for the present inputs."""
         try:
             state = read_arrays(self._path)
-        except (OSError, ValueError, EOFError, KeyError):
+        except (OSError, ValueError):
             return None
         if str(state.pop("fingerprint", "")) != self._fingerprint:
             return None

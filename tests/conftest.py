@@ -1,0 +1,26 @@
+"""Fixtures that several test folders share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_scenes() -> Path:
+    """Folder of real photo sets; tests that need it are skipped where it is absent."""
+    folder = os.environ.get("REFDEPTH_SCENES")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("set REFDEPTH_SCENES to a folder of scenes to run this")
+    return Path(folder)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what needs a GPU or much time unless it is asked for with -m."""
+    asked = config.getoption("-m") or ""
+    for item in items:
+        for marker in ("gpu", "faults"):
+            if marker in item.keywords and marker not in asked:
+                item.add_marker(pytest.mark.skip(reason=f"run with -m {marker}"))

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import files
+from refdepth.errors import ResourceError
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
+    path = tmp_path / "value.json"
+    files.write_json(path, {"a": 1})
+
+    def write_half_then_fail() -> None:
+        with files.replacing(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half_then_fail()
+    assert files.read_json(path) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["value.json"]
+
+
+def test_the_file_appears_only_when_the_block_has_ended(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "value.bin"
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(b"new")
+        assert not path.exists()
+        assert temporary.parent == path.parent
+    assert path.read_bytes() == b"new"
+
+
+def test_equal_arrays_give_equal_bytes(tmp_path: Path) -> None:
+    arrays = {"b": np.arange(5), "a": np.ones((2, 3), np.float32)}
+    files.write_arrays(tmp_path / "one.npz", arrays)
+    files.write_arrays(tmp_path / "two.npz", dict(reversed(arrays.items())))
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
+    back = files.read_arrays(tmp_path / "one.npz")
+    assert back["a"].dtype == np.float32
+    np.testing.assert_array_equal(back["b"], np.arange(5))
+
+
+def test_pickled_arrays_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bad.npz"
+    np.savez(path, a=np.array([{"x": 1}], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        files.read_arrays(path)
+
+
+def test_hashes_are_sha256(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"abc")
+    assert files.hash_file(path) == hashlib.sha256(b"abc").hexdigest()
+    assert files.hash_json({"b": 1, "a": [1, 2]}) == files.hash_json({"a": [1, 2], "b": 1})
+    assert files.hash_json({"a": 1}) != files.hash_json({"a": 2})
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [(errno.ENOSPC, "no space left"), (errno.EROFS, "cannot be written"), (errno.EIO, "cannot")],
+)
+def test_what_the_file_system_refuses_is_said_with_the_path(
+    tmp_path: Path, number: int, says: str
+) -> None:
+    path = tmp_path / "x.npz"
+
+    def refuse() -> None:
+        with files.replacing(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise OSError(number, "refused")
+
+    with pytest.raises(ResourceError, match=says) as caught:
+        refuse()
+    assert str(path) in str(caught.value)
+    assert caught.value.action
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / ".tmp-12-x.npz").write_bytes(b"")
+    (tmp_path / ".tmp-12-folder").mkdir()
+    (tmp_path / ".tmp-12-folder" / "y").write_bytes(b"")
+    (tmp_path / "keep").write_bytes(b"")
+    assert files.remove_temporaries(tmp_path) == 2
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a", "keep"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000])
+def test_json_that_cannot_be_read_counts_as_absent(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    assert files.read_json(path) is None
+    assert files.read_json(tmp_path / "absent.json") is None

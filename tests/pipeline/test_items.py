@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.items import ItemStore, safe_name
+from refdepth.errors import InputError
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ItemStore:
+    items = ItemStore(tmp_path, "print-1")
+    items.write("a.jpg", {"depth": np.ones((2, 2), np.float32)}, {"note": "x"})
+    return items
+
+
+def test_a_written_item_is_done_and_comes_back(store: ItemStore) -> None:
+    assert store.is_done("a.jpg")
+    assert not store.is_done("b.jpg")
+    assert store.record("a.jpg") == {"note": "x"}
+    np.testing.assert_array_equal(store.arrays("a.jpg")["depth"], np.ones((2, 2)))
+
+
+def test_another_fingerprint_makes_an_item_count_as_not_done(store: ItemStore) -> None:
+    assert not ItemStore(store.folder, "print-2").is_done("a.jpg")
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "remove", "no record", "record garbage"])
+def test_damage_makes_an_item_count_as_not_done(store: ItemStore, damage: str) -> None:
+    path = store.arrays_path("a.jpg")
+    content = bytearray(path.read_bytes())
+    if damage == "truncate":
+        path.write_bytes(content[:-7])
+    elif damage == "flip":
+        content[-30] ^= 1
+        path.write_bytes(content)
+        os.utime(path, ns=(1, 1))
+    elif damage == "remove":
+        path.unlink()
+    elif damage == "no record":
+        store.record_path("a.jpg").unlink()
+    else:
+        store.record_path("a.jpg").write_text('{"fingerprint": "print-1", "file": 3}')
+    assert not store.is_done("a.jpg")
+
+
+def test_unreadable_arrays_are_reported_with_their_path(store: ItemStore) -> None:
+    store.arrays_path("a.jpg").write_bytes(b"PK\x03\x04nonsense")
+    with pytest.raises(InputError, match=r"a\.jpg\.npz"):
+        store.arrays("a.jpg")
+
+
+def test_items_of_inputs_that_are_gone_are_removed(store: ItemStore) -> None:
+    store.write("b.jpg", {"depth": np.zeros(1)}, {})
+    store.remove_others(["b.jpg"])
+    assert not store.arrays_path("a.jpg").exists()
+    assert store.is_done("b.jpg")
+
+
+@pytest.mark.parametrize("name", ["", "/etc/passwd", "../x", "a/../../x", "a\\b", "a\0b"])
+def test_names_that_leave_the_folder_are_refused(name: str) -> None:
+    with pytest.raises(InputError):
+        safe_name(name)
