@@ -1,0 +1,103 @@
+"""Reading what a run left: one door for evaluation, exports, report and viewer."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.items import ItemStore
+from pipeline.manifest import Manifest
+from pipeline.views import UNDISTORTED, load_scene
+from pipeline.workspace import Workspace
+from refdepth.depth_map import DepthMap
+from refdepth.errors import InputError
+from refdepth.images import read_mask
+from refdepth.scene import Scene
+
+Depth = NDArray[np.float32]
+
+
+class Results:
+    """Artifacts of one workspace, read when asked for. Nothing is checked against the present
+    configuration: this is what lies there."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+
+    @cached_property
+    def scene(self) -> Scene:
+        """The undistorted scene. Raises `InputError` when the sfm stage has not run."""
+        if self.manifest("sfm") is None:
+            raise InputError(
+                "holds no finished structure from motion.",
+                subject=self.workspace.root,
+                action="Run `refdepth reconstruct` first.",
+            )
+        return load_scene(self.workspace)
+
+    @property
+    def model_dir(self) -> Path:
+        """The undistorted COLMAP model."""
+        return self.workspace.root / UNDISTORTED / "sparse"
+
+    def manifest(self, stage: str) -> Manifest | None:
+        """A stage's manifest; None when the stage is not whole."""
+        return Manifest.read(self.workspace.stage_dir(stage))
+
+    def views(self, stage: str) -> tuple[str, ...]:
+        """Views of the scene that `stage` (depth, scale, refine) has a result for."""
+        items = self._items(stage)
+        return tuple(name for name in self.scene.names if items.arrays_path(name).is_file())
+
+    def prior(self, name: str) -> NDArray[np.float32]:
+        """The prior's values (height, width); NaN where it says nothing."""
+        return self._items("depth").arrays(name)["values"]
+
+    def scaled(self, name: str) -> Depth:
+        """Depth after the scale fit (height, width); 0 where unknown."""
+        return self._items("scale").arrays(name)["depth"]
+
+    def coarse(self, name: str) -> Depth:
+        """Depth after the coarse stage (height, width)."""
+        return self._items("refine/first").arrays(name)["coarse"]
+
+    def first_round(self, name: str) -> DepthMap:
+        """Depth and confidence after the first round of refinement."""
+        return _depth_map(self._items("refine/first").arrays(name))
+
+    def refined(self, name: str) -> DepthMap:
+        """Final depth and confidence."""
+        return _depth_map(self._items("refine").arrays(name))
+
+    def consistent(self, name: str) -> NDArray[np.bool_] | None:
+        """Where other views confirm the final depth (height, width); None before fusion."""
+        path = self.workspace.stage_dir("fuse") / "masks" / f"{name}.png"
+        return read_mask(path, self.scene[name].camera.shape) if path.is_file() else None
+
+    def fit(self, name: str) -> dict[str, Any]:
+        """Diagnostics of a view's scale fit."""
+        return self._items("scale").record(name)
+
+    def first_record(self, name: str) -> dict[str, Any]:
+        """Record of a view's first round."""
+        return self._items("refine/first").record(name)
+
+    def record(self, name: str) -> dict[str, Any]:
+        """Record of a view's refinement: losses, accepted share, flags."""
+        return self._items("refine").record(name)
+
+    @property
+    def cloud_path(self) -> Path:
+        """The fused cloud."""
+        return self.workspace.stage_dir("fuse") / "cloud.ply"
+
+    def _items(self, stage: str) -> ItemStore:
+        return ItemStore(self.workspace.root / stage, "")
+
+
+def _depth_map(arrays: dict[str, NDArray[Any]]) -> DepthMap:
+    return DepthMap(depth=arrays["depth"], confidence=arrays["confidence"])
