@@ -1,0 +1,74 @@
+"""What neighbours' depth maps say about a view: geometric consistency."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdepth.camera import projection_from_ref, relative_pose
+from refdepth.depth_map import DepthMap
+from refdepth.refine.consistency_kernels import splat
+from refdepth.refine.resampling import shrink_camera, shrink_depth
+from refdepth.refine.settings import ConsistencySettings
+from refdepth.scene import PosedImage
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Transferred:
+    """Neighbours' depth maps seen from the reference (S, H, W), working grid."""
+
+    depth: NDArray[np.float32]
+    """Depth in the reference; 0 where a neighbour says nothing."""
+    confidence: NDArray[np.float32]
+    """The neighbour's own confidence in it."""
+
+
+def transfer(
+    ref: PosedImage, sources: Sequence[PosedImage], depths: Sequence[DepthMap], factor: int
+) -> Transferred:
+    """Draws the sources' depth maps into the reference, at the working grid of `factor`."""
+    camera = shrink_camera(ref.camera, factor)
+    cameras = [shrink_camera(source.camera, factor) for source in sources]
+    sizes = np.array([c.shape for c in cameras], dtype=np.int64).reshape(-1, 2)
+    largest = sizes.max(axis=0) if len(sizes) else np.zeros(2, np.int64)
+    stack = np.zeros((2, len(sources), *largest), np.float32)
+    A, b = np.empty((len(sources), 3, 3)), np.empty((len(sources), 3))
+    for i, (source, depth_map) in enumerate(zip(sources, depths, strict=True)):
+        height, width = sizes[i]
+        stack[0, i, :height, :width] = shrink_depth(depth_map.depth, factor)
+        stack[1, i, :height, :width] = shrink_depth(depth_map.confidence, factor)
+        ref_from_source = relative_pose(ref.cam_from_world, source.cam_from_world)
+        A[i], b[i] = projection_from_ref(cameras[i], camera, ref_from_source)
+    seen = np.empty((2, len(sources), *camera.shape), np.float32)
+    splat(stack[0], stack[1], sizes, A, b, seen[0], seen[1])
+    return Transferred(depth=seen[0], confidence=seen[1])
+
+
+def opinions(
+    transferred: Transferred, depth: NDArray[np.float32], settings: ConsistencySettings
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Neighbours' corrections of `depth` (H, W) in log depth, and their weights, (S, H, W) each.
+    Neighbours that see another surface have no weight."""
+    both = (transferred.depth > 0) & (depth > 0)
+    ratio = np.divide(transferred.depth, depth, where=both, out=np.ones_like(transferred.depth))
+    values = np.log(ratio)
+    weights = np.where(
+        both & (np.abs(values) < settings.limit),
+        settings.weight * np.maximum(transferred.confidence, settings.least_confidence),
+        0,
+    )
+    return values, weights.astype(np.float32)
+
+
+def agreement(
+    transferred: Transferred, depth: NDArray[np.float32], tolerance: float
+) -> NDArray[np.float32]:
+    """How many neighbours put a point within a relative `tolerance` of `depth` (H, W): each counts
+    by its closeness, 1 at no difference, half at `tolerance`."""
+    both = (transferred.depth > 0) & (depth > 0)
+    ratio = np.divide(transferred.depth, depth, where=both, out=np.ones_like(transferred.depth))
+    closeness = both / (1 + (np.log(ratio) / tolerance) ** 2)
+    return closeness.sum(axis=0).astype(np.float32)
