@@ -1,0 +1,14 @@
+"""Cross-view consistency, the fused cloud and the TSDF mesh."""
+
+from refdepth.fusion.cloud import FusedCloud, fuse, fuse_pieces
+from refdepth.fusion.consistency import ViewConsistency, check_view
+from refdepth.fusion.settings import FusionSettings
+
+__all__ = [
+    "FusedCloud",
+    "FusionSettings",
+    "ViewConsistency",
+    "check_view",
+    "fuse",
+    "fuse_pieces",
+]

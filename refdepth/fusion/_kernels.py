@@ -1,0 +1,176 @@
+"""Compiled loops of the cross-view check. Every pixel writes only its own place, so the results do
+not depend on the number of threads."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Map = NDArray[np.float32]
+Counts = NDArray[np.uint8]
+Bits = NDArray[np.uint32]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _sample(depth: Map, u: float, v: float, max_ratio: float) -> float:
+    """Depth at pixel (u, v): bilinear where the four neighbours lie on one surface, else that of
+    the pixel itself; 0 where unknown."""
+    height, width = depth.shape
+    x, y = int(u), int(v)
+    nearest = depth[y, x]
+    if not nearest > 0:
+        return 0.0
+    x0, y0 = int(np.floor(u - 0.5)), int(np.floor(v - 0.5))
+    if x0 < 0 or y0 < 0 or x0 + 1 >= width or y0 + 1 >= height:
+        return float(nearest)
+    a, b = depth[y0, x0], depth[y0, x0 + 1]
+    c, d = depth[y0 + 1, x0], depth[y0 + 1, x0 + 1]
+    low, high = min(min(a, b), min(c, d)), max(max(a, b), max(c, d))
+    if not (low > 0 and high <= low * (1 + 2 * max_ratio)):
+        return float(nearest)
+    s, t = u - 0.5 - x0, v - 0.5 - y0
+    return (1 - t) * ((1 - s) * a + s * b) + t * ((1 - s) * c + s * d)
+
+
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+def compare(
+    depth: Map,
+    source_depth: Map,
+    source_confidence: Map,
+    A: Array,
+    b: Array,
+    A_back: Array,
+    b_back: Array,
+    max_px: float,
+    max_ratio: float,
+    floor: float,
+    bit: np.uint32,
+    agreeing: Counts,
+    contradicting: Counts,
+    voters: Bits,
+    weight: Array,
+    weighted_inverse: Array,
+    weighted_confidence: Array,
+) -> None:
+    """Adds one source's opinion on every pixel of `depth` to the accumulators (height, width)."""
+    height, width = depth.shape
+    source_height, source_width = source_depth.shape
+    for y in prange(height):
+        py = y + 0.5
+        for x in range(width):
+            z = float(depth[y, x])
+            if not z > 0:
+                continue
+            px = x + 0.5
+            slope = A[2, 0] * px + A[2, 1] * py + A[2, 2]
+            seen = slope * z + b[2]
+            if not seen > 0:
+                continue
+            u = ((A[0, 0] * px + A[0, 1] * py + A[0, 2]) * z + b[0]) / seen
+            v = ((A[1, 0] * px + A[1, 1] * py + A[1, 2]) * z + b[1]) / seen
+            if not (u >= 0 and v >= 0 and u < source_width and v < source_height):
+                continue
+            measured = _sample(source_depth, u, v, max_ratio)
+            if not measured > 0:
+                continue
+            if measured > seen * (1 + 2 * max_ratio):
+                contradicting[y, x] += 1
+                continue
+            back = (A_back[2, 0] * u + A_back[2, 1] * v + A_back[2, 2]) * measured + b_back[2]
+            if not back > 0:
+                continue
+            ex = (A_back[0, 0] * u + A_back[0, 1] * v + A_back[0, 2]) * measured + b_back[0]
+            ey = (A_back[1, 0] * u + A_back[1, 1] * v + A_back[1, 2]) * measured + b_back[1]
+            ex, ey = ex / back - px, ey / back - py
+            if ex * ex + ey * ey > max_px * max_px or abs(measured / seen - 1) > max_ratio:
+                continue
+            # The source's surface, met on the ref pixel's own ray.
+            met = (measured - b[2]) / slope if slope > 0 else back
+            if not abs(met / z - 1) <= 2 * max_ratio:
+                met = back
+            confidence = float(source_confidence[int(v), int(u)])
+            w = max(confidence, floor)
+            agreeing[y, x] += 1
+            voters[y, x] |= bit
+            weight[y, x] += w
+            weighted_inverse[y, x] += w / met
+            weighted_confidence[y, x] += w * confidence
+
+
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+def claim(
+    depth: Map,
+    emitted: NDArray[np.bool_],
+    voters: Bits,
+    bit: np.uint32,
+    A: Array,
+    b: Array,
+    focal_ratio: float,
+    claimed: NDArray[np.bool_],
+) -> None:
+    """Marks the source pixels whose surface the emitted ref pixels have already given, unless the
+    source sees it more finely. Threads may mark one pixel twice, with the same value."""
+    height, width = depth.shape
+    source_height, source_width = claimed.shape
+    for y in prange(height):
+        py = y + 0.5
+        for x in range(width):
+            if not (emitted[y, x] and voters[y, x] & bit):
+                continue
+            px, z = x + 0.5, float(depth[y, x])
+            seen = (A[2, 0] * px + A[2, 1] * py + A[2, 2]) * z + b[2]
+            if not seen > 0 or seen * focal_ratio < z * 0.75:
+                continue
+            u = ((A[0, 0] * px + A[0, 1] * py + A[0, 2]) * z + b[0]) / seen
+            v = ((A[1, 0] * px + A[1, 1] * py + A[1, 2]) * z + b[1]) / seen
+            if u >= 0 and v >= 0 and u < source_width and v < source_height:
+                claimed[int(v), int(u)] = True
+
+
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+def normals(depth: Map, K: Array, radius: int, max_ratio: float) -> Map:
+    """Camera-space unit normals (height, width, 3) towards the camera; zero where undetermined.
+
+    The inverse depth of a plane n . X = d is linear in the pixel: 1 / z = p . (K^-T n / d). A least
+    squares fit of (a, b, c) to the window's inverse depths on the same surface gives n ~ K^T (a, b,
+    c).
+    """
+    height, width = depth.shape
+    out = np.zeros((height, width, 3), np.float32)
+    for y in prange(height):
+        for x in range(width):
+            z = float(depth[y, x])
+            if not z > 0:
+                continue
+            n, sx, sy, sxx, sxy, syy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+            sd, sxd, syd = 0.0, 0.0, 0.0
+            for j in range(max(y - radius, 0), min(y + radius + 1, height)):
+                for i in range(max(x - radius, 0), min(x + radius + 1, width)):
+                    other = float(depth[j, i])
+                    if not (other > 0 and abs(other / z - 1) <= max_ratio):
+                        continue
+                    dx, dy, d = float(i - x), float(j - y), z / other - 1
+                    n += 1
+                    sx += dx
+                    sy += dy
+                    sxx += dx * dx
+                    sxy += dx * dy
+                    syy += dy * dy
+                    sd += d
+                    sxd += dx * d
+                    syd += dy * d
+            cxx, cxy, cyy = sxx - sx * sx / n, sxy - sx * sy / n, syy - sy * sy / n
+            cxd, cyd = sxd - sx * sd / n, syd - sy * sd / n
+            determinant = cxx * cyy - cxy * cxy
+            if not determinant > 0.25:
+                continue
+            a = (cyy * cxd - cxy * cyd) / determinant
+            b = (cxx * cyd - cxy * cxd) / determinant
+            c = 1 + (sd - a * sx - b * sy) / n - a * (x + 0.5) - b * (y + 0.5)
+            nx, ny = K[0, 0] * a, K[0, 1] * a + K[1, 1] * b
+            nz = K[0, 2] * a + K[1, 2] * b + c
+            length = -np.sqrt(nx * nx + ny * ny + nz * nz)
+            out[y, x, 0], out[y, x, 1], out[y, x, 2] = nx / length, ny / length, nz / length
+    return out

@@ -1,0 +1,192 @@
+"""One cloud from the depth maps of all views."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdepth.camera import projection_from_ref, relative_pose
+from refdepth.depth_map import DepthMap
+from refdepth.fusion.consistency import WEIGHT_FLOOR, DepthCache, ViewConsistency, check_view
+from refdepth.fusion.settings import FusionSettings
+from refdepth.fusion.voxels import VoxelGrid
+from refdepth.scene import Scene, View
+
+NORMAL_RADIUS_PX = 2
+GRAZING_COSINE = 0.1  # a surface seen edge-on still counts this much
+
+SelectSources = Callable[[Scene, View, int], tuple[str, ...]]
+OnView = Callable[[str, ViewConsistency], None]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FusedCloud:
+    """Points of all views, each surface once."""
+
+    points: NDArray[np.float32]
+    """Positions (N, 3), world coordinates, SfM units."""
+    normals: NDArray[np.float32]
+    """Unit normals (N, 3) towards the cameras; zero where unknown."""
+    colors: NDArray[np.uint8]
+    """RGB (N, 3)."""
+    confidence: NDArray[np.float32]
+    """In [0, 1] (N,)."""
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @classmethod
+    def concatenate(cls, pieces: list[FusedCloud]) -> FusedCloud:
+        """One cloud from several; empty from none."""
+        names = ("points", "normals", "colors", "confidence")
+        if not pieces:
+            pieces = [cls.empty()]
+        return cls(**{n: np.concatenate([getattr(p, n) for p in pieces]) for n in names})
+
+    @classmethod
+    def empty(cls) -> FusedCloud:
+        """A cloud without points."""
+        zero = np.zeros((0, 3), np.float32)
+        return cls(points=zero, normals=zero, colors=zero.astype(np.uint8), confidence=zero[:, 0])
+
+
+def fuse(
+    scene: Scene,
+    load: Callable[[str], DepthMap],
+    settings: FusionSettings,
+    progress: Progress | None = None,
+    *,
+    on_view: OnView | None = None,
+    scratch: Path | None = None,
+) -> FusedCloud:
+    """`fuse_pieces` as one cloud in memory."""
+    pieces = fuse_pieces(scene, load, settings, progress, on_view=on_view, scratch=scratch)
+    return FusedCloud.concatenate(list(pieces))
+
+
+def fuse_pieces(
+    scene: Scene,
+    load: Callable[[str], DepthMap],
+    settings: FusionSettings,
+    progress: Progress | None = None,
+    *,
+    on_view: OnView | None = None,
+    scratch: Path | None = None,
+) -> Iterator[FusedCloud]:
+    """The scene's cloud, one piece of space after another.
+
+    `load` gives a view's depth map; it is called again when a map has left the cache. `progress`
+    hears (views done, views in all), `on_view` each view's `ViewConsistency`. Beyond the cache
+    and `memory_points` unmerged points, memory holds one view, one of its sources and one piece;
+    temporary files go to a folder in `scratch` (default: the system's).
+
+    A pixel is kept when enough neighbours agree and few contradict; its depth is the agreed one.
+    A surface that an earlier view has given is not given again by a view that sees it no more
+    finely. Points that still share a voxel, about a pixel wide at their distance, are averaged by
+    confidence.
+
+    Raises `InputError` when a depth map does not have its photo's size.
+    """
+    from refdepth.view_selection import select_sources
+
+    cache = DepthCache(load, scene, settings.cache_mb)
+    claimed: dict[str, NDArray[np.uint8]] = {}
+    grid: VoxelGrid | None = None
+    try:
+        for done, view in enumerate(scene.views):
+            names = select_sources(scene, view, settings.neighbours)
+            sources = [scene[name] for name in names]
+            checked = check_view(view, sources, cache, settings)
+            if on_view is not None:
+                on_view(view.name, checked)
+            emitted = checked.mask
+            if view.name in claimed:
+                packed = claimed.pop(view.name)
+                emitted &= np.unpackbits(packed, count=emitted.size).reshape(emitted.shape) == 0
+            later = [source for source in sources if source.name > view.name]
+            _claim(view, sources, later, checked, emitted, claimed)
+            if emitted.any():
+                points, values, weight, spacing = _points(view, checked, emitted)
+                spacing = spacing * settings.voxel_px
+                if grid is None:
+                    grid = VoxelGrid(
+                        view.center, float(np.median(spacing)), settings.memory_points, scratch
+                    )
+                grid.add(points, values, weight, spacing)
+            if progress is not None:
+                progress(done + 1, len(scene))
+        if grid is not None:
+            for points, values in grid.pieces():
+                yield _piece(points, values)
+    finally:
+        if grid is not None:
+            grid.close()
+
+
+def _claim(
+    view: View,
+    sources: list[View],
+    later: list[View],
+    checked: ViewConsistency,
+    emitted: NDArray[np.bool_],
+    claimed: dict[str, NDArray[np.uint8]],
+) -> None:
+    """Marks what `view` gives in the views that come after it. Masks are kept packed."""
+    from refdepth.fusion import _kernels
+
+    for source in later:
+        shape = source.camera.shape
+        mask = np.zeros(shape, np.bool_)
+        if source.name in claimed:
+            mask = np.unpackbits(claimed[source.name], count=mask.size).reshape(shape) > 0
+        source_from_ref = relative_pose(source.cam_from_world, view.cam_from_world)
+        A, b = projection_from_ref(view.camera, source.camera, source_from_ref)
+        _kernels.claim(
+            checked.depth,
+            emitted,
+            checked.voters,
+            np.uint32(1 << sources.index(source)),
+            A,
+            b,
+            view.camera.mean_focal_px / source.camera.mean_focal_px,
+            mask,
+        )
+        claimed[source.name] = np.packbits(mask)
+
+
+def _points(
+    view: View, checked: ViewConsistency, emitted: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], ...]:
+    """World points (N, 3), values (N, 7), weights (N,) and pixel spacing (N,) of a view."""
+    from refdepth.fusion import _kernels
+
+    normals = _kernels.normals(
+        checked.depth, view.camera.K, NORMAL_RADIUS_PX, NORMAL_RADIUS_PX * 0.01
+    )
+    depth = checked.depth[emitted].astype(np.float64)
+    rays = view.camera.rays()[emitted]
+    world_from_cam = np.linalg.inv(view.cam_from_world)
+    points = (rays * depth[:, None]) @ world_from_cam[:3, :3].T + world_from_cam[:3, 3]
+    normal = normals[emitted].astype(np.float64)
+    cosine = -(normal * rays).sum(axis=1) / np.linalg.norm(rays, axis=1)
+    confidence = checked.confidence[emitted].astype(np.float64)
+    weight = np.maximum(confidence, WEIGHT_FLOOR) * np.maximum(cosine, GRAZING_COSINE)
+    color = view.load().image[emitted].astype(np.float64)
+    values = np.concatenate([normal @ world_from_cam[:3, :3].T, color, confidence[:, None]], axis=1)
+    return points, values, weight, depth / view.camera.mean_focal_px
+
+
+def _piece(points: NDArray[np.float64], values: NDArray[np.float64]) -> FusedCloud:
+    length = np.linalg.norm(values[:, :3], axis=1, keepdims=True)
+    normals = np.divide(values[:, :3], length, out=np.zeros_like(values[:, :3]), where=length > 0)
+    return FusedCloud(
+        points=points.astype(np.float32),
+        normals=normals.astype(np.float32),
+        colors=np.rint(np.clip(values[:, 3:6], 0, 1) * 255).astype(np.uint8),
+        confidence=np.clip(values[:, 6], 0, 1).astype(np.float32),
+    )

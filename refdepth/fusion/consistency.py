@@ -1,0 +1,147 @@
+"""Which pixels of a depth map its neighbours confirm, and the depth they agree on."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdepth.camera import projection_from_ref, relative_pose
+from refdepth.depth_map import DepthMap
+from refdepth.errors import InputError
+from refdepth.fusion.settings import FusionSettings
+from refdepth.scene import Scene, View
+
+WEIGHT_FLOOR = 0.05  # an estimate that claims no confidence still counts a little in the average
+
+
+class DepthCache:
+    """Depth maps loaded on demand; the least recently used one leaves when memory is short."""
+
+    def __init__(self, load: Callable[[str], DepthMap], scene: Scene, cache_mb: float) -> None:
+        self._load = load
+        self._scene = scene
+        self._limit = cache_mb * 2**20
+        self._bytes = 0
+        self._maps: OrderedDict[str, DepthMap] = OrderedDict()
+
+    def __call__(self, name: str) -> DepthMap:
+        """The depth map of a view. Raises `InputError` when its size is not the camera's."""
+        if name in self._maps:
+            self._maps.move_to_end(name)
+            return self._maps[name]
+        found = self._load(name)
+        expected = self._scene[name].camera.shape
+        if found.depth.shape != expected:
+            raise InputError(
+                f"depth map is {found.depth.shape[1]}x{found.depth.shape[0]}, its photo "
+                f"{expected[1]}x{expected[0]}.",
+                subject=name,
+                action="Make the depth of this view again.",
+            )
+        self._maps[name] = found
+        self._bytes += _size(found)
+        while self._bytes > self._limit and len(self._maps) > 1:
+            self._bytes -= _size(self._maps.popitem(last=False)[1])
+        return found
+
+
+def _size(depth_map: DepthMap) -> int:
+    return depth_map.depth.nbytes + depth_map.confidence.nbytes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ViewConsistency:
+    """What the neighbours say about one view's depth map."""
+
+    depth: NDArray[np.float32]
+    """Agreed depth (height, width), SfM units: confidence-weighted mean of this view's estimate
+    and of those that agree with it; 0 where the pixel is not kept."""
+    confidence: NDArray[np.float32]
+    """In [0, 1] (height, width): mean confidence of the estimates times the share of opinions
+    that agree, less with few of them; 0 where the pixel is not kept."""
+    agreeing: NDArray[np.uint8]
+    """Number of neighbours that agree (height, width)."""
+    contradicting: NDArray[np.uint8]
+    """Number of neighbours that see through the pixel's point (height, width)."""
+    voters: NDArray[np.uint32]
+    """Bit i set where the i-th source agrees (height, width)."""
+    sources: tuple[str, ...]
+    """The views that were asked."""
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """Pixels that are kept (height, width)."""
+        return self.depth > 0
+
+
+def check_view(
+    view: View,
+    sources: Sequence[View],
+    load: Callable[[str], DepthMap],
+    settings: FusionSettings,
+) -> ViewConsistency:
+    """Compares `view`'s depth map with those of its sources (at most 32).
+
+    A source agrees with a pixel when its depth at the pixel's point, carried back, lands within
+    `max_reprojection_px` of the pixel and within `max_depth_ratio` of its depth; it contradicts
+    when it measures a surface behind the point. A nearer surface hides the point: no opinion.
+    """
+    from refdepth.fusion import _kernels
+
+    own = load(view.name)
+    shape = own.depth.shape
+    agreeing, contradicting = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    voters = np.zeros(shape, np.uint32)
+    depth = np.where(own.confidence >= settings.min_confidence, own.depth, 0).astype(np.float32)
+    valid = depth > 0
+    weight = np.maximum(own.confidence, WEIGHT_FLOOR).astype(np.float64)
+    weighted_inverse = np.divide(weight, depth, out=np.zeros_like(weight), where=valid)
+    weighted_confidence = weight * own.confidence
+    for index, source in enumerate(sources):
+        other = load(source.name)
+        source_from_ref = relative_pose(source.cam_from_world, view.cam_from_world)
+        A, b = projection_from_ref(view.camera, source.camera, source_from_ref)
+        A_back, b_back = projection_from_ref(
+            source.camera, view.camera, np.linalg.inv(source_from_ref)
+        )
+        _kernels.compare(
+            depth,
+            other.depth,
+            other.confidence,
+            A,
+            b,
+            A_back,
+            b_back,
+            settings.max_reprojection_px,
+            settings.max_depth_ratio,
+            WEIGHT_FLOOR,
+            np.uint32(1 << index),
+            agreeing,
+            contradicting,
+            voters,
+            weight,
+            weighted_inverse,
+            weighted_confidence,
+        )
+    needed = min(settings.min_agreeing, len(sources))
+    opinions = agreeing.astype(np.float64) + contradicting
+    keep = (
+        valid
+        & (agreeing >= needed)
+        & (contradicting <= settings.max_contradicting * np.maximum(opinions, 1))
+    )
+    agreed = np.divide(weight, weighted_inverse, out=np.zeros_like(weight), where=keep)
+    support = (1.0 + agreeing) / (2.0 + opinions)
+    confidence = np.where(keep, weighted_confidence / weight * support, 0)
+    return ViewConsistency(
+        depth=agreed.astype(np.float32),
+        confidence=confidence.astype(np.float32),
+        agreeing=agreeing,
+        contradicting=contradicting,
+        voters=voters,
+        sources=tuple(source.name for source in sources),
+    )

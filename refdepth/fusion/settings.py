@@ -1,0 +1,50 @@
+"""Settings of fusion."""
+
+from __future__ import annotations
+
+from refdepth.settings import Settings, setting
+
+
+class FusionSettings(Settings):
+    """How depth maps become one cloud."""
+
+    neighbours: int = setting(
+        10, "How many neighbouring views each depth map is checked against.", ge=1, le=32
+    )
+    max_reprojection_px: float = setting(
+        1.5, "Largest reprojection error at which two views agree.", unit="px", gt=0
+    )
+    max_depth_ratio: float = setting(
+        0.015, "Largest relative difference of depth at which two views agree.", gt=0, lt=1
+    )
+    min_agreeing: int = setting(
+        2, "How many neighbours must agree with a pixel (fewer where a view has fewer).", ge=0
+    )
+    max_contradicting: float = setting(
+        0.5,
+        "Largest share of the neighbours with an opinion that may see through a pixel's point.",
+        ge=0,
+        le=1,
+    )
+    min_confidence: float = setting(0.0, "Pixels with a lower confidence are left out.", ge=0, le=1)
+    voxel_px: float = setting(
+        1.0,
+        "Spacing of the cloud's points, in pixels at their distance (ground sampling distance).",
+        unit="px",
+        gt=0,
+    )
+    mesh_voxel_px: float = setting(
+        2.0, "Voxel size of the TSDF mesh, in pixels at the scene's median depth.", unit="px", gt=0
+    )
+    mesh_truncation_voxels: float = setting(
+        8.0, "Truncation of the TSDF, in voxels: thicker bridges more noise.", unit="voxels", ge=2
+    )
+    cache_mb: float = setting(
+        512.0, "Memory for depth maps kept between views.", unit="MB", gt=0, affects_result=False
+    )
+    memory_points: int = setting(
+        8_000_000,
+        "How many unmerged points stay in memory before they go to temporary files.",
+        ge=1,
+        affects_result=False,
+    )

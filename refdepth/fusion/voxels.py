@@ -1,0 +1,158 @@
+"""Merging points that fall into one voxel, in bounded memory."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdepth.errors import InputError
+
+_BUCKETS = 64
+_LEVELS = 16  # from 2**-8 to 2**7 of the grid's voxel
+_CELL_LIMIT = 2**30
+
+# A row holds the cell (level, i, j, k) and weighted sums of position, normal, colour, confidence.
+_ROW = np.dtype(
+    [
+        ("level", np.int8),
+        ("cell", np.int32, 3),
+        ("weight", np.float64),
+        ("sums", np.float64, 10),
+    ]
+)
+
+
+class VoxelGrid:
+    """Averages points within voxels whose size follows each point's own spacing.
+
+    Voxels come in levels of `voxel * 2**level` and nest. Where a finer level has points, a coarser
+    voxel there is dropped: the surface was seen from nearer. Rows are kept in buckets of space;
+    when `memory_rows` are exceeded they go to temporary files. The result does not depend on it.
+    """
+
+    def __init__(
+        self, origin: NDArray[np.float64], voxel: float, memory_rows: int, folder: Path | None
+    ) -> None:
+        self.origin = origin
+        self.voxel = voxel
+        self._memory_rows = memory_rows
+        self._rows_held = 0
+        self._held: list[list[NDArray[np.void]]] = [[] for _ in range(_BUCKETS)]
+        self._scratch = tempfile.TemporaryDirectory(prefix="refdepth-fuse-", dir=folder)
+
+    def close(self) -> None:
+        """Removes the temporary files."""
+        self._scratch.cleanup()
+
+    def add(
+        self,
+        points: NDArray[np.float64],
+        values: NDArray[np.float64],
+        weight: NDArray[np.float64],
+        spacing: NDArray[np.float64],
+    ) -> None:
+        """Adds points (N, 3) with `values` (N, 7: normal, colour, confidence), weights (N,) and
+        their spacing (N,), the size of a voxel that suits them.
+
+        Raises `InputError` when the points spread over more voxels than can be counted.
+        """
+        level = np.floor(np.log2(spacing / self.voxel) + 0.5)
+        level = np.clip(level, -_LEVELS // 2, _LEVELS // 2 - 1).astype(np.int8)
+        local = points - self.origin
+        cell = np.floor(local / (self.voxel * np.exp2(level.astype(np.float64)))[:, None])
+        if not (np.abs(cell) < _CELL_LIMIT).all():
+            raise InputError(
+                "the scene spreads over too many voxels.",
+                subject="fuse.voxel_px",
+                action="Raise it, or look for depth maps with wild values.",
+            )
+        rows = np.empty(len(points), _ROW)
+        rows["level"], rows["cell"], rows["weight"] = level, cell, weight
+        rows["sums"] = np.concatenate([local, values], axis=1) * weight[:, None]
+        rows = _merge(rows)
+        bucket = self._bucket_of(rows)
+        order = np.argsort(bucket, kind="stable")
+        edges = np.searchsorted(bucket[order], np.arange(_BUCKETS + 1))
+        for index in range(_BUCKETS):
+            part = rows[order[edges[index] : edges[index + 1]]]
+            if len(part):
+                self._held[index].append(part)
+        self._rows_held += len(rows)
+        if self._rows_held > self._memory_rows:
+            self._spill()
+
+    def pieces(self) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """Merged points (M, 3) in world coordinates and values (M, 8: normal sum, colour,
+        confidence, weight), one bucket of space at a time."""
+        for index in range(_BUCKETS):
+            parts = self._held[index]
+            self._held[index] = []
+            path = self._path(index)
+            if path.exists():
+                parts.insert(0, np.fromfile(path, dtype=_ROW))
+            if not parts:
+                continue
+            rows = _drop_covered(_merge(np.concatenate(parts)))
+            mean = rows["sums"] / rows["weight"][:, None]
+            values = np.concatenate([mean[:, 3:], rows["weight"][:, None]], axis=1)
+            yield mean[:, :3] + self.origin, values
+
+    def _bucket_of(self, rows: NDArray[np.void]) -> NDArray[np.int64]:
+        """Bucket of the block that holds each row's cell; cells that nest share a block."""
+        shift = np.int64(_LEVELS // 2) - rows["level"]
+        block = rows["cell"].astype(np.int64) >> shift[:, None]
+        mixed = block @ np.array([73856093, 19349663, 83492791])
+        return np.asarray(mixed % _BUCKETS, dtype=np.int64)
+
+    def _spill(self) -> None:
+        for index, parts in enumerate(self._held):
+            if parts:
+                with self._path(index).open("ab") as file:
+                    for part in parts:
+                        part.tofile(file)
+                parts.clear()
+        self._rows_held = 0
+
+    def _path(self, index: int) -> Path:
+        return Path(self._scratch.name) / f"{index:02d}.rows"
+
+
+def _merge(rows: NDArray[np.void]) -> NDArray[np.void]:
+    """Rows of one cell added up, ordered by cell. Sums run in the order of the rows."""
+    if not len(rows):
+        return rows
+    cell = rows["cell"]
+    order = np.lexsort((cell[:, 2], cell[:, 1], cell[:, 0], rows["level"]))
+    rows = rows[order]
+    cell, level = rows["cell"], rows["level"]
+    new = np.ones(len(rows), bool)
+    new[1:] = (cell[1:] != cell[:-1]).any(axis=1) | (level[1:] != level[:-1])
+    start = np.flatnonzero(new)
+    merged = rows[start].copy()
+    merged["weight"] = np.add.reduceat(rows["weight"], start)
+    merged["sums"] = np.add.reduceat(rows["sums"], start, axis=0)
+    return merged
+
+
+def _drop_covered(rows: NDArray[np.void]) -> NDArray[np.void]:
+    """Without the cells that hold a cell of a finer level. `rows` come merged."""
+    levels = np.unique(rows["level"])
+    if len(levels) < 2:
+        return rows
+    keep = np.ones(len(rows), bool)
+    finer = np.empty((0, 3), np.int32)
+    below = int(levels[0])
+    for level in levels:
+        finer = np.unique(finer >> (int(level) - below), axis=0)
+        here = np.flatnonzero(rows["level"] == level)
+        cells = rows["cell"][here]
+        both, inverse = np.unique(np.concatenate([finer, cells]), axis=0, return_inverse=True)
+        covered = np.zeros(len(both), bool)
+        covered[inverse[: len(finer)]] = True
+        keep[here] = ~covered[inverse[len(finer) :]]
+        finer, below = both, int(level)
+    return rows[keep]
