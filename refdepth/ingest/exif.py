@@ -1,0 +1,86 @@
+"""What a photo's EXIF data says about its camera."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+from PIL.ExifTags import IFD, Base
+
+_FULL_FRAME_DIAGONAL_MM = math.hypot(36, 24)
+_MM_PER_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
+_FOCAL_RATIO_LIMITS = (0.2, 20.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraHint:
+    """Camera facts from EXIF; all may be missing."""
+
+    focal_px: float | None = None
+    """Focal length in pixels of the stored picture."""
+    key: str = ""
+    """Equal for photos that can share intrinsics: make, model, lens and focal length."""
+    warning: str | None = None
+    """Why a stated focal length is not believed."""
+
+
+def orientation_of(exif: Image.Exif) -> int:
+    """EXIF orientation 1 to 8; 1 where it is missing or no such number."""
+    value = exif.get(Base.Orientation)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def read_camera_hint(exif: Image.Exif, width: int, height: int) -> CameraHint:
+    """Camera facts of a picture stored as `width` x `height`.
+
+    The focal length comes from the 35 mm equivalent (which refers to the diagonal, CIPA DCG-001),
+    else from the focal length and the focal plane's resolution. Values that no camera has are
+    left out with a warning.
+    """
+    try:
+        details = exif.get_ifd(IFD.Exif)
+    except Exception:  # a damaged sub-directory raises whatever its parser meets
+        details = {}
+    focal_mm = _number(details.get(Base.FocalLength))
+    focal_35mm = _number(details.get(Base.FocalLengthIn35mmFilm))
+    focal_px = None
+    if focal_35mm:
+        focal_px = focal_35mm / _FULL_FRAME_DIAGONAL_MM * math.hypot(width, height)
+    elif focal_mm:
+        focal_px = _from_focal_plane(details, focal_mm, width, height)
+    words = [exif.get(Base.Make), exif.get(Base.Model), details.get(Base.LensModel)]
+    words += [details.get(Base.BodySerialNumber), focal_mm, focal_35mm]
+    words.append(_number(details.get(Base.DigitalZoomRatio)))
+    known = any(word not in (None, "") for word in words)
+    key = "|".join("" if word is None else str(word).strip("\0 ") for word in words)
+    warning = None
+    if focal_px is not None:
+        low, high = (limit * max(width, height) for limit in _FOCAL_RATIO_LIMITS)
+        if not low <= focal_px <= high:
+            warning = f"EXIF focal length ({focal_px:.0f} px) is impossible and is not used"
+            focal_px = None
+    return CameraHint(focal_px=focal_px, key=key if known else "", warning=warning)
+
+
+def _from_focal_plane(
+    details: dict[int, Any], focal_mm: float, width: int, height: int
+) -> float | None:
+    mm_per_unit = _MM_PER_UNIT.get(details.get(Base.FocalPlaneResolutionUnit, 2))
+    per_unit = _number(details.get(Base.FocalPlaneXResolution))
+    original_width = _number(details.get(Base.ExifImageWidth)) or float(width)
+    if not (mm_per_unit and per_unit):
+        return None
+    original_height = _number(details.get(Base.ExifImageHeight)) or float(height)
+    shrunk = max(width, height) / max(original_width, original_height)
+    return focal_mm * per_unit / mm_per_unit * shrunk
+
+
+def _number(value: Any) -> float | None:
+    """A positive finite number, or None."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return number if math.isfinite(number) and number > 0 else None

@@ -1,0 +1,44 @@
+"""Settings of preparing what people give."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from refdepth.settings import Settings, setting
+
+
+class Alpha(StrEnum):
+    """What a photo's transparency means."""
+
+    mask = "mask"
+    ignore = "ignore"
+
+
+class PrepareSettings(Settings):
+    """How photos and videos are read."""
+
+    max_size: int | None = setting(
+        None, "Shrink photos whose longest side is larger than this.", unit="px", ge=64
+    )
+    min_size: int = setting(
+        32, "Photos whose shortest side is smaller are skipped.", unit="px", ge=1
+    )
+    max_megapixels: float = setting(
+        150.0, "Larger pictures are refused before they are decoded.", unit="megapixels", gt=0
+    )
+    alpha: Alpha = setting(
+        Alpha.mask, "Fully transparent pixels: mask leaves them out, ignore takes their colour."
+    )
+    frame_spacing: float = setting(
+        0.06,
+        "Image motion between chosen video frames, as a share of the picture's diagonal.",
+        gt=0,
+        le=1,
+    )
+    min_frame_interval_s: float = setting(
+        0.1, "Least time between chosen video frames.", unit="s", ge=0
+    )
+    max_frame_interval_s: float = setting(
+        2.0, "Most time between chosen video frames while anything moves.", unit="s", gt=0
+    )
+    max_frames: int = setting(200, "Most frames taken from one video.", ge=2)

@@ -1,0 +1,189 @@
+"""The feature database: made for given photos and cameras, reused where it still fits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from refdepth._pycolmap import pycolmap
+from refdepth.errors import InputError
+from refdepth.ingest.photos import PreparedPhoto
+from refdepth.sfm.settings import CameraSharing, SfmSettings
+
+_UNKNOWN_FOCAL_FACTOR = 1.2
+"""Focal length over longest side where nothing is known, as COLMAP."""
+
+
+def camera_groups(
+    photos: Sequence[PreparedPhoto], sharing: CameraSharing
+) -> list[list[PreparedPhoto]]:
+    """Photos that share one camera, in order of their first.
+
+    `auto` joins photos of equal size whose EXIF names the same camera, lens and focal length;
+    photos without EXIF are joined by size, and by video.
+    Raises `InputError` when photos that shall share a camera differ in size.
+    """
+    groups: dict[tuple[Any, ...], list[PreparedPhoto]] = {}
+    for photo in photos:
+        key: tuple[Any, ...]
+        if sharing == CameraSharing.auto:
+            key = (photo.width, photo.height, photo.camera_key, photo.sequence)
+        elif sharing == CameraSharing.per_folder:
+            key = (str(PurePosixPath(photo.original).parent),)
+        elif sharing == CameraSharing.single:
+            key = ()
+        else:
+            key = (photo.name,)
+        groups.setdefault(key, []).append(photo)
+    for group in groups.values():
+        sizes = {(photo.width, photo.height): photo for photo in group}
+        if len(sizes) > 1:
+            (a, one), (b, other) = list(sizes.items())[:2]
+            raise InputError(
+                f"photos that shall share a camera differ in size ({one.original} is "
+                f"{a[0]}x{a[1]}, {other.original} {b[0]}x{b[1]}).",
+                subject="sfm.camera_sharing",
+                action="Use auto or per_image.",
+            )
+    return list(groups.values())
+
+
+def initial_camera(photos: Sequence[PreparedPhoto], settings: SfmSettings) -> Any:
+    """The `pycolmap.Camera` that a group of photos starts from: the median EXIF focal length where
+    there is one, else a guess."""
+    first = photos[0]
+    known = sorted(photo.focal_px for photo in photos if photo.focal_px)
+    known = known if settings.use_exif_focal else []
+    guess = _UNKNOWN_FOCAL_FACTOR * max(first.width, first.height)
+    camera = pycolmap.Camera.create_from_model_name(
+        0,
+        settings.camera_model.value,
+        known[len(known) // 2] if known else guess,
+        first.width,
+        first.height,
+    )
+    camera.has_prior_focal_length = bool(known)
+    return camera
+
+
+def open_database(
+    path: Path,
+    photos: Sequence[PreparedPhoto],
+    cameras: Mapping[str, Any],
+    settings: SfmSettings,
+    masks: Mapping[str, str],
+) -> None:
+    """Makes sure that a database stands at `path` which holds exactly `photos`, each with its
+    camera (`cameras`: photo name to `pycolmap.Camera`, shared ones the same object).
+
+    A database made before is kept if all that determines the features is unchanged; its matches
+    are kept if what determines them is unchanged too. `masks` gives the content hash of each mask.
+    """
+    marks = _marks(photos, cameras, settings, masks)
+    mark_path = path.with_suffix(".json")
+    before = _read_marks(mark_path) if path.exists() else {}
+    if before.get("features") != marks["features"] or not _readable(path):
+        for leftover in path.parent.glob(path.name + "*"):
+            leftover.unlink()
+        mark_path.unlink(missing_ok=True)
+        _create(path, photos, cameras)
+    elif before.get("matches") != marks["matches"]:
+        with pycolmap.Database.open(path) as database:
+            database.clear_matches()
+            database.clear_two_view_geometries()
+    mark_path.write_text(json.dumps(marks, indent=1))
+
+
+def compact(path: Path) -> None:
+    """Rewrites the database in row order, so that equal content means equal bytes."""
+    fresh = path.with_suffix(".compact")
+    fresh.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("VACUUM INTO ?", (str(fresh),))
+    for leftover in (path.with_name(path.name + end) for end in ("-wal", "-shm")):
+        leftover.unlink(missing_ok=True)
+    fresh.replace(path)
+
+
+def feature_counts(path: Path) -> dict[str, int]:
+    """Number of features of each photo."""
+    query = "SELECT name, COALESCE(rows, 0) FROM images LEFT JOIN keypoints USING (image_id)"
+    with closing(sqlite3.connect(path)) as connection:
+        return dict(connection.execute(query).fetchall())
+
+
+def verified_pairs(path: Path, min_inliers: int = 15) -> int:
+    """Number of pairs of photos with at least `min_inliers` geometrically consistent matches."""
+    query = "SELECT COUNT(*) FROM two_view_geometries WHERE rows >= ?"
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute(query, (min_inliers,)).fetchone()[0])
+
+
+def _create(path: Path, photos: Sequence[PreparedPhoto], cameras: Mapping[str, Any]) -> None:
+    rigs: dict[int, tuple[int, int]] = {}
+    with pycolmap.Database.open(path) as database:
+        for photo in photos:
+            camera = cameras[photo.name]
+            if id(camera) not in rigs:
+                camera.camera_id = database.write_camera(camera)
+                rig = pycolmap.Rig()
+                rig.add_ref_sensor(camera.sensor_id)
+                rigs[id(camera)] = (camera.camera_id, database.write_rig(rig))
+            camera_id, rig_id = rigs[id(camera)]
+            image = pycolmap.Image(name=photo.name, camera_id=camera_id)
+            image.image_id = database.write_image(image)
+            frame = pycolmap.Frame()
+            frame.rig_id = rig_id
+            frame.add_data_id(image.data_id)
+            database.write_frame(frame)
+
+
+def _marks(
+    photos: Sequence[PreparedPhoto],
+    cameras: Mapping[str, Any],
+    settings: SfmSettings,
+    masks: Mapping[str, str],
+) -> dict[str, str]:
+    order = {id(camera): index for index, camera in enumerate(cameras.values())}
+    rows = [
+        [
+            photo.name,
+            photo.pixel_hash,
+            masks.get(photo.name),
+            order[id(cameras[photo.name])],
+            cameras[photo.name].model.name,
+            list(cameras[photo.name].params),
+            cameras[photo.name].has_prior_focal_length,
+        ]
+        for photo in photos
+    ]
+    features = _digest([rows, settings.max_features, settings.feature_image_size])
+    matches = [settings.matching, settings.exhaustive_limit, settings.overlap]
+    matches += [settings.guided_matching, settings.seed]
+    return {"features": features, "matches": _digest([features, matches])}
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def _read_marks(path: Path) -> dict[str, Any]:
+    try:
+        marks = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return marks if isinstance(marks, dict) else {}
+
+
+def _readable(path: Path) -> bool:
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error:
+        return False
+    return bool(answer == "ok")

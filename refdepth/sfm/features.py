@@ -1,0 +1,100 @@
+"""Finding and matching features."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from refdepth.ingest.photos import PreparedPhoto
+from refdepth.sfm.native import Cancelled, Progress, run_step
+from refdepth.sfm.pairs import choose_pairs
+from refdepth.sfm.settings import Matching, SfmSettings
+
+_SIFT_BYTES_PER_PIXEL = 300
+"""Peak memory of one SIFT thread per pixel of the (shrunk) photo: pyramids start at twice the
+size. Measured, rounded up."""
+_MEMORY_SHARE = 0.5
+"""Share of the free memory that features may take."""
+
+
+def extract_features(
+    database: Path,
+    images: Path,
+    photos: Sequence[PreparedPhoto],
+    settings: SfmSettings,
+    *,
+    masks: Path | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> None:
+    """SIFT features of all photos into `database`; photos that have theirs are skipped."""
+    run_step(
+        "extract",
+        label="finding features",
+        database=database,
+        images=images,
+        names=[photo.name for photo in photos],
+        masks=masks,
+        max_features=settings.max_features,
+        max_image_size=settings.feature_image_size,
+        threads=_extraction_threads(photos, settings),
+        progress=progress,
+        cancelled=cancelled,
+    )
+
+
+def match_features(
+    database: Path,
+    photos: Sequence[PreparedPhoto],
+    settings: SfmSettings,
+    *,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Matching:
+    """Matches and verifies pairs of photos; pairs that have their matches are skipped. Returns how
+    the pairs were chosen."""
+    matching, pairs = choose_pairs(photos, settings)
+    with tempfile.TemporaryDirectory(prefix="refdepth-pairs-") as folder:
+        path = Path(folder) / "pairs.txt"
+        path.write_text("".join(f"{first} {second}\n" for first, second in pairs))
+        run_step(
+            "match",
+            label="matching photos",
+            database=database,
+            pairs=path,
+            count=len(pairs),
+            guided=settings.guided_matching,
+            seed=settings.seed,
+            threads=settings.threads or os.cpu_count() or 1,
+            progress=progress,
+            cancelled=cancelled,
+        )
+    return matching
+
+
+def mask_hashes(masks: Path | None, photos: Sequence[PreparedPhoto]) -> dict[str, str]:
+    """Content hash of each photo's mask `NAME.png`, for photos that have one."""
+    if masks is None:
+        return {}
+    paths = {photo.name: masks / f"{photo.name}.png" for photo in photos}
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in paths.items()
+        if path.exists()
+    }
+
+
+def _extraction_threads(photos: Sequence[PreparedPhoto], settings: SfmSettings) -> int:
+    def pixels(photo: PreparedPhoto) -> float:
+        shrink = min(1.0, settings.feature_image_size / max(photo.width, photo.height))
+        return photo.width * photo.height * shrink**2
+
+    largest = max(map(pixels, photos))
+    budget = _MEMORY_SHARE * psutil.virtual_memory().available
+    affordable = int(budget / (largest * _SIFT_BYTES_PER_PIXEL))
+    return max(1, min(settings.threads or os.cpu_count() or 1, affordable))

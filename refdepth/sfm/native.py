@@ -1,0 +1,151 @@
+"""Running pycolmap's long calls in a child process: quiet, watched, and stopped at once.
+
+pycolmap looks at its cancellation token only between photos or blocks of pairs (seconds apart),
+writes to the terminal, takes over signal handlers, and ends its process on some malformed input. In
+a child none of that reaches the caller; the feature database survives a kill at any moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from refdepth.errors import Interrupted, StageError
+
+logger = logging.getLogger(__name__)
+
+Cancelled = Callable[[], bool]
+"""Asked often; True stops the work."""
+Progress = Callable[[str, float, float | None], None]
+"""Called with a label, what is done and what there is in all (None: unknown)."""
+
+_POLL_SECONDS = 0.1
+_LOG_LINE = re.compile(r"^([IWEF])\d{8} \S+ +\d+ (\S+)\] ?(.*)$")
+_LEVELS = {"I": logging.DEBUG, "W": logging.INFO, "E": logging.INFO, "F": logging.WARNING}
+
+
+def run_step(
+    step: str,
+    *,
+    label: str = "",
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+    **arguments: Any,
+) -> Any:
+    """Runs function `step` of `refdepth.sfm.steps` with `arguments` (JSON-able) in a child process
+    and returns its result.
+
+    pycolmap's messages go to this module's logger. Raises `Interrupted` when `cancelled` says so
+    and `StageError` when the step fails; the child does not outlive this process.
+    """
+    child = _start()
+    events: queue.Queue[tuple[str, str | None]] = queue.Queue()
+    pipes = (("event", child.stdout), ("log", child.stderr))
+    readers = [
+        threading.Thread(target=_read, args=(name, pipe, events), daemon=True)
+        for name, pipe in pipes
+    ]
+    try:
+        for reader in readers:
+            reader.start()
+        job = {"step": step, "arguments": arguments}
+        _send(child.stdin, json.dumps(job, default=os.fspath))
+        return _follow(step, label, events, progress, cancelled)
+    finally:
+        child.kill()
+        child.wait()
+        for reader in readers:
+            reader.join()
+        _close(child)
+
+
+def _start() -> subprocess.Popen[str]:
+    package_root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "refdepth.sfm.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        env=os.environ | {"PYTHONPATH": path},
+        start_new_session=True,  # a terminal's Ctrl-C is the caller's to act on
+    )
+
+
+def _send(pipe: IO[str] | None, line: str) -> None:
+    assert pipe is not None
+    with contextlib.suppress(BrokenPipeError):  # the child's end is noticed where it is read
+        pipe.write(line + "\n")
+        pipe.flush()
+
+
+def _close(child: subprocess.Popen[str]) -> None:
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):  # unsent words to a child that has ended
+                pipe.close()
+
+
+def _read(name: str, pipe: IO[str] | None, events: queue.Queue[tuple[str, str | None]]) -> None:
+    for line in pipe or ():
+        events.put((name, line.rstrip("\n")))
+    events.put((name, None))
+
+
+def _follow(
+    step: str,
+    label: str,
+    events: queue.Queue[tuple[str, str | None]],
+    progress: Progress | None,
+    cancelled: Cancelled | None,
+) -> Any:
+    last_words: list[str] = []
+    open_pipes = 2
+    while open_pipes:
+        if cancelled is not None and cancelled():
+            raise Interrupted("structure from motion was stopped; found features are kept.")
+        try:
+            name, line = events.get(timeout=_POLL_SECONDS)
+        except queue.Empty:
+            continue
+        if line is None:
+            open_pipes -= 1
+        elif name == "log":
+            last_words = [*last_words[-19:], _log(line)]
+        else:
+            event = json.loads(line)
+            if "result" in event:
+                return event["result"]
+            if "error" in event:
+                raise StageError(event["error"], subject=f"pycolmap ({step})")
+            if progress is not None:
+                progress(label or step, *event["progress"])
+    reason = next((words for words in last_words if "Check failed" in words), None)
+    raise StageError(
+        f"ended unexpectedly ({reason or 'no reason given; out of memory?'}).",
+        subject=f"pycolmap ({step})",
+        action="The log has its last messages.",
+    )
+
+
+def _log(line: str) -> str:
+    match = _LOG_LINE.match(line)
+    if match is None:
+        logger.debug("%s", line)
+        return line
+    severity, place, message = match.groups()
+    logger.log(_LEVELS[severity], "%s: %s", place, message)
+    return message

@@ -1,0 +1,197 @@
+"""Cameras and points from photos alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from refdepth.errors import InputError, StageError
+from refdepth.ingest.photos import PreparedPhoto
+from refdepth.sfm.database import (
+    camera_groups,
+    compact,
+    feature_counts,
+    initial_camera,
+    open_database,
+    verified_pairs,
+)
+from refdepth.sfm.features import extract_features, mask_hashes, match_features
+from refdepth.sfm.native import Cancelled, Progress, run_step
+from refdepth.sfm.settings import Mapper, SfmSettings
+from refdepth.sfm.summary import SfmSummary
+from refdepth.sfm.undistort import summarise, undistort_model
+
+_FEW_FEATURES = 50
+_INIT_INLIERS = 100
+
+
+def reconstruct(
+    images: Path,
+    photos: Sequence[PreparedPhoto],
+    out: Path,
+    settings: SfmSettings | None = None,
+    *,
+    masks: Path | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> SfmSummary:
+    """Finds cameras, poses and points of `photos` (the table of prepared pictures in `images`).
+
+    Leaves in `out`: `database.db`, `sparse/` (the chosen model, with lens distortion) and
+    `undistorted/` (`images`, `sparse`, `masks`: a COLMAP dense workspace). A `database.db` that is
+    already there and fits is continued. `masks` holds `NAME.png` for photos that have one.
+
+    Raises `InputError` for fewer than two photos, `StageError` when no model comes out,
+    `Interrupted` when `cancelled` says so (features and matches found so far stay in `out`).
+    """
+    settings = settings or SfmSettings()
+    photos = sorted(photos, key=lambda photo: photo.name)
+    if len(photos) < 2:
+        raise InputError(
+            f"{len(photos)} usable photo{'' if len(photos) == 1 else 's'}; depth from several "
+            "views needs at least two, better ten or more.",
+            action="Add photos that overlap.",
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    database = out / "database.db"
+    cameras: dict[str, Any] = {}
+    for group in camera_groups(photos, settings.camera_sharing):
+        camera = initial_camera(group, settings)
+        cameras.update((photo.name, camera) for photo in group)
+    ordered = {photo.name: cameras[photo.name] for photo in photos}
+    open_database(database, photos, ordered, settings, mask_hashes(masks, photos))
+    watch: dict[str, Any] = {"progress": progress, "cancelled": cancelled}
+    extract_features(database, images, photos, settings, masks=masks, **watch)
+    matching = match_features(database, photos, settings, **watch)
+    models = _map(database, images, out / "models", len(photos), settings, **watch)
+    models = [model for model in models if len(model["names"]) >= settings.min_registered]
+    if not models:
+        raise _no_model(database, photos)
+    best, *rest = sorted(
+        models, key=lambda model: (-len(model["names"]), -model["points"], model["names"])
+    )
+    others = _elsewhere(best, rest)
+    _replace_folder(Path(best["path"]), out / "sparse")
+    shutil.rmtree(out / "models")
+    undistort_model(out / "sparse", images, out / "undistorted", masks=masks, **watch)
+    compact(database)
+    return summarise(
+        out / "sparse",
+        [photo.name for photo in photos],
+        other_models=others,
+        matching=matching.value,
+        warnings=_warnings(database, photos, best, others),
+    )
+
+
+def _map(
+    database: Path,
+    images: Path,
+    output: Path,
+    count: int,
+    settings: SfmSettings,
+    *,
+    progress: Progress | None,
+    cancelled: Cancelled | None,
+) -> list[dict[str, Any]]:
+    threads = 1 if settings.deterministic else settings.threads or os.cpu_count() or 1
+    common: dict[str, Any] = {
+        "label": "placing cameras",
+        "database": database,
+        "images": images,
+        "output": output,
+        "seed": settings.seed,
+        "threads": threads,
+        "progress": progress,
+        "cancelled": cancelled,
+    }
+    # A second try with less to start from, for small pictures and weak texture.
+    for inliers in (_INIT_INLIERS, _INIT_INLIERS // 4):
+        shutil.rmtree(output, ignore_errors=True)
+        output.mkdir(parents=True)
+        if settings.mapper == Mapper.global_:
+            return list(run_step("map_globally", **common))
+        models: list[dict[str, Any]] = run_step(
+            "map_incrementally",
+            count=count,
+            min_model_size=min(count, max(3, settings.min_registered)),
+            min_triangulation_angle_deg=settings.min_triangulation_angle_deg,
+            min_inliers=inliers,
+            **common,
+        )
+        if models:
+            return models
+    return []
+
+
+def _replace_folder(source: Path, destination: Path) -> None:
+    shutil.rmtree(destination, ignore_errors=True)
+    source.rename(destination)
+
+
+def _no_model(database: Path, photos: Sequence[PreparedPhoto]) -> StageError:
+    counts = feature_counts(database)
+    originals = {photo.name: photo.original for photo in photos}
+    blank = [originals[name] for name, count in counts.items() if count < _FEW_FEATURES]
+    pairs = verified_pairs(database)
+    if 2 * len(blank) > len(photos):
+        reason = f"{len(blank)} of {len(photos)} photos show next to no texture ({_some(blank)})"
+        action = "Check that they are sharp, well lit and not blank."
+    elif pairs == 0:
+        reason = "no two photos show enough of the same place"
+        action = "Take photos that overlap by two thirds, of one scene, from different places."
+    else:
+        reason = (
+            f"{pairs} pairs of photos match, but no two are seen from places far enough apart "
+            "to start from"
+        )
+        action = (
+            "Move between photos instead of turning on the spot, or set a smaller "
+            "sfm.min_triangulation_angle_deg."
+        )
+    return StageError(f"no camera could be placed: {reason}.", action=action)
+
+
+def _elsewhere(best: dict[str, Any], rest: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """The photos of each other model that no larger one has."""
+    seen = set(best["names"])
+    others = []
+    for model in rest:
+        if new := [name for name in model["names"] if name not in seen]:
+            others.append(new)
+            seen.update(new)
+    return others
+
+
+def _warnings(
+    database: Path,
+    photos: Sequence[PreparedPhoto],
+    best: dict[str, Any],
+    others: Sequence[Sequence[str]],
+) -> tuple[str, ...]:
+    found = []
+    originals = {photo.name: photo.original for photo in photos}
+    if others:
+        sizes = ", ".join(str(len(names)) for names in others)
+        found.append(
+            f"the photos fall into {1 + len(others)} separate models; the largest "
+            f"({len(best['names'])} photos) is used, not the others ({sizes} photos)"
+        )
+    placed = set(best["names"]).union(*others)
+    counts = feature_counts(database)
+    failed = [photo.name for photo in photos if photo.name not in placed]
+    blank = [originals[name] for name in failed if counts.get(name, 0) < _FEW_FEATURES]
+    alone = [originals[name] for name in failed if counts.get(name, 0) >= _FEW_FEATURES]
+    if blank:
+        found.append(f"without texture, not placed: {_some(blank)}")
+    if alone:
+        found.append(f"overlap too little with the others, not placed: {_some(alone)}")
+    return tuple(found)
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,98 @@
+"""Settings of structure from motion."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from refdepth.settings import Settings, setting
+
+
+class CameraSharing(StrEnum):
+    """Which photos share one set of intrinsics."""
+
+    auto = "auto"
+    single = "single"
+    per_folder = "per_folder"
+    per_image = "per_image"
+
+
+class CameraModel(StrEnum):
+    """COLMAP's camera models that a photo's lens may be described with."""
+
+    simple_pinhole = "SIMPLE_PINHOLE"
+    pinhole = "PINHOLE"
+    simple_radial = "SIMPLE_RADIAL"
+    radial = "RADIAL"
+    opencv = "OPENCV"
+    full_opencv = "FULL_OPENCV"
+    simple_radial_fisheye = "SIMPLE_RADIAL_FISHEYE"
+    radial_fisheye = "RADIAL_FISHEYE"
+    opencv_fisheye = "OPENCV_FISHEYE"
+
+
+class Matching(StrEnum):
+    """Which pairs of photos are matched."""
+
+    auto = "auto"
+    exhaustive = "exhaustive"
+    sequential = "sequential"
+
+
+class Mapper(StrEnum):
+    """How cameras are placed."""
+
+    incremental = "incremental"
+    global_ = "global"
+
+
+class SfmSettings(Settings):
+    """How cameras and sparse points are found."""
+
+    camera_sharing: CameraSharing = setting(
+        CameraSharing.auto,
+        "Photos that share intrinsics: auto (same EXIF camera, lens, focal length and size), "
+        "single, per_folder or per_image.",
+    )
+    camera_model: CameraModel = setting(
+        CameraModel.simple_radial, "COLMAP camera model, with its lens distortion."
+    )
+    use_exif_focal: bool = setting(True, "Start from the focal length in the photos' EXIF data.")
+    max_features: int = setting(8192, "Most SIFT features in a photo.", ge=64, le=65536)
+    feature_image_size: int = setting(
+        3200, "Longest side that features are looked for at.", unit="px", ge=64, le=16384
+    )
+    matching: Matching = setting(
+        Matching.auto,
+        "Pairs to match: auto, exhaustive (all) or sequential (neighbours in name order).",
+    )
+    exhaustive_limit: int = setting(
+        150, "Most photos for which matching=auto matches all pairs of a sequence.", ge=2
+    )
+    overlap: int = setting(
+        15, "Neighbours on each side that sequential matching pairs a photo with.", ge=1
+    )
+    guided_matching: bool = setting(
+        True, "Match a second time along the epipolar lines of the first."
+    )
+    mapper: Mapper = setting(
+        Mapper.incremental, "incremental (robust) or global (faster on many photos)."
+    )
+    min_triangulation_angle_deg: float = setting(
+        8.0,
+        "Least angle between the rays of the first pair of photos; halved up to twice where no "
+        "pair reaches it.",
+        unit="deg",
+        gt=0,
+        lt=90,
+    )
+    min_registered: int = setting(2, "A model with fewer photos is no result.", ge=2)
+    refine_intrinsics: bool = setting(
+        False, "With given poses: refine the given focal lengths and distortion."
+    )
+    deterministic: bool = setting(
+        True, "Place cameras on one thread, so that a repeated run gives the same bits."
+    )
+    seed: int = setting(0, "Seed of all random choices.", ge=0, lt=2**31)
+    threads: int = setting(
+        0, "Threads for features and matching; 0 means all cores.", ge=0, affects_result=False
+    )

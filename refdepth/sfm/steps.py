@@ -1,0 +1,243 @@
+"""pycolmap's long calls as functions of paths and plain values. They run in a child process (see
+`refdepth.sfm.native`); each reports (done, total) while it works."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from refdepth._pycolmap import pycolmap
+
+Report = Callable[[float, float | None], None]
+
+_COUNT_SECONDS = 0.25
+
+
+def extract(
+    *,
+    database: str,
+    images: str,
+    names: list[str],
+    masks: str | None,
+    max_features: int,
+    max_image_size: int,
+    threads: int,
+    report: Report,
+) -> None:
+    """SIFT features of `names` into `database`; photos that have theirs are skipped."""
+    options = pycolmap.FeatureExtractionOptions()
+    options.use_gpu = False
+    options.num_threads = threads
+    options.max_image_size = max_image_size
+    options.sift.max_num_features = max_features
+    reader = pycolmap.ImageReaderOptions()
+    if masks is not None:
+        reader.mask_path = masks
+    with _counting(database, "descriptors", len(names), report):
+        pycolmap.extract_features(
+            database,
+            images,
+            names,
+            reader_options=reader,
+            extraction_options=options,
+            device=pycolmap.Device.cpu,
+        )
+
+
+def match(
+    *,
+    database: str,
+    pairs: str,
+    count: int,
+    guided: bool,
+    seed: int,
+    threads: int,
+    report: Report,
+) -> None:
+    """Matches and verifies the `count` pairs of photos listed in file `pairs`; pairs that have
+    their matches are skipped."""
+    options = pycolmap.FeatureMatchingOptions()
+    options.use_gpu = False
+    options.num_threads = threads
+    options.guided_matching = guided
+    verification = pycolmap.TwoViewGeometryOptions()
+    verification.ransac.random_seed = seed
+    pairing = pycolmap.ImportedPairingOptions()
+    pairing.match_list_path = pairs
+    pairing.block_size = 100  # pairs whose results are held in memory at a time
+    with _counting(database, "two_view_geometries", count, report):
+        pycolmap.match_image_pairs(
+            database,
+            matching_options=options,
+            pairing_options=pairing,
+            verification_options=verification,
+            device=pycolmap.Device.cpu,
+        )
+
+
+def map_incrementally(
+    *,
+    database: str,
+    images: str,
+    output: str,
+    count: int,
+    min_model_size: int,
+    min_triangulation_angle_deg: float,
+    min_inliers: int,
+    seed: int,
+    threads: int,
+    report: Report,
+) -> list[dict[str, Any]]:
+    """Places cameras one by one. Each model is left in a folder of `output`."""
+    options = pycolmap.IncrementalPipelineOptions()
+    options.random_seed = seed
+    options.num_threads = threads
+    options.min_model_size = min_model_size
+    options.mapper.init_min_tri_angle = min_triangulation_angle_deg
+    options.mapper.init_min_num_inliers = min_inliers
+    registered = 0
+
+    def placed(photos: int) -> None:
+        nonlocal registered
+        registered += photos
+        report(min(registered, count), count)
+
+    models = pycolmap.incremental_mapping(
+        database,
+        images,
+        output,
+        options=options,
+        initial_image_pair_callback=lambda: placed(2),
+        next_image_callback=lambda: placed(1),
+    )
+    return _describe_models(models, output)
+
+
+def map_globally(
+    *, database: str, images: str, output: str, seed: int, threads: int, report: Report
+) -> list[dict[str, Any]]:
+    """Places all cameras at once. Each model is left in a folder of `output`."""
+    options = pycolmap.GlobalPipelineOptions()
+    options.random_seed = seed
+    options.num_threads = threads
+    options.min_model_size = 2
+    options.mapper.global_positioning.use_gpu = False
+    options.mapper.bundle_adjustment.ceres.use_gpu = False
+    report(0, None)
+    return _describe_models(pycolmap.global_mapping(database, images, output, options), output)
+
+
+def triangulate(
+    *,
+    database: str,
+    images: str,
+    model: str,
+    output: str,
+    refine_intrinsics: bool,
+    seed: int,
+    threads: int,
+    report: Report,
+) -> list[dict[str, Any]]:
+    """Triangulates points with the poses of `model` held fixed; leaves a model in `output`/0."""
+    options = pycolmap.IncrementalPipelineOptions()
+    options.random_seed = seed
+    options.num_threads = threads
+    report(0, None)
+    folder = Path(output) / "0"
+    folder.mkdir(parents=True)
+    reconstruction = pycolmap.triangulate_points(
+        pycolmap.Reconstruction(model),
+        database,
+        images,
+        str(folder),
+        options=options,
+        refine_intrinsics=refine_intrinsics,
+    )
+    reconstruction.write(folder)
+    return _describe_models({0: reconstruction}, output)
+
+
+def undistort(
+    *,
+    images: str,
+    model: str,
+    output: str,
+    jpeg_quality: int,
+    threads: int,
+    count: int,
+    report: Report,
+) -> None:
+    """Writes pinhole images and cameras as a COLMAP dense workspace."""
+    with _polling(lambda: sum(1 for _ in Path(output, "images").glob("**/*.*")), count, report):
+        pycolmap.undistort_images(
+            output,
+            model,
+            images,
+            output_type="COLMAP",
+            jpeg_quality=jpeg_quality,
+            num_threads=threads,
+        )
+
+
+def check_model(*, model: str, output: str, report: Report) -> list[dict[str, Any]]:
+    """Reads a foreign COLMAP model (text or binary) and rewrites it as binary in `output`/0."""
+    report(0, None)
+    reconstruction = pycolmap.Reconstruction(model)
+    folder = Path(output) / "0"
+    folder.mkdir(parents=True)
+    reconstruction.write(folder)
+    return _describe_models({0: reconstruction}, output)
+
+
+def _describe_models(models: dict[int, Any], output: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "path": str(Path(output) / str(index)),
+            "names": sorted(image.name for image in model.images.values() if image.has_pose),
+            "points": model.num_points3D(),
+        }
+        for index, model in sorted(models.items())
+    ]
+
+
+@contextmanager
+def _counting(database: str, table: str, total: int, report: Report) -> Iterator[None]:
+    def count() -> int:
+        with closing(sqlite3.connect(database, timeout=5)) as connection:
+            (rows,) = connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()
+        return int(rows)
+
+    with _polling(count, total, report):
+        yield
+
+
+@contextmanager
+def _polling(count: Callable[[], int], total: int, report: Report) -> Iterator[None]:
+    """Reports `count()` of `total` while the body runs, whenever it has changed."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        last = -1
+        while True:
+            ending = stop.wait(_COUNT_SECONDS)
+            try:
+                done = min(count(), total)
+            except (sqlite3.Error, OSError):
+                done = last
+            if done > last:
+                report(done, total)
+                last = done
+            if ending:
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
