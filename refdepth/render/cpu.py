@@ -7,7 +7,6 @@ has the type of `q`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,10 +38,21 @@ class CpuRenderer:
     ) -> Visibility:
         """See `Renderer.visibility`."""
         check_geometry(q, triangles, height, width, self.device)
-        drawn = _draw(_array(q), _array(triangles), height, width)
-        return Visibility(
-            triangle_id=torch.from_numpy(drawn.ids), depth=torch.from_numpy(drawn.depth)
+        vertices, faces = _array(q), _array(triangles)
+        ids = torch.empty((len(q), height, width), dtype=torch.int32)
+        depth = torch.empty(ids.shape, dtype=q.dtype)
+        bands = visibility.list_bands(vertices, faces, height, width)
+        visibility.draw(
+            vertices,
+            faces,
+            bands.boxes,
+            bands.bounds,
+            bands.listed,
+            bands.shift,
+            ids.numpy(),
+            depth.numpy(),
         )
+        return Visibility(triangle_id=ids, depth=depth)
 
     def render(
         self,
@@ -63,37 +73,12 @@ class CpuRenderer:
         return RenderOutput(color=color, triangle_id=triangle_id, depth=depth)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Drawn:
-    boxes: NDArray[np.int16]
-    ids: NDArray[np.int32]
-    depth: NDArray[Any]
-    color: NDArray[Any] | None = None
-
-
 def _array(tensor: torch.Tensor) -> NDArray[Any]:
     return tensor.detach().contiguous().numpy()
 
 
-def _draw(
-    q: NDArray[Any],
-    triangles: NDArray[np.int32],
-    height: int,
-    width: int,
-    textured: tuple[NDArray[Any], NDArray[Any]] | None = None,
-) -> _Drawn:
-    """Visibility, and with `textured` = (uv, texture) the colour too."""
-    rows = visibility.band_rows(height, width)
-    boxes, bounds, listed = visibility.bin_triangles(q, triangles, height, width, rows)
-    ids = np.empty((len(q), height, width), np.int32)
-    depth = np.empty(ids.shape, q.dtype)
-    if textured is None:
-        visibility.draw(q, triangles, boxes, bounds, listed, rows, ids, depth)
-        return _Drawn(boxes=boxes, ids=ids, depth=depth)
-    uv, texture = textured
-    color = np.empty((*ids.shape, texture.shape[2]), q.dtype)
-    shade.draw_and_shade(q, triangles, uv, texture, boxes, bounds, listed, rows, ids, depth, color)
-    return _Drawn(boxes=boxes, ids=ids, depth=depth, color=color)
+def _lanes(texture: NDArray[Any]) -> tuple[int, ...]:
+    return (0,) * texture.shape[2]
 
 
 class _Render(torch.autograd.Function):
@@ -109,43 +94,60 @@ class _Render(torch.autograd.Function):
         height: int,
         width: int,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        textured = _array(uv), _array(texture)
-        drawn = _draw(_array(q), _array(triangles), height, width, textured)
-        ids, depth = torch.from_numpy(drawn.ids), torch.from_numpy(drawn.depth)
-        ctx.save_for_backward(q, triangles, uv, texture, torch.from_numpy(drawn.boxes), ids, depth)
+        ids = torch.empty((len(q), height, width), dtype=torch.int32)
+        depth = torch.empty(ids.shape, dtype=q.dtype)
+        color = torch.empty((*ids.shape, texture.shape[2]), dtype=q.dtype)
+        vertices, faces, texels = _array(q), _array(triangles), _array(texture)
+        bands = visibility.list_bands(vertices, faces, height, width)
+        shade.draw_and_shade(
+            vertices,
+            faces,
+            _array(uv),
+            texels,
+            _lanes(texels),
+            bands.boxes,
+            bands.bounds,
+            bands.listed,
+            bands.shift,
+            ids.numpy(),
+            depth.numpy(),
+            color.numpy(),
+        )
+        ctx.save_for_backward(q, triangles, uv, texture, ids)
+        ctx.bands = bands
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(ids)
-        return torch.from_numpy(drawn.color), ids, depth
+        return color, ids, depth
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any, grad_color: torch.Tensor | None, _: None, grad_depth: torch.Tensor | None
     ) -> tuple[torch.Tensor | None, None, None, None, None, None]:
-        q, triangles, uv, texture, boxes, ids, depth = map(_array, ctx.saved_tensors)
-        if grad_color is None:
-            grad_color = torch.zeros(
-                (*ids.shape, texture.shape[2]), dtype=ctx.saved_tensors[0].dtype
-            )
+        q, triangles, uv, texture, ids = map(_array, ctx.saved_tensors)
+        bands = ctx.bands
+        color_shape = (*ids.shape, texture.shape[2])
         views = len(q)
-        parts = max(1, BACKWARD_ITEMS // max(views, 1))
-        ranges = shade.vertex_ranges(triangles, parts, views)
-        offsets = np.concatenate([[0], np.cumsum(ranges[:, 1] - ranges[:, 0] + 1)])
+        items = views * max(1, BACKWARD_ITEMS // max(views, 1))
+        ranges = shade.vertex_ranges(triangles, bands.bounds, bands.listed, items)
+        offsets = np.concatenate([[0], np.cumsum(ranges[:, 1] - ranges[:, 0])])
         partial = np.empty((offsets[-1], 3))
         shade.shade_backward(
             q,
             triangles,
             uv,
             texture,
-            boxes,
+            _lanes(texture),
+            bands.bounds,
+            bands.listed,
+            bands.shift,
             ids,
-            depth,
-            _array(grad_color),
+            np.zeros(color_shape, q.dtype) if grad_color is None else _array(grad_color),
             np.empty((0, 0, 0), q.dtype) if grad_depth is None else _array(grad_depth),
             ranges,
             offsets,
             partial,
         )
         grad_q = np.empty_like(q)
-        shade.gather_partial(ranges, offsets, partial, parts, grad_q)
+        shade.gather_partial(ranges, offsets, partial, grad_q)
         return torch.from_numpy(grad_q), None, None, None, None, None

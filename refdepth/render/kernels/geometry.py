@@ -9,23 +9,30 @@ a_i = A_i . p with the rows A_i of inv(M): three planes that decide coverage (al
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 KERNEL = {"cache": True, "nogil": True, "error_model": "numpy"}
 PARALLEL_KERNEL = {"parallel": True, **KERNEL}
 
-# A triangle thinner than this part of its coordinates' scale counts as having no area. For a
-# picture a thousand pixels wide that is 1e-6 square pixels, below what float32 coordinates can say.
+Floats = NDArray[np.floating[Any]]
+Ids = NDArray[np.int32]
+Offsets = NDArray[np.int64]
+
 FLAT = 1e-12
-# Rounding allowance of the coverage test, so that no pixel falls between two neighbours.
+"""A triangle thinner than this part of its coordinates' scale counts as having no area. For a
+picture a thousand pixels wide that is 1e-6 square pixels, below what float32 coordinates can say."""
 SLACK = 1e-13
-# Pixels added around a box before rounding it to whole pixels, against rounding of x / w.
+"""Rounding allowance of the coverage test, so that no pixel falls between two neighbours."""
 BOX_MARGIN = 1e-6
+"""Pixels added around a box before rounding it to whole pixels, against rounding of x / w."""
 
 
 @njit(**KERNEL)
-def planes(q, view, i0, i1, i2):
+def planes(q: Floats, view: int, i0: int, i1: int, i2: int) -> tuple[Any, ...]:
     """The rows of inv(M), flattened, after a flag: False for a triangle that is never drawn (not
     finite, wholly behind the camera, or without area)."""
     x0, y0, w0 = float(q[view, i0, 0]), float(q[view, i0, 1]), float(q[view, i0, 2])
@@ -53,7 +60,9 @@ def planes(q, view, i0, i1, i2):
 
 
 @njit(**KERNEL)
-def pixel_box(q, view, i0, i1, i2, height, width):
+def pixel_box(
+    q: Floats, view: int, i0: int, i1: int, i2: int, height: int, width: int
+) -> tuple[int, int, int, int]:
     """First and last pixel column and row (inclusive) that the triangle can cover; empty (last <
     first) when it is wholly behind the camera, outside the picture, or not finite."""
     x0, y0, w0 = float(q[view, i0, 0]), float(q[view, i0, 1]), float(q[view, i0, 2])

@@ -1,209 +1,267 @@
 """The fused path: texture colour of each visible pixel, and its gradient to the vertices.
 
-Texture coordinates are interpolated as U = (M_u . p) / (M_1 . p) with the planes M_u = sum u_i A_i
-and M_1 = sum A_i of `geometry`. Differentiating M a = p gives, for vertex i with barycentric b_i,
+Texture coordinates are interpolated as u = w (U . p) with w = 1 / (N . p) and the planes
+U = sum u_i A_i, N = sum A_i of `geometry`. Differentiating M a = p gives, for vertex i with
+barycentric b_i = w (A_i . p),
 
-    dU / dq_i = b_i (U M_1 - M_u),        dw / dq_i = b_i w M_1,
+    du / dq_i = b_i (u N - U),        dw / dq_i = b_i w N.
 
-so a triangle needs only nine sums over its pixels: of b_i (g_U U + g_V V + g_w w), b_i g_U and
-b_i g_V.
+So with the gradients g_u, g_v, g_w of a pixel, s = g_u u + g_v v + g_w w and the sums over the
+triangle's pixels S = sum s w p, S_u = sum g_u w p, S_v = sum g_v w p, vertex i receives
+
+    (A_i . S) N - (A_i . S_u) U - (A_i . S_v) V.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit, prange
+from numpy.typing import NDArray
 
-from refdepth.render.kernels.geometry import KERNEL, PARALLEL_KERNEL, planes
-from refdepth.render.kernels.visibility import draw_band
+from refdepth.render.kernels.geometry import (
+    KERNEL,
+    PARALLEL_KERNEL,
+    Floats,
+    Ids,
+    Offsets,
+    planes,
+)
+from refdepth.render.kernels.visibility import draw_triangle
+
+Lanes = tuple[int, ...]
+"""A tuple as long as the texture has channels, which makes their number a constant of the compiled
+code."""
 
 
 @njit(**KERNEL)
-def texture_planes(q, triangles, uv, view, t):
-    """The rows of inv(M) for vertices 0 and 1 and the planes M_1, M_u, M_v of a visible triangle;
-    u and v are moved so that whole numbers are texel centres."""
-    i0, i1, i2 = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-    _, ax, ay, az, bx, by, bz, cx, cy, cz = planes(q, view, i0, i1, i2)
+def texture_planes(
+    matrix: tuple[float, ...], uv: Floats, i0: int, i1: int, i2: int, row: int, table: Floats
+) -> None:
+    """Writes N, U, V into `table[row]`; u and v moved so that whole numbers are texel centres."""
+    ax, ay, az, bx, by, bz, cx, cy, cz = matrix
     u0, u1, u2 = uv[i0, 0] - 0.5, uv[i1, 0] - 0.5, uv[i2, 0] - 0.5
     v0, v1, v2 = uv[i0, 1] - 0.5, uv[i1, 1] - 0.5, uv[i2, 1] - 0.5
-    vertex_0, vertex_1 = (ax, ay, az), (bx, by, bz)
-    one = (ax + bx + cx, ay + by + cy, az + bz + cz)
-    u = (u0 * ax + u1 * bx + u2 * cx, u0 * ay + u1 * by + u2 * cy, u0 * az + u1 * bz + u2 * cz)
-    v = (v0 * ax + v1 * bx + v2 * cx, v0 * ay + v1 * by + v2 * cy, v0 * az + v1 * bz + v2 * cz)
-    return vertex_0, vertex_1, one, u, v
+    table[row, 0], table[row, 1], table[row, 2] = ax + bx + cx, ay + by + cy, az + bz + cz
+    table[row, 3] = u0 * ax + u1 * bx + u2 * cx
+    table[row, 4] = u0 * ay + u1 * by + u2 * cy
+    table[row, 5] = u0 * az + u1 * bz + u2 * cz
+    table[row, 6] = v0 * ax + v1 * bx + v2 * cx
+    table[row, 7] = v0 * ay + v1 * by + v2 * cy
+    table[row, 8] = v0 * az + v1 * bz + v2 * cz
 
 
 @njit(**KERNEL)
-def shade_band(q, triangles, uv, texture, boxes, listed, view, first_row, last_row, ids, color):
-    """Bilinear texture colour of each pixel of one band; 0 where nothing is visible. Coordinates
-    beyond the outer texel centres take the border's colour."""
-    width = ids.shape[2]
-    last_v, last_u, channels = texture.shape[0] - 1, texture.shape[1] - 1, texture.shape[2]
+def texture_position(table: Floats, row: int, px: float, py: float) -> tuple[float, float, float]:
+    """w, u and v of the triangle in `table[row]` at a pixel centre."""
+    w = 1.0 / (table[row, 0] * px + table[row, 1] * py + table[row, 2])
+    u = (table[row, 3] * px + table[row, 4] * py + table[row, 5]) * w
+    v = (table[row, 6] * px + table[row, 7] * py + table[row, 8]) * w
+    return w, u, v
+
+
+@njit(**PARALLEL_KERNEL)
+def draw_and_shade(
+    q: Floats,
+    triangles: Ids,
+    uv: Floats,
+    texture: Floats,
+    lanes: Lanes,
+    boxes: NDArray[np.int16],
+    bounds: Offsets,
+    listed: Ids,
+    shift: int,
+    ids: Ids,
+    depth: Floats,
+    color: Floats,
+) -> None:
+    """Fills `ids` and `depth` (B, H, W) as `visibility.draw` does, and `color` (B, H, W, C) with
+    the bilinear texture colour. Beyond the outer texel centres the border's colour holds."""
+    views, height, width = ids.shape
+    bands = ((height - 1) >> shift) + 1
+    last_v, last_u = texture.shape[0] - 1, texture.shape[1] - 1
     scalar = color.dtype.type
-    for y in range(first_row, last_row):
-        for x in range(width):
-            if ids[view, y, x] == 0:
-                for channel in range(channels):
-                    color[view, y, x, channel] = 0
-    for entry in range(len(listed)):
-        t = listed[entry]
-        left, right = int(boxes[view, t, 0]), int(boxes[view, t, 1])
-        for y in range(
-            max(int(boxes[view, t, 2]), first_row), min(boxes[view, t, 3] + 1, last_row)
-        ):
-            start = left
-            while start <= right and ids[view, y, start] != t + 1:
-                start += 1
-            if start > right:
-                continue
-            _, _, one, u_plane, v_plane = texture_planes(q, triangles, uv, view, t)
-            py = y + 0.5
-            one_row = one[1] * py + one[2]
-            u_row = u_plane[1] * py + u_plane[2]
-            v_row = v_plane[1] * py + v_plane[2]
-            for x in range(start, right + 1):
-                if ids[view, y, x] != t + 1:
+    for item in prange(views * bands):
+        view, first = item // bands, (item % bands) << shift
+        last = min(first + (1 << shift), height) - 1
+        ids[view, first : last + 1] = 0
+        depth[view, first : last + 1] = 0
+        start = bounds[item]
+        table = np.empty((bounds[item + 1] - start, 9))
+        for row in range(len(table)):
+            t = listed[start + row]
+            i0, i1, i2 = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+            drawn, ax, ay, az, bx, by, bz, cx, cy, cz = planes(q, view, i0, i1, i2)
+            if drawn:
+                matrix = (ax, ay, az, bx, by, bz, cx, cy, cz)
+                texture_planes(matrix, uv, i0, i1, i2, row, table)
+                draw_triangle(
+                    matrix,
+                    int(boxes[view, t, 0]),
+                    int(boxes[view, t, 1]),
+                    max(int(boxes[view, t, 2]), first),
+                    min(int(boxes[view, t, 3]), last),
+                    row + 1,
+                    view,
+                    ids,
+                    depth,
+                )
+        for y in range(first, last + 1):
+            for x in range(width):
+                row = ids[view, y, x] - 1
+                if row < 0:
+                    for lane in range(len(lanes)):
+                        color[view, y, x, lane] = 0
                     continue
-                px = x + 0.5
-                w = 1.0 / (one[0] * px + one_row)
-                u = min(max((u_plane[0] * px + u_row) * w, 0.0), float(last_u))
-                v = min(max((v_plane[0] * px + v_row) * w, 0.0), float(last_v))
+                ids[view, y, x] = listed[start + row] + 1
+                depth[view, y, x] = 1 / depth[view, y, x]
+                _, u, v = texture_position(table, row, x + 0.5, y + 0.5)
+                u, v = min(max(u, 0.0), float(last_u)), min(max(v, 0.0), float(last_v))
                 u0, v0 = int(u), int(v)
                 u1, v1 = min(u0 + 1, last_u), min(v0 + 1, last_v)
                 fu, fv = scalar(u - u0), scalar(v - v0)
-                s00, s01 = (1 - fu) * (1 - fv), fu * (1 - fv)
-                s10, s11 = (1 - fu) * fv, fu * fv
-                for channel in range(channels):
-                    color[view, y, x, channel] = (
-                        s00 * texture[v0, u0, channel]
-                        + s01 * texture[v0, u1, channel]
-                        + s10 * texture[v1, u0, channel]
-                        + s11 * texture[v1, u1, channel]
+                s11 = fu * fv
+                s01, s10 = fu - s11, fv - s11
+                s00 = 1 - fu - s10
+                for lane in range(len(lanes)):
+                    color[view, y, x, lane] = (
+                        s00 * texture[v0, u0, lane]
+                        + s01 * texture[v0, u1, lane]
+                        + s10 * texture[v1, u0, lane]
+                        + s11 * texture[v1, u1, lane]
                     )
 
 
 @njit(**PARALLEL_KERNEL)
-def draw_and_shade(q, triangles, uv, texture, boxes, bounds, listed, rows, ids, depth, color):
-    """Fills `ids` (B, H, W), `depth` (B, H, W) and `color` (B, H, W, C), band by band."""
-    views, height = ids.shape[0], ids.shape[1]
-    bands = (height + rows - 1) // rows
-    for item in prange(views * bands):
-        view, first_row = item // bands, item % bands * rows
-        entries = listed[bounds[item] : bounds[item + 1]]
-        last_row = min(first_row + rows, height)
-        draw_band(q, triangles, boxes, entries, view, first_row, last_row, ids, depth)
-        shade_band(q, triangles, uv, texture, boxes, entries, view, first_row, last_row, ids, color)
-
-
-@njit(**PARALLEL_KERNEL)
-def vertex_ranges(triangles, parts, views):
-    """First and last vertex that each part of the triangles uses, repeated per view
-    (views * parts, 2); parts are runs of neighbouring triangles."""
-    ranges = np.empty((views * parts, 2), np.int64)
-    total = triangles.shape[0]
-    for part in prange(parts):
-        first, last = np.int64(2**62), np.int64(-1)
-        for t in range(total * part // parts, total * (part + 1) // parts):
+def vertex_ranges(triangles: Ids, bounds: Offsets, listed: Ids, items: int) -> Offsets:
+    """First vertex and one past the last that each work item touches (items, 2); item i has the
+    bands n i // items to n (i + 1) // items of all n."""
+    ranges = np.zeros((items, 2), np.int64)
+    bands = len(bounds) - 1
+    for item in prange(items):
+        low, high = np.int64(2**31), np.int64(0)
+        for entry in range(bounds[bands * item // items], bounds[bands * (item + 1) // items]):
             for corner in range(3):
-                first = min(first, np.int64(triangles[t, corner]))
-                last = max(last, np.int64(triangles[t, corner]))
-        for view in range(views):
-            ranges[view * parts + part, 0] = min(first, last + 1)
-            ranges[view * parts + part, 1] = last
+                vertex = np.int64(triangles[listed[entry], corner])
+                low, high = min(low, vertex), max(high, vertex + 1)
+        ranges[item, 0], ranges[item, 1] = min(low, high), high
     return ranges
 
 
 @njit(**PARALLEL_KERNEL)
 def shade_backward(
-    q, triangles, uv, texture, boxes, ids, depth, grad_color, grad_depth, ranges, offsets, partial
-):
-    """Sums, for each (view, part of the triangles), the gradient to the vertices of the part's
-    range into its own stretch of `partial` (N, 3). `grad_depth` may be empty: no gradient."""
-    views, total = q.shape[0], triangles.shape[0]
-    parts = len(ranges) // views
-    channels = texture.shape[2]
+    q: Floats,
+    triangles: Ids,
+    uv: Floats,
+    texture: Floats,
+    lanes: Lanes,
+    bounds: Offsets,
+    listed: Ids,
+    shift: int,
+    ids: Ids,
+    grad_color: Floats,
+    grad_depth: Floats,
+    ranges: Offsets,
+    offsets: Offsets,
+    partial: Floats,
+) -> None:
+    """Sums the gradient to the vertices of each work item's range into its own stretch of
+    `partial` (N, 3), which starts at `offsets[item]`. `grad_depth` may be empty: no gradient."""
+    views, height, width = ids.shape
+    bands = ((height - 1) >> shift) + 1
+    items = len(ranges)
     last_v, last_u = texture.shape[0] - 1, texture.shape[1] - 1
     with_depth = grad_depth.size > 0
     scalar = texture.dtype.type
-    for item in prange(views * parts):
-        view, part = item // parts, item % parts
+    for item in prange(items):
         base = offsets[item] - ranges[item, 0]
-        for i in range(offsets[item], offsets[item + 1]):
-            partial[i, 0], partial[i, 1], partial[i, 2] = 0.0, 0.0, 0.0
-        for t in range(total * part // parts, total * (part + 1) // parts):
-            left, right = int(boxes[view, t, 0]), int(boxes[view, t, 1])
-            visible = False
-            for y in range(int(boxes[view, t, 2]), int(boxes[view, t, 3]) + 1):
-                py = y + 0.5
-                for x in range(left, right + 1):
-                    if ids[view, y, x] != t + 1:
+        partial[offsets[item] : offsets[item + 1]] = 0
+        row_of = np.empty(len(triangles), np.int32)
+        for band in range(views * bands * item // items, views * bands * (item + 1) // items):
+            view, first = band // bands, (band % bands) << shift
+            last = min(first + (1 << shift), height) - 1
+            start = bounds[band]
+            table = np.empty((bounds[band + 1] - start, 9))
+            sums = np.zeros(table.shape)
+            for row in range(len(table)):
+                t = listed[start + row]
+                row_of[t] = row
+                i0, i1, i2 = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+                _, ax, ay, az, bx, by, bz, cx, cy, cz = planes(q, view, i0, i1, i2)
+                texture_planes((ax, ay, az, bx, by, bz, cx, cy, cz), uv, i0, i1, i2, row, table)
+            for y in range(first, last + 1):
+                for x in range(width):
+                    t = ids[view, y, x] - 1
+                    if t < 0:
                         continue
-                    if not visible:
-                        visible = True
-                        plane_0, plane_1, one, u_plane, v_plane = texture_planes(
-                            q, triangles, uv, view, t
-                        )
-                        sum_0, sum_1, sum_2 = 0.0, 0.0, 0.0
-                        u_0, u_1, u_2 = 0.0, 0.0, 0.0
-                        v_0, v_1, v_2 = 0.0, 0.0, 0.0
-                    px = x + 0.5
-                    w = 1.0 / (one[0] * px + one[1] * py + one[2])
-                    u = (u_plane[0] * px + u_plane[1] * py + u_plane[2]) * w
-                    v = (v_plane[0] * px + v_plane[1] * py + v_plane[2]) * w
+                    row = row_of[t]
+                    px, py = x + 0.5, y + 0.5
+                    w, u, v = texture_position(table, row, px, py)
                     inside_u, inside_v = 0 <= u < last_u, 0 <= v < last_v
                     clamped_u = min(max(u, 0.0), float(last_u))
                     clamped_v = min(max(v, 0.0), float(last_v))
                     u0, v0 = int(clamped_u), int(clamped_v)
                     u1, v1 = min(u0 + 1, last_u), min(v0 + 1, last_v)
                     fu, fv = scalar(clamped_u - u0), scalar(clamped_v - v0)
-                    s00 = s01 = s10 = s11 = scalar(0)
-                    for channel in range(channels):
-                        g = grad_color[view, y, x, channel]
-                        s00 += g * texture[v0, u0, channel]
-                        s01 += g * texture[v0, u1, channel]
-                        s10 += g * texture[v1, u0, channel]
-                        s11 += g * texture[v1, u1, channel]
-                    grad_u = float((s01 - s00) * (1 - fv) + (s11 - s10) * fv) if inside_u else 0.0
-                    grad_v = float((s10 - s00) * (1 - fu) + (s11 - s01) * fu) if inside_v else 0.0
+                    d00 = d01 = d10 = d11 = scalar(0)
+                    for lane in range(len(lanes)):
+                        g = grad_color[view, y, x, lane]
+                        d00 += g * texture[v0, u0, lane]
+                        d01 += g * texture[v0, u1, lane]
+                        d10 += g * texture[v1, u0, lane]
+                        d11 += g * texture[v1, u1, lane]
+                    grad_u = w * ((d01 - d00) * (1 - fv) + (d11 - d10) * fv) if inside_u else 0.0
+                    grad_v = w * ((d10 - d00) * (1 - fu) + (d11 - d01) * fu) if inside_v else 0.0
                     both = grad_u * u + grad_v * v
                     if with_depth:
-                        both += grad_depth[view, y, x] * w
-                    b0 = (plane_0[0] * px + plane_0[1] * py + plane_0[2]) * w
-                    b1 = (plane_1[0] * px + plane_1[1] * py + plane_1[2]) * w
-                    b2 = 1.0 - b0 - b1
-                    sum_0 += b0 * both
-                    sum_1 += b1 * both
-                    sum_2 += b2 * both
-                    u_0 += b0 * grad_u
-                    u_1 += b1 * grad_u
-                    u_2 += b2 * grad_u
-                    v_0 += b0 * grad_v
-                    v_1 += b1 * grad_v
-                    v_2 += b2 * grad_v
-            if visible:
-                i0, i1, i2 = base + triangles[t, 0], base + triangles[t, 1], base + triangles[t, 2]
-                for axis in range(3):
-                    partial[i0, axis] += (
-                        sum_0 * one[axis] - u_0 * u_plane[axis] - v_0 * v_plane[axis]
-                    )
-                    partial[i1, axis] += (
-                        sum_1 * one[axis] - u_1 * u_plane[axis] - v_1 * v_plane[axis]
-                    )
-                    partial[i2, axis] += (
-                        sum_2 * one[axis] - u_2 * u_plane[axis] - v_2 * v_plane[axis]
-                    )
+                        both += grad_depth[view, y, x] * w * w
+                    sums[row, 0] += both * px
+                    sums[row, 1] += both * py
+                    sums[row, 2] += both
+                    sums[row, 3] += grad_u * px
+                    sums[row, 4] += grad_u * py
+                    sums[row, 5] += grad_u
+                    sums[row, 6] += grad_v * px
+                    sums[row, 7] += grad_v * py
+                    sums[row, 8] += grad_v
+            for row in range(len(table)):
+                touched = False
+                for k in range(9):
+                    touched |= sums[row, k] != 0
+                if not touched:
+                    continue
+                t = listed[start + row]
+                i0, i1, i2 = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+                _, ax, ay, az, bx, by, bz, cx, cy, cz = planes(q, view, i0, i1, i2)
+                spread(sums, row, ax, ay, az, table, base + i0, partial)
+                spread(sums, row, bx, by, bz, table, base + i1, partial)
+                spread(sums, row, cx, cy, cz, table, base + i2, partial)
+
+
+@njit(**KERNEL)
+def spread(
+    sums: Floats, row: int, ax: float, ay: float, az: float, table: Floats, i: int, partial: Floats
+) -> None:
+    """Adds a triangle's gradient to one of its vertices, with A = (ax, ay, az)."""
+    s = ax * sums[row, 0] + ay * sums[row, 1] + az * sums[row, 2]
+    s_u = ax * sums[row, 3] + ay * sums[row, 4] + az * sums[row, 5]
+    s_v = ax * sums[row, 6] + ay * sums[row, 7] + az * sums[row, 8]
+    for axis in range(3):
+        partial[i, axis] += s * table[row, axis]
+        partial[i, axis] -= s_u * table[row, 3 + axis] + s_v * table[row, 6 + axis]
 
 
 @njit(**PARALLEL_KERNEL)
-def gather_partial(ranges, offsets, partial, parts, out):
-    """Adds the parts' sums into `out` (G, N, C) in the order of the parts; row g of `out` is made
-    of the items g * parts ... (g + 1) * parts - 1."""
-    for group in prange(out.shape[0]):
-        for i in range(out.shape[1]):
-            for column in range(out.shape[2]):
-                out[group, i, column] = 0
-        for item in range(group * parts, (group + 1) * parts):
+def gather_partial(ranges: Offsets, offsets: Offsets, partial: Floats, out: Floats) -> None:
+    """Adds the items' sums into `out` (B, N, C) in the order of the items, which are split evenly
+    over the views."""
+    views, size, columns = out.shape
+    items = len(ranges) // views
+    for view in prange(views):
+        out[view] = 0
+        for item in range(view * items, (view + 1) * items):
             first = ranges[item, 0]
             for i in range(offsets[item + 1] - offsets[item]):
-                for column in range(out.shape[2]):
-                    out[group, first + i, column] += partial[offsets[item] + i, column]
+                for column in range(columns):
+                    out[view, first + i, column] += partial[offsets[item] + i, column]

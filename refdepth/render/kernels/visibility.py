@@ -7,32 +7,54 @@ not depend on the number of threads.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numba import njit, prange
+from numpy.typing import NDArray
 
 from refdepth.render.kernels.geometry import (
     KERNEL,
     PARALLEL_KERNEL,
     SLACK,
+    Floats,
+    Ids,
+    Offsets,
     pixel_box,
     planes,
 )
 
-# Triangles are listed by this many work items a view.
 LISTING_PARTS = 8
-# Pixels of one band: its ids, depths and colours stay in a core's cache.
+"""Work items a view when triangles are listed."""
 BAND_PIXELS = 20_000
+"""About as many pixels as one band has: what a band needs stays in a core's cache."""
 
 
-def band_rows(height, width):
-    """Rows of one band."""
-    return max(8, min(height, BAND_PIXELS // width))
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bands:
+    """The triangles of each band of each view: band k of view b has the triangles
+    `listed[bounds[i]:bounds[i + 1]]` with i = b * (bands a view) + k."""
+
+    shift: int
+    """A band has 2 ** shift rows."""
+    boxes: NDArray[np.int16]
+    """Pixels that a triangle can cover, (B, T, 4): left, right, top, bottom, inclusive."""
+    bounds: Offsets
+    listed: Ids
 
 
 @njit(**PARALLEL_KERNEL)
-def count_triangles(q, triangles, height, width, rows, boxes, counts):
-    """Fills `boxes` (B, T, 4) int16 with pixel boxes and `counts` (B, bands, parts) with how many
-    triangles each part adds to each band."""
+def count_triangles(
+    q: Floats,
+    triangles: Ids,
+    height: int,
+    width: int,
+    shift: int,
+    boxes: NDArray[np.int16],
+    counts: Offsets,
+) -> None:
+    """Fills `boxes` and adds to `counts` (B, bands, parts) how many triangles each part of the
+    triangles brings to each band."""
     parts = counts.shape[2]
     total = triangles.shape[0]
     for item in prange(q.shape[0] * parts):
@@ -46,93 +68,109 @@ def count_triangles(q, triangles, height, width, rows, boxes, counts):
             boxes[view, t, 2] = top
             boxes[view, t, 3] = bottom
             if left <= right and top <= bottom:
-                for band in range(top // rows, bottom // rows + 1):
+                for band in range(top >> shift, (bottom >> shift) + 1):
                     counts[view, band, part] += 1
 
 
 @njit(**PARALLEL_KERNEL)
-def list_triangles(boxes, rows, starts, listed):
+def list_triangles(boxes: NDArray[np.int16], shift: int, starts: Offsets, listed: Ids) -> None:
     """Writes triangle indices into `listed`, from `starts` (B, bands, parts) on, in rising order
     within each band."""
     views, bands, parts = starts.shape
     total = boxes.shape[1]
     for item in prange(views * parts):
         view, part = item // parts, item % parts
-        cursor = np.empty(bands, np.int64)
-        for band in range(bands):
-            cursor[band] = starts[view, band, part]
+        cursor = starts[view, :, part].copy()
         for t in range(total * part // parts, total * (part + 1) // parts):
             top, bottom = boxes[view, t, 2], boxes[view, t, 3]
             if boxes[view, t, 0] <= boxes[view, t, 1] and top <= bottom:
-                for band in range(top // rows, bottom // rows + 1):
+                for band in range(top >> shift, (bottom >> shift) + 1):
                     listed[cursor[band]] = t
                     cursor[band] += 1
 
 
-def bin_triangles(q, triangles, height, width, rows):
-    """Lists the triangles of each band.
-
-    Returns boxes (B, T, 4) int16 (left, right, top, bottom, inclusive), bounds (B * bands + 1,)
-    and listed: band k of view b holds the triangles listed[bounds[i]:bounds[i + 1]],
-    i = b * bands + k.
-    """
-    views, bands = q.shape[0], -(-height // rows)
+def list_bands(q: Floats, triangles: Ids, height: int, width: int) -> Bands:
+    """Cuts the picture into bands and lists their triangles."""
+    shift = max(3, (BAND_PIXELS // width).bit_length())
+    views, bands = q.shape[0], ((height - 1) >> shift) + 1
     boxes = np.empty((views, triangles.shape[0], 4), np.int16)
     counts = np.zeros((views, bands, LISTING_PARTS), np.int64)
-    count_triangles(q, triangles, height, width, rows, boxes, counts)
+    count_triangles(q, triangles, height, width, shift, boxes, counts)
     ends = np.cumsum(counts.ravel())
     starts = (ends - counts.ravel()).reshape(counts.shape)
     listed = np.empty(ends[-1] if ends.size else 0, np.int32)
-    list_triangles(boxes, rows, starts, listed)
+    list_triangles(boxes, shift, starts, listed)
     bounds = np.append(starts[:, :, 0].ravel(), len(listed))
-    return boxes, bounds, listed
+    return Bands(shift=shift, boxes=boxes, bounds=bounds, listed=listed)
 
 
 @njit(**KERNEL)
-def draw_band(q, triangles, boxes, listed, view, first_row, last_row, ids, depth):
-    """Nearest triangle (id = index + 1, 0 = none) and depth of each pixel of one band. Equal
-    depths (as stored) go to the triangle that comes first."""
-    width = ids.shape[2]
-    for y in range(first_row, last_row):
-        for x in range(width):
-            ids[view, y, x] = 0
-            depth[view, y, x] = 0
-    for entry in range(len(listed)):
-        t = listed[entry]
-        drawn, ax, ay, az, bx, by, bz, cx, cy, cz = planes(
-            q, view, triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        )
-        if not drawn:
-            continue
-        slack = -SLACK * (abs(az) + abs(bz) + abs(cz))
-        left, right = int(boxes[view, t, 0]), int(boxes[view, t, 1])
-        for y in range(
-            max(int(boxes[view, t, 2]), first_row), min(boxes[view, t, 3] + 1, last_row)
-        ):
-            py = y + 0.5
-            a_row, b_row, c_row = ay * py + az, by * py + bz, cy * py + cz
-            for x in range(left, right + 1):
-                px = x + 0.5
-                a, b, c = ax * px + a_row, bx * px + b_row, cx * px + c_row
-                if a >= slack and b >= slack and c >= slack:
-                    # `depth` holds 1 / w until the band is finished.
-                    nearness = depth.dtype.type(a + b + c)
-                    if nearness > depth[view, y, x]:
-                        depth[view, y, x] = nearness
-                        ids[view, y, x] = t + 1
-    for y in range(first_row, last_row):
-        for x in range(width):
-            if ids[view, y, x] > 0:
-                depth[view, y, x] = 1 / depth[view, y, x]
+def draw_triangle(
+    matrix: tuple[float, ...],
+    left: int,
+    right: int,
+    top: int,
+    bottom: int,
+    mark: int,
+    view: int,
+    marks: Ids,
+    nearness: Floats,
+) -> None:
+    """Marks the pixels of rows `top` to `bottom` where the triangle with inverse `matrix` is
+    nearer than what was drawn before; `nearness` is 1 / w, 0 where nothing is."""
+    ax, ay, az, bx, by, bz, cx, cy, cz = matrix
+    slack = -SLACK * (abs(az) + abs(bz) + abs(cz))
+    for y in range(top, bottom + 1):
+        py = y + 0.5
+        a_row, b_row, c_row = ay * py + az, by * py + bz, cy * py + cz
+        for x in range(left, right + 1):
+            px = x + 0.5
+            a, b, c = ax * px + a_row, bx * px + b_row, cx * px + c_row
+            if a >= slack and b >= slack and c >= slack:
+                near = nearness.dtype.type(a + b + c)
+                if near > nearness[view, y, x]:
+                    nearness[view, y, x] = near
+                    marks[view, y, x] = mark
 
 
 @njit(**PARALLEL_KERNEL)
-def draw(q, triangles, boxes, bounds, listed, rows, ids, depth):
-    """Fills `ids` (B, H, W) int32 and `depth` (B, H, W) of all views."""
-    views, height = ids.shape[0], ids.shape[1]
-    bands = (height + rows - 1) // rows
+def draw(
+    q: Floats,
+    triangles: Ids,
+    boxes: NDArray[np.int16],
+    bounds: Offsets,
+    listed: Ids,
+    shift: int,
+    ids: Ids,
+    depth: Floats,
+) -> None:
+    """Fills `ids` (B, H, W) with the nearest triangle's index + 1 (0 = none) and `depth`
+    (B, H, W). Equal depths, as stored, go to the triangle that comes first."""
+    views, height, width = ids.shape
+    bands = ((height - 1) >> shift) + 1
     for item in prange(views * bands):
-        view, first_row = item // bands, item % bands * rows
-        entries = listed[bounds[item] : bounds[item + 1]]
-        last_row = min(first_row + rows, height)
-        draw_band(q, triangles, boxes, entries, view, first_row, last_row, ids, depth)
+        view, first = item // bands, (item % bands) << shift
+        last = min(first + (1 << shift), height) - 1
+        ids[view, first : last + 1] = 0
+        depth[view, first : last + 1] = 0
+        for entry in range(bounds[item], bounds[item + 1]):
+            t = listed[entry]
+            drawn, ax, ay, az, bx, by, bz, cx, cy, cz = planes(
+                q, view, triangles[t, 0], triangles[t, 1], triangles[t, 2]
+            )
+            if drawn:
+                draw_triangle(
+                    (ax, ay, az, bx, by, bz, cx, cy, cz),
+                    int(boxes[view, t, 0]),
+                    int(boxes[view, t, 1]),
+                    max(int(boxes[view, t, 2]), first),
+                    min(int(boxes[view, t, 3]), last),
+                    t + 1,
+                    view,
+                    ids,
+                    depth,
+                )
+        for y in range(first, last + 1):
+            for x in range(width):
+                if ids[view, y, x] > 0:
+                    depth[view, y, x] = 1 / depth[view, y, x]
