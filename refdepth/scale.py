@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.prior.base import Prior, PriorKind
+from refdepth.resampling import sample_map
 from refdepth.scene import SparseDepth
 from refdepth.settings import Settings, setting
 
@@ -141,7 +142,7 @@ def fit_scale(
     Deterministic; never raises for poor data.
     """
     center, spread = _statistics(prior.values)
-    x = _sample(prior.values, sparse.xy)
+    x = sample_map(prior.values, sparse.xy).astype(np.float64)
     usable = np.isfinite(x) & (sparse.depth > 0)
     if prior.kind == PriorKind.METRIC:
         usable &= x > 0
@@ -167,7 +168,8 @@ def fit_scale(
         a, b = _borrow(fallback, center, spread, x, target, weight)
         error = _error(a, b, x, target)
         inlier = error <= settings.inlier_error
-        near, far = min(near, fallback.near), max(far, fallback.far)
+        near = min(near, fallback.near) if len(x) else fallback.near
+        far = max(far, fallback.far)
         flags.append(ScaleFlag.BORROWED)
     if len(x) and float(np.median(error)) > settings.poor_fit:
         flags.append(ScaleFlag.POOR_FIT)
@@ -278,7 +280,7 @@ def _fit(x: Array, target: Array, weight: Array, *, metric: bool) -> tuple[float
     error = _error(a, b, x, target)
     for _ in range(_STEPS):
         # Cauchy weights at the scale of the errors: outliers fade, nothing is cut off sharply.
-        width = max(2 * _weighted_median(error, weight), 1e-6)
+        width = max(1.5 * _weighted_median(error, weight), 1e-6)
         robust = weight / (1 + (error / width) ** 2)
         t = np.maximum(a * x + b, 0.05 * target)
         root = np.sqrt(robust)
@@ -346,9 +348,9 @@ def _weights(track_length: NDArray[np.int64], error_px: Array, cells: NDArray[np
 
 
 def _bounds(z: Array, settings: ScaleSettings) -> tuple[float, float]:
-    """(near, far) depth that is believed."""
+    """(near, far) depth that is believed; (0, 0) without points."""
     if len(z) == 0:
-        return np.inf, 0.0
+        return 0.0, 0.0
     low, high = np.quantile(z, [0.01, 0.99])
     return float(low / settings.near_factor), float(high * settings.far_factor)
 
@@ -358,21 +360,6 @@ def _cells(xy: Array, shape: tuple[int, ...]) -> NDArray[np.int64]:
     column = np.clip(xy[:, 0] * _CELLS / shape[1], 0, _CELLS - 1).astype(np.int64)
     row = np.clip(xy[:, 1] * _CELLS / shape[0], 0, _CELLS - 1).astype(np.int64)
     return row * _CELLS + column
-
-
-def _sample(values: NDArray[np.float32], xy: Array) -> Array:
-    """Bilinear samples (N,) of a map at pixels (N, 2); NaN where a neighbour is unknown."""
-    height, width = values.shape
-    x = np.clip(xy[:, 0] - 0.5, 0, width - 1)
-    y = np.clip(xy[:, 1] - 0.5, 0, height - 1)
-    left = np.minimum(x.astype(int), max(width - 2, 0))
-    top = np.minimum(y.astype(int), max(height - 2, 0))
-    right, bottom = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
-    u, v = x - left, y - top
-    grid = values.astype(np.float64)
-    upper = (1 - u) * grid[top, left] + u * grid[top, right]
-    lower = (1 - u) * grid[bottom, left] + u * grid[bottom, right]
-    return np.asarray((1 - v) * upper + v * lower)
 
 
 def _statistics(values: NDArray[np.float32]) -> tuple[float, float]:
