@@ -38,9 +38,7 @@ EXTRAS = {
     "viser": ("viser", "refdepth view", "pip install 'refdepth[view]'"),
 }
 
-SYSTEM_LIBRARIES = (
-    "apt-get install -y libusb-1.0-0 libegl1 libgl1 libx11-6 libudev1 libidn2-0"
-)
+SYSTEM_LIBRARIES = "apt-get install -y libusb-1.0-0 libegl1 libgl1 libx11-6 libudev1 libidn2-0"
 
 NVDIFFRAST = (
     "pip install --no-build-isolation git+https://github.com/NVlabs/nvdiffrast"
@@ -83,8 +81,7 @@ def diagnose() -> Diagnosis:
     diagnosis = Diagnosis()
     diagnosis.checks += [_package(name, module) for name, module in PACKAGES.items()]
     diagnosis.checks += [
-        _extra(name, module, purpose, remedy)
-        for name, (module, purpose, remedy) in EXTRAS.items()
+        _extra(name, module, purpose, remedy) for name, (module, purpose, remedy) in EXTRAS.items()
     ]
     diagnosis.checks.append(_nvdiffrast())
     diagnosis.uses = _uses()
@@ -137,7 +134,9 @@ def _uses() -> dict[str, str]:
     memory = psutil.virtual_memory()
     uses = {
         "python": f"{platform.python_version()} on {platform.platform(terse=True)}",
-        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "cores": str(
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        ),
         "memory": f"{format_bytes(memory.total)}, {format_bytes(memory.available)} free",
         "disk": f"{format_bytes(shutil.disk_usage(Path()).free)} free here",
     }

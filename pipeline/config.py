@@ -51,8 +51,8 @@ class DepthSettings(Settings):
 
     model: str = setting(
         "auto",
-        "Depth network: a hub id, a local checkpoint folder, `sweep` (built in, no weights) or `auto`"
-        " (Depth Anything V2 Small where it can be had, else sweep).",
+        "Depth network: a hub id, a local checkpoint folder, `sweep` (built in, no weights) or"
+        " `auto` (Depth Anything V2 Small where it can be had, else sweep).",
     )
     revision: str | None = setting(
         None, "Revision of a hub model: a commit, tag or branch; none means the model's default."
@@ -173,7 +173,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _parse(text: str) -> Any:
-    """A TOML value where it is one, else the text itself: --set depth.model=sweep needs no quotes."""
+    """A TOML value where it is one, else the text itself: depth.model=sweep needs no quotes."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except (tomllib.TOMLDecodeError, RecursionError):

@@ -273,7 +273,9 @@ def _difference(
         for name, old, new in _changes(manifest.settings, settings)
     ]
     changed += [
-        f"{name} has changed" for name, value in inputs.items() if manifest.inputs.get(name) != value
+        f"{name} has changed"
+        for name, value in inputs.items()
+        if manifest.inputs.get(name) != value
     ]
     return "; ".join(changed[:3]) or "made from other inputs"
 

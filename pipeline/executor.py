@@ -12,9 +12,7 @@ Result = TypeVar("Result")
 class Executor(Protocol):
     """Applies a function to tasks, results in the order of the tasks."""
 
-    def map(
-        self, function: Callable[[Task], Result], tasks: Iterable[Task]
-    ) -> Iterator[Result]:
+    def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
         """Yields results as they come; takes the next task only when it can work on it, so that
         tasks holding pictures do not pile up."""
         ...
@@ -23,9 +21,7 @@ class Executor(Protocol):
 class SerialExecutor:
     """One task after the other in this process."""
 
-    def map(
-        self, function: Callable[[Task], Result], tasks: Iterable[Task]
-    ) -> Iterator[Result]:
+    def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
         """Yields each result before it takes the next task."""
         for task in tasks:
             yield function(task)

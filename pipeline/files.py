@@ -119,7 +119,8 @@ def hash_json(value: Any) -> str:
 
 def remove_temporaries(folder: Path) -> int:
     """Removes what an interrupted run left unfinished below `folder`; returns how many."""
-    leftovers = sorted(folder.rglob(f"{TEMPORARY_PREFIX}*"))
+    patterns = (f"{TEMPORARY_PREFIX}*", ".*.partial")
+    leftovers = sorted({path for pattern in patterns for path in folder.rglob(pattern)})
     for leftover in leftovers:
         _discard(leftover)
     return len(leftovers)

@@ -89,7 +89,9 @@ class Workspace:
     def folder_hash(self, folder: Path, pattern: str = "*") -> str:
         """Hash of the names and contents of all files below `folder` that match `pattern`."""
         files = sorted(p for p in folder.rglob(pattern) if p.is_file())
-        digest = hash_json([(p.relative_to(folder).as_posix(), self.content_hash(p)) for p in files])
+        digest = hash_json(
+            [(p.relative_to(folder).as_posix(), self.content_hash(p)) for p in files]
+        )
         self.save_hashes()
         return digest
 

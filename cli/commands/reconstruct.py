@@ -19,9 +19,7 @@ _RUN = "The run"
 
 
 def reconstruct(
-    images: Annotated[
-        Path, typer.Argument(help="Folder of photos (sub-folders too), or a video.")
-    ],
+    images: Annotated[Path, typer.Argument(help="Folder of photos (sub-folders too), or a video.")],
     out: Annotated[Path, typer.Argument(help="Output folder; what is valid there is reused.")],
     quality: Annotated[
         str | None,
@@ -176,7 +174,7 @@ def reconstruct(
         )
     _refuse_combinations(model, poses, depth_maps, depth_kind, depth_model)
     settings = build_config(
-        quality=_quality(quality),
+        quality=quality_of(quality),
         config_file=config,
         assignments=set_ or (),
         options={
@@ -211,7 +209,8 @@ def reconstruct(
     print_summary(workspace, statuses)
 
 
-def _quality(name: str | None) -> Quality | None:
+def quality_of(name: str | None) -> Quality | None:
+    """The quality called `name`; raises `ConfigurationError` where there is none."""
     from pipeline.config import Quality
     from refdepth.errors import ConfigurationError
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -16,8 +17,10 @@ from pipeline.views import load_scene, select_views
 from pipeline.workspace import Workspace
 from refdepth.depth_map import DepthMap
 from refdepth.errors import StageError
-from refdepth.formats.ply import write_ply
-from refdepth.fusion import fuse
+from refdepth.scene import Scene
+
+if TYPE_CHECKING:
+    from refdepth.fusion import ViewConsistency
 
 
 class FuseStage:
@@ -41,45 +44,50 @@ class FuseStage:
 
     def run(self, context: StageContext) -> StageOutcome:
         """Fuses and writes."""
+        from refdepth.formats.ply import write_ply
+        from refdepth.fusion import fuse
+
         scene = load_scene(context.workspace)
         names = select_views(scene, context.given.views)
+        chosen = Scene([scene[name] for name in names], scene.points)
         refined = ItemStore(context.workspace.stage_dir("refine"), "")
         masks = context.folder / "masks"
-        written = []
+        written: list[Path] = []
+        kept: dict[str, float] = {}
 
         def load(name: str) -> DepthMap:
             arrays = refined.arrays(name)
             return DepthMap(depth=arrays["depth"], confidence=arrays["confidence"])
 
-        def keep_mask(name: str, consistent: Any) -> None:
+        def keep(name: str, checked: ViewConsistency) -> None:
+            confirmed = checked.depth > 0
+            kept[name] = float(confirmed.mean())
             path = masks / f"{name}.png"
             with replacing(path) as temporary:
-                Image.fromarray(consistent.astype(np.uint8) * 255).save(temporary, format="PNG")
+                Image.fromarray(confirmed.astype(np.uint8) * 255).save(temporary, format="PNG")
             written.append(path)
 
         def report(done: int, total: int) -> None:
             context.cancellation.check()
-            context.progress.step("fusing", done, total)
+            context.progress.step("fusing views", done, total)
 
-        cloud = fuse(
-            scene, load, context.config.fuse, names=names, on_mask=keep_mask, progress=report
-        )
-        if len(cloud.points) == 0:
+        cloud = fuse(chosen, load, context.config.fuse, report, on_view=keep)
+        if len(cloud) == 0:
             raise StageError(
                 "no depth is confirmed by a second view.",
                 subject=self.name,
-                action="Look at `refine`'s records for views that were turned down; photos with"
-                " more overlap help.",
+                action="Photos with more overlap help; `refdepth status` and the records in"
+                " refine/ say which views were turned down.",
             )
         path = context.folder / "cloud.ply"
         with replacing(path) as temporary:
             write_ply(temporary, cloud)
-        keep = {p.name for p in written}
+        present = {mask.name for mask in written}
         for stale in masks.glob("*.png"):
-            if stale.name not in keep:
+            if stale.name not in present:
                 stale.unlink(missing_ok=True)
         return StageOutcome(
             files=[path, *written],
-            summary={"points": len(cloud.points), "views": len(names), **cloud.summary},
-            headline=f"{len(cloud.points):,} points",
+            summary={"points": len(cloud), "views": len(names), "confirmed_share": kept},
+            headline=f"{len(cloud):,} points from {len(names)} views",
         )

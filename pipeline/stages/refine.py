@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,13 @@ from pipeline.stage import StageContext, StageOutcome
 from pipeline.views import PhotoCache, load_scene, select_views
 from pipeline.workspace import Workspace
 from refdepth.depth_map import DepthMap
-from refdepth.refine import FirstRound, RefinedView, RefineSettings, first_round, second_round
-from refdepth.render import Renderer, select_renderer
+from refdepth.refine.settings import RefineSettings
 from refdepth.scene import PosedImage, Scene, SparseDepth
 from refdepth.view_selection import select_sources
+
+if TYPE_CHECKING:
+    from refdepth.refine.rounds import FirstRound, RefinedView
+    from refdepth.render import Renderer
 
 FIRST = "first"
 CHECKPOINTS = "checkpoints"
@@ -162,6 +165,8 @@ class _Work:
         """Makes and stores the final depth of `names`."""
         if not names:
             return
+        from refdepth.render import select_renderer
+
         runtime = self.context.config.runtime
         renderer = select_renderer(runtime.renderer.value, runtime.device.value)
         checkpoints: dict[str, FileCheckpoint] = {}
@@ -214,6 +219,8 @@ class _Work:
 
 def run_first_round(task: FirstRoundTask) -> FirstRound:
     """One view's first round, as a plain function of its task."""
+    from refdepth.refine.rounds import first_round
+
     return first_round(
         task.ref,
         task.sources,
@@ -230,6 +237,8 @@ def run_second_round(
     progress: Callable[[float], None],
 ) -> RefinedView:
     """One view's second round, as a plain function of its task."""
+    from refdepth.refine.rounds import second_round
+
     return second_round(
         task.ref,
         task.sources,

@@ -1,0 +1,57 @@
+"""`refdepth demo`: a synthetic room, photographed, reconstructed and compared with the truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import Debug, Quiet, Wait
+
+
+def demo(
+    out: Annotated[Path, typer.Argument(help="Output folder.")] = Path("out/demo"),
+    quality: Annotated[
+        str | None,
+        typer.Option(
+            help="Time for accuracy: fast, balanced, high or paper. [default: balanced]",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another seed furnishes another room.")] = 0,
+    wait: Wait = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Photograph a synthetic room, reconstruct it, and print the errors of the depth.
+
+    The photos go to OUT/photos, the exact depth to OUT/exact; the built-in sweep gives the prior,
+    so that nothing has to be downloaded.
+    """
+    from cli.commands.reconstruct import quality_of
+    from cli.console import out as console
+    from cli.session import working_on
+    from cli.summary import print_summary
+    from cli.tables import print_evaluation
+    from pipeline.config import RunInputs, RunRequest, build_config
+    from pipeline.evaluate import evaluate_workspace
+    from pipeline.workspace import Workspace
+    from refdepth.synthetic import make_scene
+
+    workspace = Workspace(out.resolve())
+    photos, exact = workspace.root / "photos", workspace.root / "exact"
+    scene = make_scene("room", seed=seed)
+    scene.write_photos(photos)
+    scene.write_ground_truth(exact)
+    console.print(f"Photographed a synthetic room: {len(scene.views)} photos.")
+    request = RunRequest(
+        inputs=RunInputs(images=str(photos)),
+        config=build_config(quality=quality_of(quality), options={"depth.model": "sweep"}),
+    )
+    with working_on(
+        workspace, request, quiet=quiet, debug=debug, wait=wait, go_on=f"refdepth demo {out}"
+    ) as engine:
+        statuses = engine.reconstruct()
+    print_summary(workspace, statuses)
+    print_evaluation(evaluate_workspace(workspace, exact))

@@ -1,0 +1,263 @@
+"""Stage `prepare`: photos of any kind become upright 8-bit RGB pictures, with a table of what was
+read, what was skipped and why."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.config import RunConfig, RunRequest
+from pipeline.files import hash_json, read_json, write_json
+from pipeline.manifest import FileRecord
+from pipeline.stage import StageContext, StageOutcome
+from pipeline.workspace import Workspace
+from refdepth.errors import InputError
+from refdepth.ingest import (
+    Candidate,
+    PreparedPhoto,
+    PrepareSettings,
+    Skipped,
+    find_duplicates,
+    find_photos,
+    prepare_photo,
+    safe_stems,
+)
+
+logger = logging.getLogger(__name__)
+
+TABLE = "table.json"
+IMAGES = "images"
+MASKS = "masks"
+RECORDS = "records"
+MIN_PHOTOS = 2
+"""Fewer photos have no second view to be measured against."""
+
+
+class PrepareStage:
+    """Photos, videos and masks in; pictures that every later stage can read out."""
+
+    name = "prepare"
+    version = 1
+    upstream: tuple[str, ...] = ()
+
+    def settings(self, config: RunConfig) -> Mapping[str, Any]:
+        """The prepare settings."""
+        return config.prepare.result_fields()
+
+    def inputs(self, workspace: Workspace, request: RunRequest) -> Mapping[str, Any]:
+        """Names and contents of all photos and masks. A file that cannot be read counts by name;
+        the stage will skip it and say so."""
+        candidates = _candidates(workspace, request)
+        photos = [[found.original, _content_hash(workspace, found.path)] for found in candidates]
+        identity: dict[str, Any] = {"photos": hash_json(photos), "count": len(photos)}
+        masks = request.inputs.path("masks")
+        if masks is not None:
+            identity["masks"] = workspace.folder_hash(masks)
+        workspace.save_hashes()
+        return identity
+
+    def progress_of(self, workspace: Workspace, fingerprint: str) -> tuple[int, int] | None:
+        """Records are tied to each photo's own content; a count would need to read them all."""
+        return None
+
+    def run(self, context: StageContext) -> StageOutcome:
+        """Prepares every photo that is not prepared yet."""
+        images = Path(context.given.images)
+        findings = find_photos(images, exclude=context.workspace.root)
+        work = _Work(context)
+        rows: list[PreparedPhoto] = []
+        skipped = list(findings.skipped)
+        stems = safe_stems([found.original for found in findings.candidates])
+        for number, found in enumerate(findings.candidates):
+            context.cancellation.check()
+            context.progress.step("reading photos", number, len(findings.candidates))
+            try:
+                rows += work.prepare(found, stems[found.original])
+            except InputError as error:
+                skipped.append(Skipped(original=found.original, reason=error.message))
+        rows, twins = _without_duplicates(rows)
+        skipped += twins
+        rows = work.attach_masks(rows)
+        if len(rows) < MIN_PHOTOS:
+            raise InputError(
+                _too_few(len(rows), len(findings.candidates), skipped),
+                subject=images,
+                action="Give a folder with at least two overlapping photos (JPEG, PNG, TIFF,"
+                " WebP, HEIC) or a video.",
+            )
+        files = work.keep_only(rows)
+        table = context.folder / TABLE
+        write_json(
+            table,
+            {
+                "photos": [row.to_dict() for row in rows],
+                "skipped": [{"original": skip.original, "reason": skip.reason} for skip in skipped],
+            },
+        )
+        return _outcome([table, *files], rows, skipped)
+
+
+class _Work:
+    """Where prepared pictures and their records lie."""
+
+    def __init__(self, context: StageContext) -> None:
+        self.context = context
+        self.settings: PrepareSettings = context.config.prepare
+        self.images = context.folder / IMAGES
+        self.masks = context.folder / MASKS
+        self.records = context.folder / RECORDS
+        for folder in (self.images, self.masks, self.records):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def prepare(self, found: Candidate, stem: str) -> list[PreparedPhoto]:
+        """The prepared pictures of one photo or video, made now or before."""
+        key = hash_json(
+            [
+                PrepareStage.version,
+                self.settings.result_fields(),
+                found.original,
+                found.kind,
+                _content_hash(self.context.workspace, found.path),
+            ]
+        )
+        record = self.records / f"{stem}.json"
+        known = self._known(record, key)
+        if known is not None:
+            return known
+        if found.kind == "video":
+            from refdepth.ingest.video import extract_frames
+
+            rows = extract_frames(
+                found.path, self.images, stem, self.settings, original=found.original
+            )
+        else:
+            rows = [
+                prepare_photo(
+                    found.path,
+                    self.images / stem,
+                    self.settings,
+                    original=found.original,
+                    mask_folder=self.masks,
+                )
+            ]
+        write_json(
+            record,
+            {
+                "key": key,
+                "photos": [row.to_dict() for row in rows],
+                "files": {
+                    path.relative_to(self.context.folder).as_posix(): FileRecord.of(
+                        path
+                    ).model_dump()
+                    for path in self._files(rows)
+                },
+            },
+        )
+        return rows
+
+    def attach_masks(self, rows: Sequence[PreparedPhoto]) -> list[PreparedPhoto]:
+        """Brings the user's masks into the grid of the prepared photos."""
+        folder = self.context.given.path("masks")
+        if folder is None:
+            return list(rows)
+        from refdepth.ingest.masks import prepare_masks
+
+        return prepare_masks(folder, rows, self.masks)
+
+    def keep_only(self, rows: Sequence[PreparedPhoto]) -> list[Path]:
+        """Removes pictures and masks that belong to no row; returns those that do."""
+        files = self._files(rows)
+        keep = set(files)
+        for folder in (self.images, self.masks):
+            for path in folder.iterdir():
+                if path not in keep:
+                    path.unlink(missing_ok=True)
+        return files
+
+    def _files(self, rows: Sequence[PreparedPhoto]) -> list[Path]:
+        return [self.images / row.name for row in rows] + [
+            self.masks / row.mask for row in rows if row.mask is not None
+        ]
+
+    def _known(self, record: Path, key: str) -> list[PreparedPhoto] | None:
+        stored = read_json(record)
+        if not isinstance(stored, dict) or stored.get("key") != key:
+            return None
+        try:
+            whole = all(
+                FileRecord.model_validate(value).matches(self.context.folder / name)
+                for name, value in stored["files"].items()
+            )
+            return [PreparedPhoto.from_dict(row) for row in stored["photos"]] if whole else None
+        except (ValidationError, KeyError, TypeError, AttributeError):
+            return None
+
+
+def read_table(workspace: Workspace) -> list[PreparedPhoto]:
+    """The prepared photos of a workspace. Raises `InputError` when the table cannot be read."""
+    path = workspace.stage_dir(PrepareStage.name) / TABLE
+    stored = read_json(path)
+    try:
+        return [PreparedPhoto.from_dict(row) for row in stored["photos"]]  # type: ignore[index]
+    except (TypeError, KeyError) as error:
+        raise InputError(
+            "cannot be read.", subject=path, action="Run `refdepth stage prepare`."
+        ) from error
+
+
+def _candidates(workspace: Workspace, request: RunRequest) -> tuple[Candidate, ...]:
+    return find_photos(Path(request.inputs.images), exclude=workspace.root).candidates
+
+
+def _content_hash(workspace: Workspace, path: Path) -> str:
+    try:
+        return workspace.content_hash(path)
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+
+
+def _without_duplicates(
+    rows: Sequence[PreparedPhoto],
+) -> tuple[list[PreparedPhoto], list[Skipped]]:
+    twins = find_duplicates(rows)
+    originals = {row.name: row.original for row in rows}
+    skipped = [
+        Skipped(original=originals[name], reason=f"the same picture as {originals[twin]}")
+        for name, twin in twins.items()
+    ]
+    return [row for row in rows if row.name not in twins], skipped
+
+
+def _too_few(usable: int, found: int, skipped: Sequence[Skipped]) -> str:
+    if not found and not skipped:
+        return "holds no photos."
+    counted = {0: "no usable photo", 1: "only one usable photo"}[usable]
+    reasons = "; ".join(f"{skip.original}: {skip.reason}" for skip in skipped[:3])
+    return f"holds {counted}" + (f" ({reasons})." if reasons else ".")
+
+
+def _outcome(
+    files: Sequence[Path], rows: Sequence[PreparedPhoto], skipped: Sequence[Skipped]
+) -> StageOutcome:
+    sizes = {(row.width, row.height) for row in rows}
+    width, height = max(sizes)
+    headline = f"{len(rows)} photos, {'up to ' if len(sizes) > 1 else ''}{width}x{height}"
+    if skipped:
+        headline += f", {len(skipped)} skipped"
+    return StageOutcome(
+        files=files,
+        summary={
+            "photos": len(rows),
+            "skipped": [{"original": s.original, "reason": s.reason} for s in skipped],
+            "masks": sum(row.mask is not None for row in rows),
+        },
+        headline=headline,
+        warnings=[
+            *(f"skipped {skip.original}: {skip.reason}" for skip in skipped),
+            *(f"{row.original}: {note}" for row in rows for note in row.warnings),
+        ],
+    )

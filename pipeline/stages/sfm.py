@@ -1,0 +1,99 @@
+"""Stage `sfm`: cameras, poses and sparse points, and the photos without lens distortion."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import RunConfig, RunRequest
+from pipeline.stage import StageContext, StageOutcome
+from pipeline.stages.prepare import IMAGES, MASKS, read_table
+from pipeline.workspace import Workspace
+from refdepth.sfm import SfmSummary
+
+_FEW_REGISTERED = 0.8
+"""Below this share of photos with a pose the user is told."""
+
+
+class SfmStage:
+    """Prepared pictures in; database, sparse model and a COLMAP dense workspace out."""
+
+    name = "sfm"
+    version = 1
+    upstream = ("prepare",)
+
+    def settings(self, config: RunConfig) -> Mapping[str, Any]:
+        """The SfM settings."""
+        return config.sfm.result_fields()
+
+    def inputs(self, workspace: Workspace, request: RunRequest) -> Mapping[str, Any]:
+        """Content of a given model or given poses."""
+        identity: dict[str, Any] = {}
+        model, poses = request.inputs.path("model"), request.inputs.path("poses")
+        if model is not None:
+            identity["model"] = workspace.folder_hash(model)
+        if poses is not None:
+            identity["poses"] = workspace.content_hash(poses)
+        return identity
+
+    def progress_of(self, workspace: Workspace, fingerprint: str) -> tuple[int, int] | None:
+        """The stage is all or nothing; its database is continued all the same."""
+        return None
+
+    def run(self, context: StageContext) -> StageOutcome:
+        """Finds, or takes over, the cameras."""
+        prepared = context.workspace.stage_dir("prepare")
+        photos = read_table(context.workspace)
+        masks = prepared / MASKS
+        common: dict[str, Any] = {
+            "masks": masks if any(masks.glob("*.png")) else None,
+            "progress": lambda label, done, total: context.progress.step(label, done, total),
+            "cancelled": lambda: context.cancellation.requested,
+        }
+        inputs = (prepared / IMAGES, photos, context.folder, context.config.sfm)
+        model, poses = context.given.path("model"), context.given.path("poses")
+        if model is not None:
+            from refdepth.sfm.model_entry import use_model
+
+            summary = use_model(model, *inputs, **common)
+        elif poses is not None:
+            from refdepth.sfm.poses_entry import use_poses
+
+            summary = use_poses(poses, *inputs, **common)
+        else:
+            from refdepth.sfm.reconstruct import reconstruct
+
+            summary = reconstruct(*inputs, **common)
+        _drop_empty(context.folder / "undistorted" / "masks")
+        return _outcome(context.folder, summary, len(photos))
+
+
+def _drop_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _outcome(folder: Path, summary: SfmSummary, photos: int) -> StageOutcome:
+    files = [
+        path
+        for part in ("sparse", "undistorted")
+        for path in (folder / part).rglob("*")
+        if path.is_file()
+    ]
+    warnings = list(summary.warnings)
+    registered = len(summary.registered)
+    if registered < _FEW_REGISTERED * photos:
+        warnings.append(
+            f"only {registered} of {photos} photos have a pose; more overlap between neighbouring"
+            " photos helps"
+        )
+    error = summary.mean_reprojection_error_px
+    return StageOutcome(
+        files=files,
+        summary=summary.to_dict(),
+        headline=f"{registered} of {photos} photos placed, {summary.points:,} points,"
+        f" {error:.2f} px error",
+        warnings=warnings,
+    )
