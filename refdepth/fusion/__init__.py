@@ -2,13 +2,16 @@
 
 from refdepth.fusion.cloud import FusedCloud, fuse, fuse_pieces
 from refdepth.fusion.consistency import ViewConsistency, check_view
+from refdepth.fusion.mesh import FusedMesh, fuse_mesh
 from refdepth.fusion.settings import FusionSettings
 
 __all__ = [
     "FusedCloud",
+    "FusedMesh",
     "FusionSettings",
     "ViewConsistency",
     "check_view",
     "fuse",
+    "fuse_mesh",
     "fuse_pieces",
 ]

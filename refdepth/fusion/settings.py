@@ -39,6 +39,9 @@ class FusionSettings(Settings):
     mesh_truncation_voxels: float = setting(
         8.0, "Truncation of the TSDF, in voxels: thicker bridges more noise.", unit="voxels", ge=2
     )
+    mesh_min_weight: float = setting(
+        2.0, "How many views must have measured a voxel for it to carry the mesh.", ge=1
+    )
     cache_mb: float = setting(
         512.0, "Memory for depth maps kept between views.", unit="MB", gt=0, affects_result=False
     )

@@ -1,0 +1,206 @@
+"""Point clouds and meshes as binary PLY."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdepth.errors import InputError
+
+_COUNT_WIDTH = 20  # the vertex count is padded, so that it can be filled in at the end
+
+_VERTEX = np.dtype(
+    [
+        ("x", "<f4"),
+        ("y", "<f4"),
+        ("z", "<f4"),
+        ("nx", "<f4"),
+        ("ny", "<f4"),
+        ("nz", "<f4"),
+        ("red", "u1"),
+        ("green", "u1"),
+        ("blue", "u1"),
+    ]
+)
+_TYPES = {
+    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
+    "short": "i2", "int16": "i2", "ushort": "u2", "uint16": "u2",
+    "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4",
+    "float": "f4", "float32": "f4", "double": "f8", "float64": "f8",
+}  # fmt: skip
+_NAMES = {"f4": "float", "u1": "uchar"}
+
+
+class Cloud(Protocol):
+    """What a cloud must have to be written."""
+
+    @property
+    def points(self) -> NDArray[np.float32]:
+        """Positions (N, 3)."""
+
+    @property
+    def normals(self) -> NDArray[np.float32]:
+        """Unit normals (N, 3)."""
+
+    @property
+    def colors(self) -> NDArray[np.uint8]:
+        """RGB (N, 3)."""
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """In [0, 1] (N,)."""
+
+
+class Mesh(Protocol):
+    """What a mesh must have to be written."""
+
+    @property
+    def vertices(self) -> NDArray[np.float32]:
+        """Positions (N, 3)."""
+
+    @property
+    def normals(self) -> NDArray[np.float32]:
+        """Unit normals (N, 3)."""
+
+    @property
+    def colors(self) -> NDArray[np.uint8]:
+        """RGB (N, 3)."""
+
+    @property
+    def triangles(self) -> NDArray[np.int32]:
+        """Rows of vertices (T, 3)."""
+
+
+def write_ply(path: Path, cloud: Cloud | Iterable[Cloud]) -> int:
+    """Writes a cloud, or its pieces one after another, with normals, colours and confidence.
+
+    The same cloud gives the same bytes. Returns the number of points.
+    """
+    pieces = [cloud] if hasattr(cloud, "points") else cloud
+    dtype = np.dtype([*_VERTEX.descr, ("confidence", "<f4")])
+    count = 0
+    with Path(path).open("wb") as file:
+        _header(file, dtype, 0)
+        for piece in pieces:
+            rows = np.empty(len(piece.points), dtype)
+            _fill(rows, piece.points, piece.normals, piece.colors)
+            rows["confidence"] = piece.confidence
+            file.write(rows.tobytes())
+            count += len(rows)
+        file.seek(0)
+        _header(file, dtype, count)
+    return count
+
+
+def write_mesh_ply(path: Path, mesh: Mesh) -> None:
+    """Writes a triangle mesh with normals and colours. The same mesh gives the same bytes."""
+    rows = np.empty(len(mesh.vertices), _VERTEX)
+    _fill(rows, mesh.vertices, mesh.normals, mesh.colors)
+    faces = np.empty(len(mesh.triangles), [("count", "u1"), ("index", "<i4", 3)])
+    faces["count"], faces["index"] = 3, mesh.triangles
+    with Path(path).open("wb") as file:
+        _header(file, _VERTEX, len(rows), faces=len(faces))
+        file.write(rows.tobytes())
+        file.write(faces.tobytes())
+
+
+def read_ply_vertices(path: Path) -> Mapping[str, NDArray[np.generic]]:
+    """The vertex properties of a PLY file (ASCII or binary), one array (N,) a property.
+
+    Vertices must be the file's first element. Raises `InputError` when it cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            form, count, fields = _read_header(file)
+            if form == "ascii":
+                table = np.loadtxt(file, max_rows=count, ndmin=2) if count else np.zeros((0, 0))
+                if count and table.shape[1] < len(fields) or len(table) < count:
+                    raise ValueError("it ends early")
+                return {name: table[:, i].astype(kind) for i, (name, kind) in enumerate(fields)}
+            order = "<" if form == "binary_little_endian" else ">"
+            dtype = np.dtype([(name, order + kind) for name, kind in fields])
+            data = file.read(count * dtype.itemsize)
+            if len(data) < count * dtype.itemsize:
+                raise ValueError("it ends early")
+            rows = np.frombuffer(data, dtype)
+            return {name: rows[name].astype(kind) for name, kind in fields}
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"not a PLY file that can be read ({error}).",
+            subject=path,
+            action="Give a point cloud as ASCII or binary PLY.",
+        ) from error
+
+
+def read_ply_points(path: Path) -> NDArray[np.float64]:
+    """Positions (N, 3) of a PLY file's vertices.
+
+    Raises `InputError` when it cannot be read, has no positions or holds values that are no
+    numbers.
+    """
+    vertices = read_ply_vertices(path)
+    if not {"x", "y", "z"} <= set(vertices):
+        raise InputError("the PLY file has no x, y, z.", subject=path)
+    points = np.stack([vertices[axis].astype(np.float64) for axis in "xyz"], axis=1)
+    if len(points) == 0:
+        raise InputError("the cloud is empty.", subject=path)
+    if not np.isfinite(points).all():
+        raise InputError("the cloud holds NaN or infinite positions.", subject=path)
+    return points
+
+
+def _header(file: BinaryIO, dtype: np.dtype[np.void], count: int, faces: int | None = None) -> None:
+    lines = ["ply", "format binary_little_endian 1.0"]
+    lines.append(f"element vertex {count:0{_COUNT_WIDTH}d}")
+    for name in dtype.names or ():
+        lines.append(f"property {_NAMES[dtype[name].str[1:]]} {name}")
+    if faces is not None:
+        lines += [f"element face {faces}", "property list uchar int vertex_indices"]
+    file.write(("\n".join([*lines, "end_header"]) + "\n").encode("ascii"))
+
+
+def _fill(
+    rows: NDArray[np.void],
+    points: NDArray[np.float32],
+    normals: NDArray[np.float32],
+    colors: NDArray[np.uint8],
+) -> None:
+    for axis, name in enumerate("xyz"):
+        rows[name] = points[:, axis]
+        rows["n" + name] = normals[:, axis]
+    for channel, name in enumerate(("red", "green", "blue")):
+        rows[name] = colors[:, channel]
+
+
+def _read_header(file: BinaryIO) -> tuple[str, int, list[tuple[str, str]]]:
+    if file.readline().strip() != b"ply":
+        raise ValueError("no PLY header")
+    form, count, fields, element = "", -1, [], ""
+    while True:
+        line = file.readline(1000)
+        if not line:
+            raise ValueError("the header does not end")
+        words = line.decode("ascii", "replace").split()
+        if not words or words[0] in ("comment", "obj_info"):
+            continue
+        if words[0] == "end_header":
+            break
+        if words[0] == "format":
+            form = words[1]
+        elif words[0] == "element":
+            if element == "" and words[1] != "vertex":
+                raise ValueError("vertices are not its first element")
+            element = words[1]
+            if element == "vertex":
+                count = int(words[2])
+        elif words[0] == "property" and element == "vertex":
+            if words[1] not in _TYPES:
+                raise ValueError(f"vertex property of type {words[1]}")
+            fields.append((words[2], _TYPES[words[1]]))
+    if form not in ("ascii", "binary_little_endian", "binary_big_endian") or count < 0:
+        raise ValueError("format or vertex count is missing")
+    return form, count, fields
