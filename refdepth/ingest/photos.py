@@ -98,7 +98,7 @@ def prepare_photo(
     with _open(path, settings) as picture:
         stored_width, stored_height = picture.size
         exif = picture.getexif()
-        orientation = orientation_of(exif)
+        orientation = orientation_of(exif) if settings.upright else 1
         hint = read_camera_hint(exif, stored_width, stored_height)
         frames = getattr(picture, "n_frames", 1)
         if frames > 1 and picture.format not in _ONE_PICTURE_FORMATS:
@@ -235,7 +235,7 @@ def _decode(
                     "RGB"
                 ), None
             opaque = None
-            if alpha == Alpha.mask and picture.has_transparency_data:
+            if alpha == Alpha.MASK and picture.has_transparency_data:
                 visible = np.asarray(picture.convert("RGBA").getchannel("A")) > 0
                 if not visible.all():
                     opaque = Image.fromarray(visible.astype(np.uint8) * 255)

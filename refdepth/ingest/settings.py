@@ -10,8 +10,8 @@ from refdepth.settings import Settings, setting
 class Alpha(StrEnum):
     """What a photo's transparency means."""
 
-    mask = "mask"
-    ignore = "ignore"
+    MASK = "mask"
+    IGNORE = "ignore"
 
 
 class PrepareSettings(Settings):
@@ -26,8 +26,12 @@ class PrepareSettings(Settings):
     max_megapixels: float = setting(
         150.0, "Larger pictures are refused before they are decoded.", unit="megapixels", gt=0
     )
+    upright: bool = setting(
+        True,
+        "Turn photos as their EXIF orientation says; false keeps them as stored, as COLMAP does.",
+    )
     alpha: Alpha = setting(
-        Alpha.mask, "Fully transparent pixels: mask leaves them out, ignore takes their colour."
+        Alpha.MASK, "Fully transparent pixels: mask leaves them out, ignore takes their colour."
     )
     frame_spacing: float = setting(
         0.06,

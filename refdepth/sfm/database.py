@@ -31,11 +31,11 @@ def camera_groups(
     groups: dict[tuple[Any, ...], list[PreparedPhoto]] = {}
     for photo in photos:
         key: tuple[Any, ...]
-        if sharing == CameraSharing.auto:
+        if sharing == CameraSharing.AUTO:
             key = (photo.width, photo.height, photo.camera_key, photo.sequence)
-        elif sharing == CameraSharing.per_folder:
+        elif sharing == CameraSharing.PER_FOLDER:
             key = (str(PurePosixPath(photo.original).parent),)
-        elif sharing == CameraSharing.single:
+        elif sharing == CameraSharing.SINGLE:
             key = ()
         else:
             key = (photo.name,)

@@ -18,13 +18,13 @@ def choose_pairs(
     `auto` is exhaustive, but for long sets that are mostly video frames.
     """
     kind = settings.matching
-    if kind == Matching.auto:
+    if kind == Matching.AUTO:
         frames = sum(bool(photo.sequence) for photo in photos)
         long_video = len(photos) > settings.exhaustive_limit and 2 * frames > len(photos)
-        kind = Matching.sequential if long_video else Matching.exhaustive
+        kind = Matching.SEQUENTIAL if long_video else Matching.EXHAUSTIVE
     ordered = sorted(photos, key=lambda photo: natural_key(photo.original))
     names = [photo.name for photo in ordered]
-    if kind == Matching.exhaustive:
+    if kind == Matching.EXHAUSTIVE:
         return kind, list(combinations(names, 2))
     return kind, sequential_pairs(names, settings.overlap)
 

@@ -112,7 +112,7 @@ def _map(
     for inliers in (_INIT_INLIERS, _INIT_INLIERS // 4):
         shutil.rmtree(output, ignore_errors=True)
         output.mkdir(parents=True)
-        if settings.mapper == Mapper.global_:
+        if settings.mapper == Mapper.GLOBAL:
             return list(run_step("map_globally", **common))
         models: list[dict[str, Any]] = run_step(
             "map_incrementally",

@@ -10,51 +10,51 @@ from refdepth.settings import Settings, setting
 class CameraSharing(StrEnum):
     """Which photos share one set of intrinsics."""
 
-    auto = "auto"
-    single = "single"
-    per_folder = "per_folder"
-    per_image = "per_image"
+    AUTO = "auto"
+    SINGLE = "single"
+    PER_FOLDER = "per_folder"
+    PER_IMAGE = "per_image"
 
 
 class CameraModel(StrEnum):
     """COLMAP's camera models that a photo's lens may be described with."""
 
-    simple_pinhole = "SIMPLE_PINHOLE"
-    pinhole = "PINHOLE"
-    simple_radial = "SIMPLE_RADIAL"
-    radial = "RADIAL"
-    opencv = "OPENCV"
-    full_opencv = "FULL_OPENCV"
-    simple_radial_fisheye = "SIMPLE_RADIAL_FISHEYE"
-    radial_fisheye = "RADIAL_FISHEYE"
-    opencv_fisheye = "OPENCV_FISHEYE"
+    SIMPLE_PINHOLE = "SIMPLE_PINHOLE"
+    PINHOLE = "PINHOLE"
+    SIMPLE_RADIAL = "SIMPLE_RADIAL"
+    RADIAL = "RADIAL"
+    OPENCV = "OPENCV"
+    FULL_OPENCV = "FULL_OPENCV"
+    SIMPLE_RADIAL_FISHEYE = "SIMPLE_RADIAL_FISHEYE"
+    RADIAL_FISHEYE = "RADIAL_FISHEYE"
+    OPENCV_FISHEYE = "OPENCV_FISHEYE"
 
 
 class Matching(StrEnum):
     """Which pairs of photos are matched."""
 
-    auto = "auto"
-    exhaustive = "exhaustive"
-    sequential = "sequential"
+    AUTO = "auto"
+    EXHAUSTIVE = "exhaustive"
+    SEQUENTIAL = "sequential"
 
 
 class Mapper(StrEnum):
     """How cameras are placed."""
 
-    incremental = "incremental"
-    global_ = "global"
+    INCREMENTAL = "incremental"
+    GLOBAL = "global"
 
 
 class SfmSettings(Settings):
     """How cameras and sparse points are found."""
 
     camera_sharing: CameraSharing = setting(
-        CameraSharing.auto,
+        CameraSharing.AUTO,
         "Photos that share intrinsics: auto (same EXIF camera, lens, focal length and size), "
         "single, per_folder or per_image.",
     )
     camera_model: CameraModel = setting(
-        CameraModel.simple_radial, "COLMAP camera model, with its lens distortion."
+        CameraModel.SIMPLE_RADIAL, "COLMAP camera model, with its lens distortion."
     )
     use_exif_focal: bool = setting(True, "Start from the focal length in the photos' EXIF data.")
     max_features: int = setting(8192, "Most SIFT features in a photo.", ge=64, le=65536)
@@ -62,7 +62,7 @@ class SfmSettings(Settings):
         3200, "Longest side that features are looked for at.", unit="px", ge=64, le=16384
     )
     matching: Matching = setting(
-        Matching.auto,
+        Matching.AUTO,
         "Pairs to match: auto, exhaustive (all) or sequential (neighbours in name order).",
     )
     exhaustive_limit: int = setting(
@@ -75,7 +75,7 @@ class SfmSettings(Settings):
         True, "Match a second time along the epipolar lines of the first."
     )
     mapper: Mapper = setting(
-        Mapper.incremental, "incremental (robust) or global (faster on many photos)."
+        Mapper.INCREMENTAL, "incremental (robust) or global (faster on many photos)."
     )
     min_triangulation_angle_deg: float = setting(
         8.0,

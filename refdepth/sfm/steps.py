@@ -68,7 +68,7 @@ def match(
     verification.ransac.random_seed = seed
     pairing = pycolmap.ImportedPairingOptions()
     pairing.match_list_path = pairs
-    pairing.block_size = 100  # pairs whose results are held in memory at a time
+    pairing.block_size = 20  # pairs whose results are written at once: what a stop may lose
     with _counting(database, "two_view_geometries", count, report):
         pycolmap.match_image_pairs(
             database,

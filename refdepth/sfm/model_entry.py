@@ -1,0 +1,173 @@
+"""Starting from an existing COLMAP model instead of finding cameras."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refdepth._pycolmap import pycolmap
+from refdepth.errors import InputError, StageError
+from refdepth.ingest.photos import PreparedPhoto
+from refdepth.sfm.names import match_names
+from refdepth.sfm.native import Cancelled, Progress, run_step
+from refdepth.sfm.settings import SfmSettings
+from refdepth.sfm.summary import SfmSummary
+from refdepth.sfm.triangulate import triangulate_model
+from refdepth.sfm.undistort import summarise, undistort_model
+
+_PLACES = ("", "0", "sparse", "sparse/0")
+_FILES = ("cameras", "images", "points3D")
+
+
+def use_model(
+    model: Path,
+    images: Path,
+    photos: Sequence[PreparedPhoto],
+    out: Path,
+    settings: SfmSettings | None = None,
+    *,
+    masks: Path | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> SfmSummary:
+    """Takes cameras, poses and points from the COLMAP model in folder `model` (text or binary, any
+    camera model) and leaves `sparse/` and `undistorted/` in `out`, as `reconstruct` does.
+
+    The model's images are matched to `photos` by name; those without a photo are dropped with a
+    warning. A model without points gets them by triangulation.
+    Raises `InputError` when the model cannot be read or does not fit the photos.
+    """
+    settings = settings or SfmSettings()
+    out.mkdir(parents=True, exist_ok=True)
+    watch: dict[str, Any] = {"progress": progress, "cancelled": cancelled}
+    reconstruction = read_model(model, out, **watch)
+    warnings = _fit_to_photos(reconstruction, photos, model)
+    shutil.rmtree(out / "sparse", ignore_errors=True)
+    (out / "sparse").mkdir()
+    reconstruction.write(out / "sparse")
+    if reconstruction.num_points3D() == 0:
+        warnings.append("the model has no points; they are triangulated with its poses")
+        used = {image.name for image in reconstruction.images.values() if image.has_pose}
+        kept = [photo for photo in photos if photo.name in used]
+        triangulate_model(out, images, kept, settings, masks=masks, **watch)
+    undistort_model(out / "sparse", images, out / "undistorted", masks=masks, **watch)
+    return summarise(out / "sparse", [photo.name for photo in photos], warnings=warnings)
+
+
+def read_model(
+    model: Path,
+    out: Path,
+    *,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Any:
+    """The `pycolmap.Reconstruction` in folder `model`, or in its `sparse` or `0`.
+
+    It is read in a child process first: half a model can end the process that reads it.
+    Raises `InputError` when it is no whole model.
+    """
+    place = _find(model)
+    checked = out / "checked"
+    shutil.rmtree(checked, ignore_errors=True)
+    try:
+        run_step(
+            "check_model",
+            label="reading the model",
+            model=place,
+            output=checked,
+            progress=progress,
+            cancelled=cancelled,
+        )
+        reconstruction = pycolmap.Reconstruction(checked / "0")
+    except StageError as error:
+        raise InputError(
+            f"not a COLMAP model that can be read ({error.message}).",
+            subject=place,
+            action="Give a folder with cameras, images and points3D (.bin or .txt), all whole.",
+        ) from error
+    finally:
+        shutil.rmtree(checked, ignore_errors=True)
+    for image in reconstruction.images.values():
+        if image.has_pose and not np.isfinite(image.cam_from_world().matrix()).all():
+            raise InputError(f"image {image.name} has a pose that is no number.", subject=place)
+    if reconstruction.num_reg_images() == 0:
+        raise InputError("the model has no image with a pose.", subject=place)
+    return reconstruction
+
+
+def _find(model: Path) -> Path:
+    for place in _PLACES:
+        folder = model / place
+        for suffix in (".bin", ".txt"):
+            if all((folder / f"{name}{suffix}").is_file() for name in _FILES):
+                return folder
+    raise InputError(
+        "no COLMAP model here.",
+        subject=model,
+        action="Give a folder with cameras, images and points3D (.bin or .txt).",
+    )
+
+
+def _fit_to_photos(
+    reconstruction: Any, photos: Sequence[PreparedPhoto], subject: Path
+) -> list[str]:
+    """Renames the model's images to the prepared photos and brings its cameras to their size; what
+    has no photo is dropped. Returns what a user should know."""
+    posed = [image for image in reconstruction.images.values() if image.has_pose]
+    found = match_names([image.name for image in posed], photos)
+    if not found:
+        raise InputError(
+            f"none of the model's {len(posed)} images is among the photos "
+            f"({posed[0].name} is not).",
+            subject=subject,
+            action="Give the photos that the model was made of, under the same names.",
+        )
+    scales: dict[int, tuple[float, float]] = {}
+    for image in posed:
+        if image.name not in found:
+            continue
+        photo = found[image.name]
+        camera = reconstruction.cameras[image.camera_id]
+        if image.camera_id not in scales:
+            scales[image.camera_id] = photo.width / camera.width, photo.height / camera.height
+            check_size(camera.width, camera.height, photo)
+            camera.rescale(photo.width, photo.height)
+        elif (camera.width, camera.height) != (photo.width, photo.height):
+            raise InputError(
+                f"shares its camera with photos of another size ({camera.width}x{camera.height}).",
+                subject=photo.original,
+                action="Give the photos that the model was made of.",
+            )
+        scale = np.array(scales[image.camera_id])
+        if not np.array_equal(scale, [1.0, 1.0]):
+            for point in image.points2D:
+                point.xy = point.xy * scale
+    dropped = [image for image in posed if image.name not in found]
+    for frame_id in {image.frame_id for image in dropped}:
+        reconstruction.deregister_frame(frame_id)
+    temporary = {image.image_id: found[image.name].name for image in posed if image.name in found}
+    for image in reconstruction.images.values():  # first out of the way: names must stay unique
+        image.name = f"{image.image_id}/{image.name}"
+    for image_id, name in temporary.items():
+        reconstruction.images[image_id].name = name
+    if dropped:
+        return [f"{len(dropped)} of the model's images have no photo and are not used"]
+    return []
+
+
+def check_size(width: int, height: int, photo: PreparedPhoto) -> None:
+    """Raises `InputError` unless a camera of `width` x `height` can be the photo's, at any size."""
+    if abs(width * photo.height - height * photo.width) <= max(photo.width, photo.height, width):
+        return
+    turned = abs(width * photo.width - height * photo.height) <= max(photo.width, width)
+    raise InputError(
+        f"the camera is {width}x{height}, the photo {photo.width}x{photo.height}.",
+        subject=photo.original,
+        action="The cameras belong to the photos as stored: set prepare.upright=false."
+        if turned and photo.orientation >= 5
+        else "Give the photos that the cameras belong to.",
+    )

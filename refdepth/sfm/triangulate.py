@@ -1,0 +1,93 @@
+"""Points for cameras whose poses are given."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from refdepth._pycolmap import pycolmap
+from refdepth.errors import StageError
+from refdepth.ingest.photos import PreparedPhoto
+from refdepth.sfm.database import compact, open_database
+from refdepth.sfm.features import extract_features, mask_hashes, match_features
+from refdepth.sfm.native import Cancelled, Progress, run_step
+from refdepth.sfm.settings import Matching, SfmSettings
+
+_FEWEST_POINTS_PER_VIEW = 10
+
+
+def triangulate_model(
+    out: Path,
+    images: Path,
+    photos: Sequence[PreparedPhoto],
+    settings: SfmSettings,
+    *,
+    masks: Path | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Matching:
+    """Replaces the points of the model in `out`/sparse (poses of all `photos`) by ones triangulated
+    from features in `out`/database.db, poses held fixed.
+
+    Raises `StageError` when next to no points agree with the poses.
+    """
+    database = out / "database.db"
+    model = pycolmap.Reconstruction(out / "sparse")
+    posed = {image.name: image for image in model.images.values() if image.has_pose}
+    photos = sorted(photos, key=lambda photo: photo.name)
+    shared: dict[int, Any] = {}
+    for image in posed.values():
+        camera = shared.setdefault(image.camera_id, pycolmap.Camera(image.camera.todict()))
+        camera.has_prior_focal_length = True
+    cameras = {photo.name: shared[posed[photo.name].camera_id] for photo in photos}
+    open_database(database, photos, cameras, settings, mask_hashes(masks, photos))
+    watch: dict[str, Any] = {"progress": progress, "cancelled": cancelled}
+    extract_features(database, images, photos, settings, masks=masks, **watch)
+    matching = match_features(database, photos, settings, **watch)
+    start = out / "posed"
+    _write_posed(database, posed, start)
+    shutil.rmtree(out / "models", ignore_errors=True)
+    (made,) = run_step(
+        "triangulate",
+        label="triangulating points",
+        database=database,
+        images=images,
+        model=start,
+        output=out / "models",
+        refine_intrinsics=settings.refine_intrinsics,
+        seed=settings.seed,
+        threads=1 if settings.deterministic else settings.threads or os.cpu_count() or 1,
+        **watch,
+    )
+    shutil.rmtree(start)
+    shutil.rmtree(out / "sparse")
+    Path(made["path"]).rename(out / "sparse")
+    shutil.rmtree(out / "models")
+    compact(database)
+    if made["points"] < _FEWEST_POINTS_PER_VIEW * len(photos):
+        raise StageError(
+            f"only {made['points']} points agree with the given poses of {len(photos)} photos.",
+            action="Check that poses and intrinsics belong to these photos and that the axes are "
+            "as expected (transforms.json: OpenGL, camera to world).",
+        )
+    return matching
+
+
+def _write_posed(database: Path, posed: dict[str, Any], folder: Path) -> None:
+    """A model without points that has the database's ids and the poses of `posed`."""
+    start = pycolmap.Reconstruction()
+    with pycolmap.Database.open(database) as opened:
+        for camera in opened.read_all_cameras():
+            start.add_camera_with_trivial_rig(camera)
+        for image in opened.read_all_images():
+            pose = posed[image.name].cam_from_world()
+            fresh = pycolmap.Image(
+                name=image.name, camera_id=image.camera_id, image_id=image.image_id
+            )
+            start.add_image_with_trivial_frame(fresh, pose)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    start.write(folder)
