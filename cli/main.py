@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 import typer
-from typer.core import TyperGroup
 
 from cli.environment import prepare_process
 from cli.exit_codes import ExitCode, exit_code
@@ -18,15 +17,7 @@ from cli.exit_codes import ExitCode, exit_code
 logger = logging.getLogger(__name__)
 
 
-class _Commands(TyperGroup):
-    """Lists commands in the order they are registered."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-
 app = typer.Typer(
-    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",

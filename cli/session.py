@@ -52,7 +52,8 @@ def working_on(
             request = workspace.request()
         else:
             workspace.write_request(request)
-        progress = stack.enter_context(make_progress(quiet=quiet))
+        progress = make_progress(quiet=quiet)
+        stack.enter_context(progress)
         try:
             yield Engine(workspace, request, progress=progress, cancellation=cancellation)
         except Interrupted as error:

@@ -66,11 +66,20 @@ class StageOutcome:
 class Stage(Protocol):
     """One step of the pipeline."""
 
-    name: str
-    version: int
-    """Raised whenever the same inputs and settings would give another result."""
-    upstream: tuple[str, ...]
-    """Stages whose artifacts this one reads."""
+    @property
+    def name(self) -> str:
+        """Name of the stage and of its folder."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Raised whenever the same inputs and settings would give another result."""
+        ...
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        """Stages whose artifacts this one reads."""
+        ...
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
         """The fields of the configuration that determine the result."""

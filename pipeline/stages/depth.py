@@ -11,12 +11,14 @@ import numpy as np
 from pipeline.config import RunConfig, RunRequest
 from pipeline.items import ItemStore
 from pipeline.manifest import Manifest
-from pipeline.priors import choose_prior, open_prior
+from pipeline.priors import choose_prior, describe, fallback_note, open_prior
 from pipeline.stage import StageContext, StageOutcome
 from pipeline.views import load_scene
 from pipeline.workspace import Workspace
 from refdepth.errors import StageError
 from refdepth.prior.base import Prior, PriorKind
+from refdepth.prior.maps import MapsPrior
+from refdepth.scene import Scene
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +36,7 @@ class DepthStage:
 
     def inputs(self, workspace: Workspace, request: RunRequest) -> Mapping[str, Any]:
         """Which prior is used, with its revision or content."""
-        before = Manifest.read(workspace.stage_dir(self.name))
-        recorded = before.inputs if before is not None else {}
-        return choose_prior(workspace, request, recorded).identity
+        return choose_prior(workspace, request, Manifest.read(workspace.stage_dir(self.name)))
 
     def progress_of(self, workspace: Workspace, fingerprint: str) -> tuple[int, int] | None:
         """Finished views of all undistorted ones."""
@@ -47,48 +47,51 @@ class DepthStage:
 
     def run(self, context: StageContext) -> StageOutcome:
         """Estimates the priors that are missing."""
-        choice = choose_prior(context.workspace, context.request, context.inputs)
-        if choice.note:
-            logger.warning("%s", choice.note)
-            context.progress.note(choice.note)
+        note = fallback_note(context.request, context.inputs)
+        if note:
+            logger.warning("%s", note)
+            context.progress.note(note)
         scene = load_scene(context.workspace)
         items = context.items()
         left = [name for name in scene.names if not items.is_done(name)]
-        failed: dict[str, str] = {}
         if left:
-            source = open_prior(context.workspace, context.request, choice, scene)
-            for name in left:
-                context.cancellation.check()
-                context.progress.step(
-                    "estimating depth", len(scene) - len(left) + left.index(name), len(scene)
-                )
-                prior = source.estimate(scene[name], scene)
-                _write(items, name, prior)
+            self._estimate(context, scene, items, left)
         items.remove_others(scene.names)
-        for name in scene.names:
-            record = items.record(name)
-            if record.get("known_share", 1.0) == 0.0:
-                failed[name] = "the prior says nothing about this view"
-        if len(failed) == len(scene):
+        silent = [name for name in scene.names if items.record(name)["known_share"] == 0]
+        if len(silent) == len(scene):
             raise StageError(
                 "the prior says nothing about any view.",
-                subject=str(choice.identity.get("prior")),
+                subject=describe(context.inputs),
                 action="Give other depth maps or another --depth-model.",
             )
         return StageOutcome(
             files=items.paths(scene.names),
             summary={
                 "views": len(scene),
-                "requested": choice.requested,
-                "prior": dict(choice.identity),
-                "note": choice.note,
+                "requested": context.config.depth.model,
+                "prior": describe(context.inputs),
+                "without_prior": silent,
             },
-            headline=f"{len(scene)} priors from {choice.label}",
-            warnings=[
-                *([choice.note] if choice.note else []),
-                *(f"{name}: {why}" for name, why in failed.items()),
-            ],
+            headline=f"{len(scene) - len(silent)} priors from {describe(context.inputs)}",
+            warnings=[*([note] if note else []), *(f"{name}: has no prior" for name in silent)],
         )
+
+    def _estimate(
+        self, context: StageContext, scene: Scene, items: ItemStore, names: list[str]
+    ) -> None:
+        source = open_prior(context.workspace, context.request, context.inputs)
+        missing = set(source.missing(scene)) if isinstance(source, MapsPrior) else set()
+        done = len(scene) - len(names)
+        for number, name in enumerate(names):
+            context.cancellation.check()
+            context.progress.step("estimating depth", done + number, len(scene))
+            view = scene[name]
+            if name in missing:
+                nothing = np.full(view.camera.shape, np.nan, np.float32)
+                prior = Prior(values=nothing, kind=PriorKind(context.inputs["kind"]))
+            else:
+                prior = source.estimate(view, scene)
+            _write(items, name, prior)
 
 
 def load_prior(items: ItemStore, name: str) -> Prior:

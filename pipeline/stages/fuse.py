@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.config import RunConfig, RunRequest
-from pipeline.files import replacing
+from pipeline.files import TEMPORARY_PREFIX, replacing
 from pipeline.items import ItemStore
 from pipeline.stage import StageContext, StageOutcome
 from pipeline.views import load_scene, select_views
@@ -45,7 +45,7 @@ class FuseStage:
     def run(self, context: StageContext) -> StageOutcome:
         """Fuses and writes."""
         from refdepth.formats.ply import write_ply
-        from refdepth.fusion import fuse
+        from refdepth.fusion import fuse_pieces
 
         scene = load_scene(context.workspace)
         names = select_views(scene, context.given.views)
@@ -71,23 +71,30 @@ class FuseStage:
             context.cancellation.check()
             context.progress.step("fusing views", done, total)
 
-        cloud = fuse(chosen, load, context.config.fuse, report, on_view=keep)
-        if len(cloud) == 0:
+        path = context.folder / "cloud.ply"
+        with replacing(path) as temporary:
+            pieces = fuse_pieces(
+                chosen,
+                load,
+                context.config.fuse,
+                report,
+                on_view=keep,
+                scratch=temporary.with_name(f"{TEMPORARY_PREFIX}pieces"),
+            )
+            points = write_ply(temporary, pieces)
+        if points == 0:
             raise StageError(
                 "no depth is confirmed by a second view.",
                 subject=self.name,
                 action="Photos with more overlap help; `refdepth status` and the records in"
                 " refine/ say which views were turned down.",
             )
-        path = context.folder / "cloud.ply"
-        with replacing(path) as temporary:
-            write_ply(temporary, cloud)
         present = {mask.name for mask in written}
         for stale in masks.glob("*.png"):
             if stale.name not in present:
                 stale.unlink(missing_ok=True)
         return StageOutcome(
             files=[path, *written],
-            summary={"points": len(cloud), "views": len(names), "confirmed_share": kept},
-            headline=f"{len(cloud):,} points from {len(names)} views",
+            summary={"points": points, "views": len(names), "confirmed_share": kept},
+            headline=f"{points:,} points from {len(names)} views",
         )

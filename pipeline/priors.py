@@ -1,0 +1,134 @@
+"""Which depth prior a run uses: chosen from what was asked and what can be had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pipeline.config import RunRequest
+from pipeline.manifest import Manifest
+from pipeline.stages.prepare import read_table
+from pipeline.workspace import Workspace
+from refdepth.errors import ConfigurationError, InputError, UnavailableError
+from refdepth.prior.base import DepthPrior, PriorKind
+from refdepth.resampling import InputPhoto
+from refdepth.scene import View
+
+AUTO = "auto"
+SWEEP = "sweep"
+FALLBACK_NOTE = (
+    "The weights of Depth Anything V2 Small are neither in the local cache nor reachable; the"
+    " built-in sweep is used instead. `refdepth doctor` says how to get them."
+)
+
+
+def choose_prior(
+    workspace: Workspace, request: RunRequest, finished: Manifest | None
+) -> dict[str, Any]:
+    """Identity of the prior: what determines its values, and enough to open it.
+
+    `auto` keeps to what a `finished` depth stage resolved it to, so that a run does not change
+    when weights come and go. Raises `UnavailableError` for a model that cannot be had, and
+    `InputError` for depth maps that are not there.
+    """
+    settings = request.config.depth
+    maps = request.inputs.path("depth_maps")
+    if maps is not None:
+        if settings.kind is None:
+            raise ConfigurationError(
+                "is needed with depth maps.",
+                subject="depth.kind",
+                action="Give --depth-kind inverse_affine, affine or metric.",
+            )
+        if not maps.is_dir():
+            raise InputError("no such folder of depth maps.", subject=maps)
+        return {"prior": "maps", "kind": settings.kind.value, "maps": workspace.folder_hash(maps)}
+    if settings.model == AUTO:
+        return _resolve_auto(request, finished)
+    if settings.model == SWEEP:
+        return _sweep(request)
+    return _network(settings.model, settings.revision)
+
+
+def open_prior(
+    workspace: Workspace, request: RunRequest, identity: Mapping[str, Any]
+) -> DepthPrior:
+    """The prior that `identity` (from `choose_prior`) stands for."""
+    if identity["prior"] == "maps":
+        from refdepth.prior.maps import MapsPrior
+
+        maps = request.inputs.path("depth_maps")
+        assert maps is not None
+        return MapsPrior(maps, PriorKind(identity["kind"]), input_photos(workspace))
+    if identity["prior"] == SWEEP:
+        from refdepth.prior.sweep import SweepPrior
+
+        return SweepPrior(request.config.depth.sweep)
+    from refdepth.prior.network import NetworkPrior
+
+    return NetworkPrior(
+        identity["model"],
+        revision=identity.get("revision"),
+        device=request.config.runtime.device.value,
+    )
+
+
+def describe(identity: Mapping[str, Any]) -> str:
+    """The prior in a few words."""
+    if identity["prior"] == "maps":
+        return f"the given {identity['kind']} maps"
+    if identity["prior"] == SWEEP:
+        return "the plane sweep"
+    return str(identity["model"])
+
+
+def fallback_note(request: RunRequest, identity: Mapping[str, Any]) -> str:
+    """What the user is told when `auto` had to be the sweep; else empty."""
+    asked = request.inputs.depth_maps is None and request.config.depth.model == AUTO
+    return FALLBACK_NOTE if asked and identity["prior"] == SWEEP else ""
+
+
+def input_photos(workspace: Workspace) -> Callable[[View], InputPhoto]:
+    """From a view to the photo it was made from and the camera SfM found for that."""
+    from refdepth._pycolmap import pycolmap
+
+    model = pycolmap.Reconstruction(str(workspace.stage_dir("sfm") / "sparse"))
+    images = {image.name: image for image in model.images.values()}
+    rows = {row.name: row for row in read_table(workspace)}
+
+    def photo_of(view: View) -> InputPhoto:
+        row = rows[view.name]
+        camera = model.cameras[images[view.name].camera_id]
+        return InputPhoto(
+            name=row.original,
+            camera_model=camera.model.name,
+            width=camera.width,
+            height=camera.height,
+            camera_params=tuple(camera.params),
+            orientation=row.orientation,
+        )
+
+    return photo_of
+
+
+def _resolve_auto(request: RunRequest, finished: Manifest | None) -> dict[str, Any]:
+    if finished is not None and finished.summary.get("requested") == AUTO:
+        before = {k: v for k, v in finished.inputs.items() if k in ("prior", "model", "revision")}
+        return _sweep(request) if before.get("prior") == SWEEP else before
+    from refdepth.prior.network import DEFAULT_MODEL
+
+    try:
+        return _network(DEFAULT_MODEL, request.config.depth.revision)
+    except UnavailableError:
+        return _sweep(request)
+
+
+def _sweep(request: RunRequest) -> dict[str, Any]:
+    return {"prior": SWEEP, "settings": request.config.depth.sweep.result_fields()}
+
+
+def _network(model: str, revision: str | None) -> dict[str, Any]:
+    from refdepth.prior.network import resolve_model
+
+    resolved = resolve_model(model, revision)
+    return {"prior": "network", "model": resolved.model, "revision": resolved.revision}
