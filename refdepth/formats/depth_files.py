@@ -1,0 +1,144 @@
+"""Depth maps and priors as files: `.npy`, `.npz`, float TIFF, 16-bit PNG."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from refdepth.errors import ConfigurationError, InputError
+
+SUFFIXES = (".npy", ".npz", ".tiff", ".tif", ".png")
+"""Readable formats. Where a map exists in several, the earlier is taken."""
+
+MILLIMETRE = 0.001
+"""Depth of one grey level in most 16-bit depth PNGs, metres."""
+
+_MAX_PIXELS = 1 << 28
+_MAX_LEVEL = (1 << 16) - 1
+_KEY = "depth"
+
+
+def read_depth_file(path: Path, *, png_scale: float = MILLIMETRE) -> NDArray[np.float32]:
+    """The map in a file, float32 (height, width), NaN where the file holds NaN or infinity.
+
+    Values are as stored, a 16-bit picture's times `png_scale`. What 0 means is the caller's to
+    say. An `.npz` holds the map as `depth` or as its only array.
+
+    Raises `InputError` for files that cannot be read, are not one number a pixel, or hold no
+    finite value.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(
+            "not a depth map format.", subject=path, action=f"Use one of {', '.join(SUFFIXES)}."
+        )
+    try:
+        if path.suffix.lower() == ".npy":
+            with path.open("rb") as file:
+                values = _load_array(file)
+        elif path.suffix.lower() == ".npz":
+            values = _load_archive(path)
+        else:
+            values = _load_picture(path, png_scale)
+    except Exception as error:
+        # Damaged files make the parsers raise anything: zlib.error, TokenError, TypeError, ...
+        raise InputError(
+            f"cannot be read as a depth map ({error}).",
+            subject=path,
+            action="Give the file again, or leave it out.",
+        ) from error
+    return _checked(values, path)
+
+
+def write_depth_file(path: Path, depth: NDArray[Any], *, png_scale: float = MILLIMETRE) -> None:
+    """Writes a map (height, width) in the format of the suffix; `.npz` under the key `depth`.
+
+    A 16-bit PNG holds depth / `png_scale`, rounded, and 0 where depth is unknown (0 or NaN).
+    Raises `ConfigurationError` for an unknown suffix or depth that 16 bits cannot hold.
+    """
+    path = Path(path)
+    values = np.asarray(depth, dtype=np.float32)
+    if values.ndim != 2:
+        raise ValueError(f"depth must be (height, width), not {values.shape}")
+    match path.suffix.lower():
+        case ".npy":
+            np.save(path, values)
+        case ".npz":
+            np.savez(path, depth=values)
+        case ".tif" | ".tiff":
+            Image.fromarray(values).save(path)
+        case ".png":
+            levels = np.round(np.nan_to_num(values, posinf=0, neginf=0) / png_scale)
+            if levels.min() < 0 or levels.max() > _MAX_LEVEL:
+                raise ConfigurationError(
+                    f"depth from {values.min():g} to {values.max():g} does not fit 16 bits at "
+                    f"{png_scale:g} a level.",
+                    subject=path,
+                    action="Choose a coarser scale, or another format.",
+                )
+            Image.fromarray(levels.astype(np.uint16)).save(path)
+        case suffix:
+            raise ConfigurationError(
+                f"cannot write depth as {suffix!r}.",
+                subject=path,
+                action=f"Use one of {', '.join(SUFFIXES)}.",
+            )
+
+
+def _load_array(file: IO[bytes]) -> NDArray[Any]:
+    """An .npy stream; its header is checked before anything is allocated."""
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    elif version == (2, 0):
+        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    else:
+        raise ValueError(f"npy format {version} is not supported")
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    if np.prod(shape, dtype=np.float64) > _MAX_PIXELS:
+        raise ValueError(f"an array of {shape} is too large")
+    file.seek(0)
+    return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+
+
+def _load_archive(path: Path) -> NDArray[Any]:
+    with zipfile.ZipFile(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        if _KEY not in names and len(names) != 1:
+            raise ValueError(f"it holds {', '.join(names) or 'nothing'}, no array named {_KEY!r}")
+        with archive.open(archive.namelist()[names.index(_KEY) if _KEY in names else 0]) as file:
+            return _load_array(file)
+
+
+def _load_picture(path: Path, png_scale: float) -> NDArray[Any]:
+    with Image.open(path, formats=("PNG", "TIFF")) as picture:
+        if picture.mode == "F":
+            return np.asarray(picture)
+        if picture.mode in ("I;16", "I;16B", "I;16L", "I"):
+            return np.asarray(picture).astype(np.float64) * png_scale
+        raise ValueError(f"its pixels are {picture.mode!r}, neither 16-bit grey nor float")
+
+
+def _checked(values: NDArray[Any], path: Path) -> NDArray[np.float32]:
+    if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
+        values = values[0] if values.shape[0] == 1 else values[:, :, 0]
+    if values.ndim != 2 or 0 in values.shape or values.dtype.kind not in "fiu":
+        raise InputError(
+            f"is {values.dtype} {values.shape}, not one number a pixel.",
+            subject=path,
+            action="Give an array of shape (height, width).",
+        )
+    with np.errstate(over="ignore"):
+        result = values.astype(np.float32)
+    result[~np.isfinite(result)] = np.nan
+    if np.isnan(result).all():
+        raise InputError(
+            "holds no finite value.", subject=path, action="Give another map, or leave it out."
+        )
+    return result
