@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.config import RunConfig, RunRequest
-from pipeline.files import TEMPORARY_PREFIX, replacing
+from pipeline.files import replacing
 from pipeline.items import ItemStore
 from pipeline.stage import StageContext, StageOutcome
 from pipeline.views import load_scene, select_views
@@ -79,7 +79,7 @@ class FuseStage:
                 context.config.fuse,
                 report,
                 on_view=keep,
-                scratch=temporary.with_name(f"{TEMPORARY_PREFIX}pieces"),
+                scratch=context.folder,
             )
             points = write_ply(temporary, pieces)
         if points == 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from refdepth.ingest import (
     prepare_photo,
     safe_stems,
 )
+from refdepth.ingest.masks import find_mask, prepare_mask
 
 logger = logging.getLogger(__name__)
 
@@ -160,13 +162,28 @@ class _Work:
         return rows
 
     def attach_masks(self, rows: Sequence[PreparedPhoto]) -> list[PreparedPhoto]:
-        """Brings the user's masks into the grid of the prepared photos."""
+        """Brings the user's masks into the grid of the prepared photos. A mask from the photo's
+        own transparency stays in force."""
         folder = self.context.given.path("masks")
         if folder is None:
             return list(rows)
-        from refdepth.ingest.masks import prepare_masks
-
-        return prepare_masks(folder, rows, self.masks)
+        masked = []
+        for row in rows:
+            mask = find_mask(folder, row, rows)
+            if mask is not None:
+                name = f"{row.name}.png"
+                if row.mask is None:
+                    (self.masks / name).unlink(missing_ok=True)
+                prepare_mask(mask, row, self.masks)
+                row = replace(row, mask=name)
+            masked.append(row)
+        if all(row.mask is None for row in masked):
+            raise InputError(
+                "holds no mask for any of the photos.",
+                subject=folder,
+                action=f"Name masks after their photos, like {rows[0].original}.png.",
+            )
+        return masked
 
     def keep_only(self, rows: Sequence[PreparedPhoto]) -> list[Path]:
         """Removes pictures and masks that belong to no row; returns those that do."""

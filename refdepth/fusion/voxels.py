@@ -42,7 +42,7 @@ class VoxelGrid:
         self._memory_rows = memory_rows
         self._rows_held = 0
         self._held: list[list[NDArray[np.void]]] = [[] for _ in range(_BUCKETS)]
-        self._scratch = tempfile.TemporaryDirectory(prefix="refdepth-fuse-", dir=folder)
+        self._scratch = tempfile.TemporaryDirectory(prefix=".tmp-refdepth-fuse-", dir=folder)
 
     def close(self) -> None:
         """Removes the temporary files."""
