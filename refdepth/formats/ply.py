@@ -118,7 +118,7 @@ def read_ply_vertices(path: Path) -> Mapping[str, NDArray[np.generic]]:
             form, count, fields = _read_header(file)
             if form == "ascii":
                 table = np.loadtxt(file, max_rows=count, ndmin=2) if count else np.zeros((0, 0))
-                if count and table.shape[1] < len(fields) or len(table) < count:
+                if (count and table.shape[1] < len(fields)) or len(table) < count:
                     raise ValueError("it ends early")
                 return {name: table[:, i].astype(kind) for i, (name, kind) in enumerate(fields)}
             order = "<" if form == "binary_little_endian" else ">"
@@ -156,8 +156,7 @@ def read_ply_points(path: Path) -> NDArray[np.float64]:
 def _header(file: BinaryIO, dtype: np.dtype[np.void], count: int, faces: int | None = None) -> None:
     lines = ["ply", "format binary_little_endian 1.0"]
     lines.append(f"element vertex {count:0{_COUNT_WIDTH}d}")
-    for name in dtype.names or ():
-        lines.append(f"property {_NAMES[dtype[name].str[1:]]} {name}")
+    lines += [f"property {_NAMES[dtype[name].str[1:]]} {name}" for name in dtype.names or ()]
     if faces is not None:
         lines += [f"element face {faces}", "property list uchar int vertex_indices"]
     file.write(("\n".join([*lines, "end_header"]) + "\n").encode("ascii"))
