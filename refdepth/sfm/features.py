@@ -11,13 +11,18 @@ from pathlib import Path
 import psutil
 
 from refdepth.ingest.photos import PreparedPhoto
+from refdepth.sfm.database import feature_counts
 from refdepth.sfm.native import Cancelled, Progress, run_step
 from refdepth.sfm.pairs import choose_pairs
-from refdepth.sfm.settings import Matching, SfmSettings
+from refdepth.sfm.settings import Guided, Matching, SfmSettings
 
 _SIFT_BYTES_PER_PIXEL = 300
 """Peak memory of one SIFT thread per pixel of the (shrunk) photo: pyramids start at twice the
 size. Measured, rounded up."""
+_GUIDED_BYTES_PER_PAIR = 16
+"""Peak memory of one guided matching thread per pair of features of two photos. Measured."""
+_GUIDED_FEATURES = 4096
+"""Most features, in the median photo, for which guided matching is worth its price."""
 _MEMORY_SHARE = 0.5
 """Share of the free memory that features may take."""
 
@@ -59,6 +64,13 @@ def match_features(
     """Matches and verifies pairs of photos; pairs that have their matches are skipped. Returns how
     the pairs were chosen."""
     matching, pairs = choose_pairs(photos, settings)
+    counts = sorted(feature_counts(database).values())
+    guided = settings.guided_matching == Guided.ON or (
+        settings.guided_matching == Guided.AUTO and counts[len(counts) // 2] <= _GUIDED_FEATURES
+    )
+    threads = settings.threads or os.cpu_count() or 1
+    if guided:
+        threads = _affordable(threads, _GUIDED_BYTES_PER_PAIR * counts[-1] ** 2)
     with tempfile.TemporaryDirectory(prefix="refdepth-pairs-") as folder:
         path = Path(folder) / "pairs.txt"
         path.write_text("".join(f"{first} {second}\n" for first, second in pairs))
@@ -68,9 +80,9 @@ def match_features(
             database=database,
             pairs=path,
             count=len(pairs),
-            guided=settings.guided_matching,
+            guided=guided,
             seed=settings.seed,
-            threads=settings.threads or os.cpu_count() or 1,
+            threads=threads,
             progress=progress,
             cancelled=cancelled,
         )
@@ -95,6 +107,10 @@ def _extraction_threads(photos: Sequence[PreparedPhoto], settings: SfmSettings) 
         return photo.width * photo.height * shrink**2
 
     largest = max(map(pixels, photos))
+    threads = settings.threads or os.cpu_count() or 1
+    return _affordable(threads, largest * _SIFT_BYTES_PER_PIXEL)
+
+
+def _affordable(threads: int, bytes_per_thread: float) -> int:
     budget = _MEMORY_SHARE * psutil.virtual_memory().available
-    affordable = int(budget / (largest * _SIFT_BYTES_PER_PIXEL))
-    return max(1, min(settings.threads or os.cpu_count() or 1, affordable))
+    return max(1, min(threads, int(budget / max(1.0, bytes_per_thread))))

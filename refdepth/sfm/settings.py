@@ -38,6 +38,14 @@ class Matching(StrEnum):
     SEQUENTIAL = "sequential"
 
 
+class Guided(StrEnum):
+    """Whether a pair is matched a second time, along the epipolar lines of the first."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
 class Mapper(StrEnum):
     """How cameras are placed."""
 
@@ -71,8 +79,10 @@ class SfmSettings(Settings):
     overlap: int = setting(
         15, "Neighbours on each side that sequential matching pairs a photo with.", ge=1
     )
-    guided_matching: bool = setting(
-        True, "Match a second time along the epipolar lines of the first."
+    guided_matching: Guided = setting(
+        Guided.AUTO,
+        "Match a second time along the epipolar lines of the first: auto does where photos have "
+        "few features; time and memory grow with their square.",
     )
     mapper: Mapper = setting(
         Mapper.INCREMENTAL, "incremental (robust) or global (faster on many photos)."
