@@ -1,0 +1,162 @@
+"""A small synthetic room with exact depth, and a workspace as a finished run would leave it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdepth.depth_map import DepthMap
+from refdepth.scene import Scene
+from refdepth.synthetic import make_scene
+
+VIEWS, WIDTH, HEIGHT = 7, 160, 120
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExactRoom:
+    """A scene and the truth about its depth."""
+
+    scene: Scene
+    depth: dict[str, NDArray[np.float32]]
+    """Exact depth by view name (height, width), metres."""
+    priors: dict[str, NDArray[np.float32]]
+    """Simulated inverse-affine priors by view name (height, width)."""
+
+    def load(self, name: str) -> DepthMap:
+        """Exact depth, more confident on the right."""
+        depth = self.depth[name]
+        confidence = np.linspace(0.5, 1, depth.shape[1], dtype=np.float32)
+        return DepthMap(depth=depth, confidence=np.where(depth > 0, confidence, np.float32(0)))
+
+
+def make_exact_room(folder: Path) -> ExactRoom:
+    """The room, photographed into `folder`."""
+    synthetic = make_scene(views=VIEWS, width=WIDTH, height=HEIGHT)
+    scene = synthetic.to_scene(folder)
+    by_stem = {Path(view.name).stem: number for number, view in enumerate(synthetic.views)}
+    numbers = {name: by_stem[Path(name).stem] for name in scene.names}
+    return ExactRoom(
+        scene=scene,
+        depth={name: synthetic.views[n].depth for name, n in numbers.items()},
+        priors={name: synthetic.simulated_prior(n).values for name, n in numbers.items()},
+    )
+
+
+def make_workspace(root: Path, room: ExactRoom) -> Path:
+    """A finished workspace around exact depth, written with the pipeline's own stores: all the
+    artifacts that `pipeline.results.Results` reads. Returns `root`."""
+    from pipeline.config import RunInputs, RunRequest
+    from pipeline.items import ItemStore
+    from pipeline.workspace import Workspace
+    from refdepth.formats.colmap import to_reconstruction
+    from refdepth.formats.ply import write_ply
+    from refdepth.fusion import FusionSettings, fuse
+    from refdepth.prior.base import Prior, PriorKind
+    from refdepth.scale import ScaleSettings, apply_fit, fit_scale
+
+    workspace, scene = Workspace(root), room.scene
+    sparse, images = (
+        root / "sfm" / "undistorted" / "sparse",
+        root / "sfm" / "undistorted" / "images",
+    )
+    sparse.mkdir(parents=True)
+    images.mkdir()
+    to_reconstruction(scene).write(str(sparse))
+    for view in scene.views:
+        shutil.copyfile(view.image_path, images / view.name)
+    stores = {
+        stage: ItemStore(root / stage, stage)
+        for stage in ("depth", "scale", "refine/first", "refine")
+    }
+    for name in scene.names:
+        prior = Prior(values=room.priors[name], kind=PriorKind.INVERSE_AFFINE)
+        fit = fit_scale(prior, scene.sparse_depth(scene[name]), ScaleSettings())
+        final = room.load(name)
+        found = {"depth": final.depth, "confidence": final.confidence}
+        scaled = apply_fit(prior, fit)
+        stores["depth"].write(name, {"values": prior.values}, {"kind": "inverse_affine"})
+        stores["scale"].write(name, {"depth": scaled}, fit.to_dict())
+        stores["refine/first"].write(name, {**found, "coarse": scaled}, _record())
+        stores["refine"].write(name, found, _record())
+    cloud = fuse(scene, room.load, FusionSettings())
+    (root / "fuse" / "masks").mkdir(parents=True)
+    write_ply(root / "fuse" / "cloud.ply", cloud)
+    for name in scene.names:
+        _write_mask(root / "fuse" / "masks" / f"{name}.png", room.depth[name].shape)
+    for stage, summary in _summaries(scene, len(cloud)).items():
+        _manifest(stage, summary).write(root / stage)
+    workspace.write_request(RunRequest(inputs=RunInputs(images=str(images))))
+    return root
+
+
+def _record() -> dict[str, Any]:
+    return {
+        "sources": 4,
+        "flags": [],
+        "accepted": 0.9,
+        "held_out_before": 0.71,
+        "held_out_after": 0.84,
+        "iterations": 40,
+        "losses": {
+            "color": [1 / (1 + i) for i in range(40)],
+            "total": [2 / (1 + i) for i in range(40)],
+        },
+        "seconds": {"search": 0.4, "gradient": 1.2},
+    }
+
+
+def _write_mask(path: Path, shape: tuple[int, ...]) -> None:
+    """Confirmed everywhere but in the top quarter."""
+    from PIL import Image
+
+    mask = np.full(shape, 255, np.uint8)
+    mask[: shape[0] // 4] = 0
+    Image.fromarray(mask).save(path)
+
+
+def _summaries(scene: Scene, points: int) -> dict[str, dict[str, Any]]:
+    names = list(scene.names)
+    return {
+        "prepare": {"photos": len(names) + 1, "skipped": [], "masks": 0, "headline": "8 photos"},
+        "sfm": {
+            "registered": names,
+            "failed": [],
+            "points": len(scene.points),
+            "mean_reprojection_error_px": 0.5,
+            "mean_track_length": 4.0,
+            "cameras": 1,
+            "other_models": [],
+            "warnings": [],
+            "headline": f"{len(names)} of {len(names)} photos placed",
+        },
+        "depth": {
+            "views": len(names),
+            "prior": {"prior": "sweep"},
+            "headline": "priors from sweep",
+        },
+        "scale": {"views": len(names), "median_residual": 0.05, "headline": "fitted"},
+        "refine": {"views": len(names), "accepted_share": 0.9, "headline": "refined"},
+        "fuse": {"points": points, "headline": f"{points:,} points"},
+    }
+
+
+def _manifest(stage: str, summary: dict[str, Any]) -> Any:
+    from pipeline.manifest import Manifest
+
+    return Manifest(
+        stage=stage,
+        version=1,
+        fingerprint=f"{stage}-fingerprint",
+        settings={},
+        inputs={},
+        files={},
+        summary={"warnings": [], **summary},
+        libraries={"python": "3"},
+        seconds=1.5,
+        peak_memory_mb=300.0,
+    )
