@@ -153,35 +153,55 @@ def check_geometry(
 
     Indices are checked on the CPU only: on a GPU that would wait for the device.
     """
-    import torch
-
     if q.ndim != 3 or q.shape[2] != 3 or not q.is_floating_point():
         raise ValueError(f"q must be floating point (B, V, 3), not {q.dtype} {tuple(q.shape)}")
-    if triangles.ndim != 2 or triangles.shape[1] != 3 or triangles.dtype != torch.int32:
-        raise ValueError(
-            f"triangles must be int32 (T, 3), not {triangles.dtype} {tuple(triangles.shape)}"
-        )
     if not (1 <= height <= MAX_SIDE_PX and 1 <= width <= MAX_SIDE_PX):
         raise ValueError(f"height and width must be 1 to {MAX_SIDE_PX}, not {height} and {width}")
     for name, tensor in (("q", q), ("triangles", triangles)):
         if tensor.device.type != device.type:
             raise ValueError(f"{name} must be on {device}, not {tensor.device}")
-    if device.type == "cpu" and len(triangles):
+    check_triangles(triangles, q.shape[1])
+
+
+def check_triangles(triangles: torch.Tensor, vertices: int) -> None:
+    """Raises `ValueError` unless `triangles` are int32 (T, 3) indices of the vertices."""
+    import torch
+
+    if triangles.ndim != 2 or triangles.shape[1] != 3 or triangles.dtype != torch.int32:
+        raise ValueError(
+            f"triangles must be int32 (T, 3), not {triangles.dtype} {tuple(triangles.shape)}"
+        )
+    if triangles.device.type == "cpu" and len(triangles):
         first, last = triangles.aminmax()
-        if first < 0 or last >= q.shape[1]:
+        if first < 0 or last >= vertices:
             raise ValueError(
-                f"triangles must index the {q.shape[1]} vertices, not {int(first)} to {int(last)}"
+                f"triangles must index {vertices} vertices, not {int(first)} to {int(last)}"
             )
 
 
-def check_texture(uv: torch.Tensor, texture: torch.Tensor, vertices: int) -> None:
-    """Raises `ValueError` when texture coordinates or texture do not fit."""
-    if tuple(uv.shape) != (vertices, 2):
-        raise ValueError(f"uv must be ({vertices}, 2), not {tuple(uv.shape)}")
-    check_texture_shape(texture)
+def check_texture(uv: torch.Tensor, texture: torch.Tensor, q: torch.Tensor) -> None:
+    """Raises `ValueError` when texture coordinates or texture do not fit the vertices `q`."""
+    if uv.ndim != 2 or uv.shape[1] != 2 or len(uv) != q.shape[1]:
+        raise ValueError(f"uv must be (V, 2) for q (B, V, 3), not {tuple(uv.shape)}")
+    check_sampling(texture, uv)
 
 
-def check_texture_shape(texture: torch.Tensor) -> None:
-    """Raises `ValueError` when `texture` is not a picture with at least one texel."""
+def check_sampling(texture: torch.Tensor, uv: torch.Tensor) -> None:
+    """Raises `ValueError` when `texture` has no texel or `uv` is not of pairs on its device."""
     if texture.ndim != 3 or 0 in texture.shape:
         raise ValueError(f"texture must be (height, width, channels), not {tuple(texture.shape)}")
+    if uv.ndim < 2 or uv.shape[-1] != 2:
+        raise ValueError(f"uv must be (..., 2), not {tuple(uv.shape)}")
+    if uv.device != texture.device:
+        raise ValueError(f"uv is on {uv.device}, texture on {texture.device}")
+
+
+def check_attributes(rast: Raster, attributes: torch.Tensor, triangles: torch.Tensor) -> None:
+    """Raises `ValueError` when `attributes` are not (V, C) or (B, V, C) for `rast`."""
+    if attributes.ndim not in (2, 3) or (
+        attributes.ndim == 3 and len(attributes) != len(rast.depth)
+    ):
+        raise ValueError(
+            f"attributes must be (V, C) or ({len(rast.depth)}, V, C), not {tuple(attributes.shape)}"
+        )
+    check_triangles(triangles, attributes.shape[-2])

@@ -24,7 +24,7 @@ Offsets = NDArray[np.int64]
 
 FLAT = 1e-12
 """A triangle thinner than this part of its coordinates' scale counts as having no area. For a
-picture a thousand pixels wide that is 1e-6 square pixels, below what float32 coordinates can say."""
+picture a thousand pixels wide that is 1e-6 square pixels, less than float32 coordinates can say."""
 SLACK = 1e-13
 """Rounding allowance of the coverage test, so that no pixel falls between two neighbours."""
 BOX_MARGIN = 1e-6
@@ -35,9 +35,9 @@ BOX_MARGIN = 1e-6
 def planes(q: Floats, view: int, i0: int, i1: int, i2: int) -> tuple[Any, ...]:
     """The rows of inv(M), flattened, after a flag: False for a triangle that is never drawn (not
     finite, wholly behind the camera, or without area)."""
-    x0, y0, w0 = float(q[view, i0, 0]), float(q[view, i0, 1]), float(q[view, i0, 2])
-    x1, y1, w1 = float(q[view, i1, 0]), float(q[view, i1, 1]), float(q[view, i1, 2])
-    x2, y2, w2 = float(q[view, i2, 0]), float(q[view, i2, 1]), float(q[view, i2, 2])
+    x0, y0, w0 = np.float64(q[view, i0, 0]), np.float64(q[view, i0, 1]), np.float64(q[view, i0, 2])
+    x1, y1, w1 = np.float64(q[view, i1, 0]), np.float64(q[view, i1, 1]), np.float64(q[view, i1, 2])
+    x2, y2, w2 = np.float64(q[view, i2, 0]), np.float64(q[view, i2, 1]), np.float64(q[view, i2, 2])
     ax, ay, az = y1 * w2 - w1 * y2, w1 * x2 - x1 * w2, x1 * y2 - y1 * x2
     bx, by, bz = y2 * w0 - w2 * y0, w2 * x0 - x2 * w0, x2 * y0 - y2 * x0
     cx, cy, cz = y0 * w1 - w0 * y1, w0 * x1 - x0 * w1, x0 * y1 - y0 * x1
@@ -65,9 +65,9 @@ def pixel_box(
 ) -> tuple[int, int, int, int]:
     """First and last pixel column and row (inclusive) that the triangle can cover; empty (last <
     first) when it is wholly behind the camera, outside the picture, or not finite."""
-    x0, y0, w0 = float(q[view, i0, 0]), float(q[view, i0, 1]), float(q[view, i0, 2])
-    x1, y1, w1 = float(q[view, i1, 0]), float(q[view, i1, 1]), float(q[view, i1, 2])
-    x2, y2, w2 = float(q[view, i2, 0]), float(q[view, i2, 1]), float(q[view, i2, 2])
+    x0, y0, w0 = np.float64(q[view, i0, 0]), np.float64(q[view, i0, 1]), np.float64(q[view, i0, 2])
+    x1, y1, w1 = np.float64(q[view, i1, 0]), np.float64(q[view, i1, 1]), np.float64(q[view, i1, 2])
+    x2, y2, w2 = np.float64(q[view, i2, 0]), np.float64(q[view, i2, 1]), np.float64(q[view, i2, 2])
     if not np.isfinite(x0 + y0 + w0 + x1 + y1 + w1 + x2 + y2 + w2):
         return 0, -1, 0, -1
     if w0 > 0 and w1 > 0 and w2 > 0:
@@ -85,3 +85,10 @@ def pixel_box(
     if w0 > 0 or w1 > 0 or w2 > 0:
         return 0, width - 1, 0, height - 1
     return 0, -1, 0, -1
+
+
+@njit(**KERNEL)
+def clamp(value: float, last: int) -> float:
+    """`value` kept within [0, last]; NaN becomes 0."""
+    value = value if value > 0.0 else 0.0
+    return value if value < last else float(last)

@@ -14,8 +14,6 @@ triangle's pixels S = sum s w p, S_u = sum g_u w p, S_v = sum g_v w p, vertex i 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
@@ -26,6 +24,7 @@ from refdepth.render.kernels.geometry import (
     Floats,
     Ids,
     Offsets,
+    clamp,
     planes,
 )
 from refdepth.render.kernels.visibility import draw_triangle
@@ -117,7 +116,7 @@ def draw_and_shade(
                 ids[view, y, x] = listed[start + row] + 1
                 depth[view, y, x] = 1 / depth[view, y, x]
                 _, u, v = texture_position(table, row, x + 0.5, y + 0.5)
-                u, v = min(max(u, 0.0), float(last_u)), min(max(v, 0.0), float(last_v))
+                u, v = clamp(u, last_u), clamp(v, last_v)
                 u0, v0 = int(u), int(v)
                 u1, v1 = min(u0 + 1, last_u), min(v0 + 1, last_v)
                 fu, fv = scalar(u - u0), scalar(v - v0)
@@ -199,8 +198,7 @@ def shade_backward(
                     px, py = x + 0.5, y + 0.5
                     w, u, v = texture_position(table, row, px, py)
                     inside_u, inside_v = 0 <= u < last_u, 0 <= v < last_v
-                    clamped_u = min(max(u, 0.0), float(last_u))
-                    clamped_v = min(max(v, 0.0), float(last_v))
+                    clamped_u, clamped_v = clamp(u, last_u), clamp(v, last_v)
                     u0, v0 = int(clamped_u), int(clamped_v)
                     u1, v1 = min(u0 + 1, last_u), min(v0 + 1, last_v)
                     fu, fv = scalar(clamped_u - u0), scalar(clamped_v - v0)
@@ -250,18 +248,3 @@ def spread(
     for axis in range(3):
         partial[i, axis] += s * table[row, axis]
         partial[i, axis] -= s_u * table[row, 3 + axis] + s_v * table[row, 6 + axis]
-
-
-@njit(**PARALLEL_KERNEL)
-def gather_partial(ranges: Offsets, offsets: Offsets, partial: Floats, out: Floats) -> None:
-    """Adds the items' sums into `out` (B, N, C) in the order of the items, which are split evenly
-    over the views."""
-    views, size, columns = out.shape
-    items = len(ranges) // views
-    for view in prange(views):
-        out[view] = 0
-        for item in range(view * items, (view + 1) * items):
-            first = ranges[item, 0]
-            for i in range(offsets[item + 1] - offsets[item]):
-                for column in range(columns):
-                    out[view, first + i, column] += partial[offsets[item] + i, column]

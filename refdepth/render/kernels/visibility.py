@@ -76,7 +76,7 @@ def count_triangles(
 def list_triangles(boxes: NDArray[np.int16], shift: int, starts: Offsets, listed: Ids) -> None:
     """Writes triangle indices into `listed`, from `starts` (B, bands, parts) on, in rising order
     within each band."""
-    views, bands, parts = starts.shape
+    views, _, parts = starts.shape
     total = boxes.shape[1]
     for item in prange(views * parts):
         view, part = item // parts, item % parts
