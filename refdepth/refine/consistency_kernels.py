@@ -47,3 +47,26 @@ def splat(
                 if held == 0 or w < held:
                     seen_depth[s, iv, iu] = w
                     seen_confidence[s, iv, iu] = confidences[s, y, x]
+
+
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+def vote(
+    values: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    changes: NDArray[np.float32],
+    tolerance: float,
+    gain: float,
+    volume: NDArray[np.float32],
+) -> None:
+    """Adds to `volume` (H, W, D) what the opinions `values` (S, H, W) cost the hypotheses
+    `changes` (D,): per opinion at most gain * weight, reached at a distance of `tolerance`."""
+    n, height, width = values.shape
+    sharpness = np.float32(1 / tolerance)
+    for y in prange(height):
+        for x in range(width):
+            for i in range(n):
+                weight = np.float32(gain) * weights[i, y, x]
+                if weight > 0:
+                    for d in range(changes.shape[0]):
+                        distance = (values[i, y, x] - changes[d]) * sharpness
+                        volume[y, x, d] += weight * min(distance * distance, np.float32(1))

@@ -8,6 +8,14 @@ from numpy.typing import NDArray
 from refdepth.camera import PinholeCamera
 
 
+def reduction(shape: tuple[int, int], pixels: int, least: int) -> int:
+    """The smallest whole factor, at least `least`, that reduces `shape` to at most `pixels`."""
+    factor = least
+    while shape[0] * shape[1] > pixels * factor**2:
+        factor += 1
+    return factor
+
+
 def shrink(picture: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
     """Block means (ceil(H / factor), ceil(W / factor)[, C]); the last row and column are repeated
     where the size is no multiple, so that pixel (x, y) maps to (x, y) / factor exactly."""

@@ -19,7 +19,7 @@ from refdepth.refine.acceptance import accept
 from refdepth.refine.confidence import photometric_confidence, view_confidence
 from refdepth.refine.consistency import opinions, transfer
 from refdepth.refine.propagation import propagate
-from refdepth.refine.resampling import grow, shrink_depth
+from refdepth.refine.resampling import grow, reduction, shrink_depth
 from refdepth.refine.search import MatchInput, edge_links, prepare_match, search
 from refdepth.refine.settings import PropagationSettings, RefineSettings, SearchSettings
 from refdepth.scene import PosedImage, SparseDepth
@@ -75,14 +75,6 @@ class _Clock:
         self._since = now
 
 
-def reduction(shape: tuple[int, int], settings: RefineSettings) -> int:
-    """By which whole factor a photo of `shape` is reduced for the search."""
-    factor = settings.least_reduction
-    while shape[0] * shape[1] > settings.working_pixels * factor**2:
-        factor += 1
-    return factor
-
-
 def split_held_out(n_sources: int, settings: RefineSettings) -> tuple[list[int], int | None]:
     """Indices of the sources (best first) that are used, and of the one left out as judge: one of
     middling quality, so that the best still help and the judge still sees the same surfaces."""
@@ -120,7 +112,7 @@ def first_round(
         record["flags"].append("no_sources" if not sources else "no_prior")
         confidence = np.zeros_like(scaled)
         return FirstRound(depth=coarse, confidence=confidence, coarse=coarse, record=record)
-    factor = reduction(scaled.shape, settings)
+    factor = reduction(scaled.shape, settings.working_pixels, settings.least_reduction)
     match = prepare_match(ref, [sources[i] for i in used], factor, settings.match)
     depth = shrink_depth(coarse, factor)
     change, confidence = _search(match, depth, settings.search, settings)
@@ -160,7 +152,7 @@ def second_round(
     if not sources or not (scaled > 0).any():
         record["flags"].append("no_sources" if not sources else "no_prior")
         return RefinedView(depth=scaled, confidence=np.zeros_like(scaled), record=record)
-    factor = reduction(scaled.shape, settings)
+    factor = reduction(scaled.shape, settings.working_pixels, settings.least_reduction)
     match = prepare_match(ref, [sources[i] for i in used], factor, settings.match)
     base = shrink_depth(scaled, factor)
     own = shrink_depth(first.depth, factor)

@@ -69,6 +69,10 @@ class ConsistencySettings(Settings):
     limit: float = setting(
         0.25, "Neighbours' depth further than this in log depth shows another surface", gt=0
     )
+    vote_gain: float = setting(0.1, "Cost of leaving a sure neighbour's depth, in the search", ge=0)
+    vote_tolerance: float = setting(
+        0.02, "Log-depth distance at which that cost is reached in full", gt=0
+    )
     rounds: int = setting(3, "Solves, each with new weights", ge=1)
 
 
@@ -101,7 +105,8 @@ class RefineSettings(Settings):
     match: MatchSettings = setting(MatchSettings(), "How windows are compared")
     search: SearchSettings = setting(SearchSettings(), "Which depths are tried first")
     search_again: SearchSettings = setting(
-        SearchSettings(range=0.06, steps=25), "Which depths are tried around the agreed depth"
+        SearchSettings(range=0.06, steps=25),
+        "Which depths are tried around the depth that views agree on",
     )
     propagation: PropagationSettings = setting(
         PropagationSettings(), "How corrections spread from sure to unsure pixels"
