@@ -64,6 +64,8 @@ class PreparedPhoto:
     """File name of the mask that comes from the photo's own transparency."""
     sequence: str = ""
     """The video that the picture is a frame of."""
+    frame: dict[str, float] | None = None
+    """Of a video frame: number (`index`), `time_s`, `sharpness` and image `motion` up to it."""
     warnings: tuple[str, ...] = ()
     """What a user should know about this photo."""
 
@@ -108,14 +110,12 @@ def prepare_photo(
     if hint.warning:
         notes.append(hint.warning)
     rgb = upright(rgb, orientation)
-    scale = min(1.0, (settings.max_size or max(rgb.size)) / max(rgb.size))
-    size = (max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale)))
-    keep_file = keep_file and size == rgb.size
-    if size != rgb.size:
-        rgb = rgb.resize(size, Image.Resampling.LANCZOS)
-
+    longest = max(rgb.size)
+    rgb = shrunk(rgb, settings.max_size)
+    scale = max(rgb.size) / longest
+    keep_file = keep_file and scale == 1
+    content = _read_bytes(path)
     name = destination.name + (".jpg" if keep_file else ".png")
-    content = path.read_bytes()
     if keep_file:
         _write_bytes(destination.with_name(name), content)
     else:
@@ -123,13 +123,13 @@ def prepare_photo(
     mask_name = None
     if opaque is not None and mask_folder is not None:
         mask_name = f"{name}.png"
-        mask = upright(opaque, orientation).resize(size, Image.Resampling.NEAREST)
+        mask = upright(opaque, orientation).resize(rgb.size, Image.Resampling.NEAREST)
         save_png(mask, mask_folder / mask_name)
     return PreparedPhoto(
         name=name,
         original=readable(path.name) if original is None else original,
-        width=size[0],
-        height=size[1],
+        width=rgb.width,
+        height=rgb.height,
         stored_width=stored_width,
         stored_height=stored_height,
         orientation=orientation,
@@ -157,6 +157,15 @@ def find_duplicates(photos: Sequence[PreparedPhoto]) -> dict[str, str]:
     return duplicates
 
 
+def shrunk(picture: Image.Image, max_size: int | None) -> Image.Image:
+    """`picture`, made smaller where its longest side exceeds `max_size` pixels."""
+    scale = (max_size or max(picture.size)) / max(picture.size)
+    if scale >= 1:
+        return picture
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return picture.resize(size, Image.Resampling.LANCZOS)
+
+
 def hash_pixels(picture: Image.Image) -> str:
     """SHA-256 of a picture's size and pixels."""
     digest = hashlib.sha256(f"{picture.mode} {picture.size}".encode())
@@ -171,6 +180,13 @@ def save_png(picture: Image.Image, path: Path) -> None:
     bare.info = {}
     bare.save(partial, format="PNG", compress_level=_PNG_COMPRESSION)
     partial.replace(path)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror}).", subject=path) from error
 
 
 def _write_bytes(path: Path, content: bytes) -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from refdepth.errors import InputError, Interrupted, UnavailableError
 from refdepth.ingest.discovery import readable
-from refdepth.ingest.photos import PreparedPhoto, hash_pixels, save_png
+from refdepth.ingest.photos import PreparedPhoto, hash_pixels, save_png, shrunk
 from refdepth.ingest.settings import PrepareSettings
 
 _THUMB_SIZE = 320
@@ -56,14 +56,14 @@ class FrameMeasure:
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedVideo:
-    """The frames taken from one video and why these."""
+    """The frames taken from one video."""
 
     frames: tuple[PreparedPhoto, ...]
-    selection: tuple[FrameMeasure, ...]
-    """Measures of the chosen frames, in the order of `frames`."""
+    """Rows for the table; `frame` in each says why it was taken."""
     analysed: int
     """Number of frames that were looked at."""
     warnings: tuple[str, ...] = ()
+    """What a user should know about the video; the first frame's row has them too."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
@@ -86,26 +86,21 @@ def prepare_video(
     """
     settings = settings or PrepareSettings()
     original = readable(path.name) if original is None else original
-    warnings: list[str] = []
-    measures = _measure(path, settings, warnings, progress, cancelled)
-    chosen = select_frames(measures, settings)
+    notes: list[str] = []
+    measures = _measure(path, settings, notes, progress, cancelled)
+    wanted = {measure.index: measure for measure in select_frames(measures, settings)}
     content_hash = _hash_file(path)
-    wanted = {measure.index for measure in chosen}
-    frames = []
+    rows: list[PreparedPhoto] = []
     for index, frame in _decode(path, settings, []):
-        if cancelled is not None and cancelled():
-            raise Interrupted("reading the video was stopped.")
+        _stop_if(cancelled)
         if index not in wanted:
             continue
         picture = _upright_frame(frame)
         stored = picture.size
-        scale = min(1.0, (settings.max_size or max(stored)) / max(stored))
-        if scale < 1:
-            size = (max(1, round(stored[0] * scale)), max(1, round(stored[1] * scale)))
-            picture = picture.resize(size, Image.Resampling.LANCZOS)
+        picture = shrunk(picture, settings.max_size)
         name = f"{destination.name}_{index:06d}.png"
         save_png(picture, destination.with_name(name))
-        frames.append(
+        rows.append(
             PreparedPhoto(
                 name=name,
                 original=f"{original}#{index:06d}",
@@ -116,18 +111,15 @@ def prepare_video(
                 content_hash=f"{content_hash}#{index}",
                 pixel_hash=hash_pixels(picture),
                 sequence=original,
+                frame=asdict(wanted[index]),
+                warnings=() if rows else tuple(notes),
             )
         )
         if progress is not None:
-            progress("saving frames", len(frames), len(wanted))
-        if len(frames) == len(wanted):
+            progress("saving frames", len(rows), len(wanted))
+        if len(rows) == len(wanted):
             break
-    return PreparedVideo(
-        frames=tuple(frames),
-        selection=tuple(chosen),
-        analysed=len(measures),
-        warnings=tuple(warnings),
-    )
+    return PreparedVideo(frames=tuple(rows), analysed=len(measures), warnings=tuple(notes))
 
 
 def select_frames(
@@ -196,8 +188,7 @@ def _measure(
     travelled = 0.0
     last_time = -np.inf
     for index, frame in _decode(path, settings, warnings):
-        if cancelled is not None and cancelled():
-            raise Interrupted("reading the video was stopped.")
+        _stop_if(cancelled)
         time_s = float(frame.time) if frame.time is not None else index / _ANALYSED_FPS
         if time_s - last_time < 0.9 / _ANALYSED_FPS:
             continue
@@ -253,6 +244,11 @@ def image_motion(first: NDArray[np.float32], second: NDArray[np.float32]) -> flo
             dy, dx = ((int(place) + _PATCH // 2) % _PATCH - _PATCH // 2 for place in peak)
             lengths.append(np.hypot(dx, dy))
     return float(np.mean(lengths)) if lengths else _LOST_MOTION
+
+
+def _stop_if(cancelled: Callable[[], bool] | None) -> None:
+    if cancelled is not None and cancelled():
+        raise Interrupted("reading the video was stopped.")
 
 
 def _sharpness(grey: NDArray[np.float32]) -> float:
