@@ -1,0 +1,189 @@
+"""Exports from a workspace: what is filtered, what is refused, what is never half there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import open3d as o3d
+import pytest
+import trimesh
+from exact_room import ExactRoom
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+
+import pipeline.export
+from pipeline.cancellation import Cancellation
+from pipeline.export import (
+    CloudFile,
+    DepthFile,
+    ExportFormat,
+    ExportOptions,
+    export,
+    parse_formats,
+)
+from pipeline.results import Results
+from pipeline.workspace import Workspace
+from refdepth._pycolmap import pycolmap
+from refdepth.errors import ConfigurationError, InputError, Interrupted
+
+
+def test_all_formats_at_once_each_in_its_folder(finished: Workspace) -> None:
+    targets = export(finished, tuple(ExportFormat))
+    assert set(targets) == set(ExportFormat)
+    for format_, folder in targets.items():
+        assert folder == finished.root / "export" / format_
+        marker = json.loads((folder / "refdepth-export.json").read_text())
+        assert marker["format"] == format_
+        assert marker["unit"] == "SfM units"
+        assert marker["made_from"]["refine"] == "refine-fingerprint"
+    assert not list(finished.root.rglob(".tmp-*"))
+    assert pycolmap.Reconstruction(str(targets[ExportFormat.COLMAP] / "sparse")).num_images() == 7
+    mesh = trimesh.load_mesh(targets[ExportFormat.MESH] / "mesh.ply")
+    glb = trimesh.load_scene(targets[ExportFormat.MESH] / "mesh.glb").to_geometry()
+    assert len(mesh.faces) == len(glb.faces) > 1000
+
+
+def test_the_mesh_lies_on_the_exact_surface(finished: Workspace, room: ExactRoom) -> None:
+    folder = export(finished, [ExportFormat.MESH])[ExportFormat.MESH]
+    surface = o3d.t.io.read_triangle_mesh(str(folder / "mesh.ply"))
+    caster = o3d.t.geometry.RaycastingScene()
+    caster.add_triangles(surface)
+    view = room.scene.views[3]
+    world_from_cam = np.linalg.inv(view.cam_from_world)
+    directions = view.camera.rays() @ world_from_cam[:3, :3].T
+    origins = np.broadcast_to(world_from_cam[:3, 3], directions.shape)
+    rays = np.concatenate([origins, directions], -1).astype(np.float32)
+    depth = caster.cast_rays(o3d.core.Tensor(rays))["t_hit"].numpy()
+    hit = np.isfinite(depth)
+    assert hit.mean() > 0.7
+    error = np.abs(depth[hit] / room.depth[view.name][hit] - 1)
+    assert np.median(error) < 0.005
+
+
+def test_the_cloud_is_the_fused_one(finished: Workspace) -> None:
+    kinds = tuple(CloudFile)
+    folder = export(finished, [ExportFormat.CLOUD], options=ExportOptions(cloud_files=kinds))[
+        ExportFormat.CLOUD
+    ]
+    ours = o3d.t.io.read_point_cloud(str(finished.root / "fuse" / "cloud.ply"))
+    stored = o3d.t.io.read_point_cloud(str(folder / "cloud.ply"))
+    assert_array_equal(stored.point.positions.numpy(), ours.point.positions.numpy())
+    assert_array_equal(stored.point.confidence.numpy(), ours.point.confidence.numpy())
+    laspy = pytest.importorskip("laspy")
+    for suffix in ("las", "laz"):
+        las = laspy.read(folder / f"cloud.{suffix}")
+        positions = np.stack([las.x, las.y, las.z], 1)
+        assert_allclose(positions, ours.point.positions.numpy(), atol=1e-6)
+
+
+def test_unsure_pixels_and_points_are_left_out_when_asked(
+    finished: Workspace, room: ExactRoom
+) -> None:
+    options = ExportOptions(min_confidence=0.75, depth_files=(DepthFile.TIFF32,))
+    targets = export(finished, [ExportFormat.DEPTH, ExportFormat.CLOUD], options=options)
+    name = room.scene.names[0]
+    with Image.open(targets[ExportFormat.DEPTH] / "tiff32" / f"{name}.tiff") as picture:
+        depth = np.asarray(picture)
+    keep = room.load(name).confidence >= 0.75
+    assert_array_equal(depth, np.where(keep, room.depth[name], 0))
+    cloud = o3d.t.io.read_point_cloud(str(targets[ExportFormat.CLOUD] / "cloud.ply"))
+    assert cloud.point.confidence.numpy().min() >= 0.75
+
+
+def test_only_confirmed_pixels_when_asked(finished: Workspace, room: ExactRoom) -> None:
+    options = ExportOptions(consistent=True, depth_files=(DepthFile.NPZ,))
+    folder = export(finished, [ExportFormat.DEPTH], options=options)[ExportFormat.DEPTH]
+    name = room.scene.names[0]
+    with np.load(folder / "npz" / f"{name}.npz") as stored:
+        depth = stored["depth"]
+    assert (depth[:30] == 0).all()
+    assert_array_equal(depth[30:], room.depth[name][30:])
+
+
+def test_nothing_is_overwritten_without_force(finished: Workspace) -> None:
+    folder = export(finished, [ExportFormat.DEPTH])[ExportFormat.DEPTH]
+    extra = folder / "mine.txt"
+    extra.write_text("kept")
+    with pytest.raises(InputError, match="--force"):
+        export(finished, [ExportFormat.CLOUD, ExportFormat.DEPTH])
+    assert extra.read_text() == "kept"
+    assert not (finished.root / "export" / "cloud").exists()
+    export(finished, [ExportFormat.DEPTH], force=True)
+    assert not extra.exists()
+    assert (folder / "depth.json").is_file()
+
+
+def test_what_is_not_an_export_is_not_replaced_even_with_force(
+    finished: Workspace, tmp_path: Path
+) -> None:
+    precious = tmp_path / "mine" / "colmap"
+    precious.mkdir(parents=True)
+    (precious / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="not an earlier export"):
+        export(finished, [ExportFormat.COLMAP], folder=tmp_path / "mine", force=True)
+    assert (precious / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_link_in_the_way_is_refused(finished: Workspace, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (finished.root / "export").mkdir()
+    (finished.root / "export" / "depth").symlink_to(elsewhere)
+    with pytest.raises(InputError, match="not an earlier export"):
+        export(finished, [ExportFormat.DEPTH], force=True)
+
+
+def test_a_failure_leaves_the_old_export_and_no_half(
+    finished: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = export(finished, [ExportFormat.DEPTH])[ExportFormat.DEPTH]
+    before = sorted(p.name for p in folder.rglob("*"))
+
+    def fail(format_: ExportFormat, source: object, target: Path) -> str:
+        (target / "half.png").write_bytes(b"half")
+        raise InputError("broken.")
+
+    monkeypatch.setattr(pipeline.export, "write_format", fail)
+    with pytest.raises(InputError, match="broken"):
+        export(finished, [ExportFormat.DEPTH], force=True)
+    assert sorted(p.name for p in folder.rglob("*")) == before
+    assert not list(finished.root.rglob(".tmp-*"))
+
+
+def test_a_stop_is_obeyed_and_leaves_nothing(finished: Workspace) -> None:
+    cancellation = Cancellation()
+    cancellation.request()
+    with pytest.raises(Interrupted):
+        export(finished, [ExportFormat.COLMAP], cancellation=cancellation)
+    assert not (finished.root / "export" / "colmap").exists()
+
+
+def test_an_unfinished_workspace_says_what_to_run(finished: Workspace) -> None:
+    finished.stage_dir("fuse").joinpath("cloud.ply").unlink()
+    with pytest.raises(InputError, match="refdepth stage fuse"):
+        export(finished, [ExportFormat.SPLAT])
+    for path in finished.stage_dir("refine").glob("*.npz"):
+        path.unlink()
+    with pytest.raises(InputError, match="refdepth stage refine"):
+        export(finished, [ExportFormat.DEPTH])
+    finished.stage_dir("sfm").joinpath("manifest.json").unlink()
+    with pytest.raises(InputError, match="refdepth reconstruct"):
+        export(finished, [ExportFormat.COLMAP])
+
+
+def test_views_that_are_not_refined_yet_are_left_out(finished: Workspace) -> None:
+    name = Results(finished).scene.names[0]
+    finished.stage_dir("refine").joinpath(f"{name}.npz").unlink()
+    folder = export(finished, [ExportFormat.NERFSTUDIO])[ExportFormat.NERFSTUDIO]
+    frames = json.loads((folder / "transforms.json").read_text())["frames"]
+    assert len(frames) == 6
+
+
+def test_format_names() -> None:
+    assert parse_formats(["splat", "depth", "splat"]) == (ExportFormat.SPLAT, ExportFormat.DEPTH)
+    with pytest.raises(ConfigurationError, match=r"--to usd: .* colmap, nerfstudio"):
+        parse_formats(["usd"])
+    with pytest.raises(ConfigurationError, match="no format"):
+        parse_formats([])
