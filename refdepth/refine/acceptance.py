@@ -3,63 +3,85 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.refine.consistency import Transferred, agreement
 from refdepth.refine.matching_kernels import MISSING_COST
+from refdepth.refine.problem import ANCHOR, LEAST_LINK, ViewProblem
 from refdepth.refine.propagation import propagate
-from refdepth.refine.search import MatchInput, edge_links, matching_cost
-from refdepth.refine.settings import AcceptanceSettings, PropagationSettings
+from refdepth.refine.search import edge_links, matching_cost
+
+Map = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Acceptance:
-    """What the neighbour left out says, working grid (H, W)."""
+class Verdict:
+    """What the neighbour left out says."""
 
-    share: NDArray[np.float32]
-    """How much of the correction is taken over, in [0, 1]."""
+    share: Map
+    """How much of the correction is taken over (H, W, working grid), in [0, 1]."""
+    accepted: float
+    """Mean share over known depth."""
     score_before: float
-    """Mean correlation of the scaled prior, over texture that both see."""
+    """Mean correlation of the scaled prior with the neighbour, over texture that both see."""
     score_after: float
     """The same for the refined depth."""
 
+    def summary(self) -> dict[str, Any]:
+        """For a view's record. `kept_prior`: most of the view stays as it was."""
+        return {
+            "kept_prior": self.accepted < 0.5,
+            "accepted_share": round(self.accepted, 4),
+            "held_out_before": round(self.score_before, 4),
+            "held_out_after": round(self.score_after, 4),
+        }
 
-def accept(
-    held_out: MatchInput,
-    before: NDArray[np.float32],
-    after: NDArray[np.float32],
-    settings: AcceptanceSettings,
-    propagation: PropagationSettings,
-) -> Acceptance:
-    """Compares depth `before` and `after` refinement (H, W) in the one source of `held_out`.
 
-    Gains in correlation are pooled over surfaces, weighted with texture; where the pooled gain is
+def accept(held_out: ViewProblem, transferred: Transferred, before: Map, after: Map) -> Verdict:
+    """Compares depth `before` and `after` refinement (H, W, working grid) with the one source of
+    `held_out` and its own depth map, `transferred`.
+
+    Evidence is the gain in correlation, weighted with texture, and the gain in agreement with the
+    neighbour's depth, weighted with its confidence, pooled over surfaces. Where the pooled gain is
     not positive, nothing is taken over.
     """
-    cost_before, cost_after = (matching_cost(held_out, depth) for depth in (before, after))
-    seen = (cost_before != np.float32(MISSING_COST)) & (cost_after != np.float32(MISSING_COST))
-    weight = (seen * held_out.usable * held_out.texture).astype(np.float32)
-    gain = np.where(seen, cost_before - cost_after, 0).astype(np.float32)
+    settings = held_out.settings.acceptance
+    match = held_out.match
+    costs = [matching_cost(match, depth) for depth in (before, after)]
+    seen = (costs[0] != np.float32(MISSING_COST)) & (costs[1] != np.float32(MISSING_COST))
+    weight = (seen * match.usable * match.texture).astype(np.float32)
+    gain = np.where(seen, costs[0] - costs[1], 0).astype(np.float32)
+    closer = agreement(transferred, after, settings.tolerance) - agreement(
+        transferred, before, settings.tolerance
+    )
+    trust = settings.geometry_weight * np.maximum(
+        transferred.confidence[0], np.float32(held_out.settings.consistency.least_confidence)
+    )
+    propagation = held_out.settings.propagation
     links = edge_links(
-        held_out.gray,
+        match.gray,
         after,
         image_edge=propagation.image_edge,
         depth_edge=propagation.depth_edge,
-        floor=1e-4,
+        floor=LEAST_LINK,
     )
     pooled = propagate(
-        gain[None],
-        weight[None],
+        np.stack([gain, closer]),
+        np.stack([weight, (trust * (transferred.depth[0] > 0)).astype(np.float32)]),
         *links,
         smoothness=settings.smoothness,
         outlier=1.0,
-        anchor=1e-3,
+        anchor=ANCHOR,
         rounds=1,
     )
+    share = np.clip(pooled / np.float32(settings.clear_gain), 0, 1)
     total = max(float(weight.sum()), 1e-9)
-    return Acceptance(
-        share=np.clip(pooled / np.float32(settings.clear_gain), 0, 1),
-        score_before=1 - float((weight * cost_before).sum()) / total,
-        score_after=1 - float((weight * cost_after).sum()) / total,
+    return Verdict(
+        share=share,
+        accepted=float(share[before > 0].mean()) if (before > 0).any() else 0.0,
+        score_before=1 - float((weight * costs[0]).sum()) / total,
+        score_after=1 - float((weight * costs[1]).sum()) / total,
     )

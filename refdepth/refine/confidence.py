@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from refdepth.refine.consistency import Transferred, agreement
 from refdepth.refine.search import MatchInput, matching_cost
+from refdepth.refine.settings import RefineSettings
 
 Map = NDArray[np.float32]
 NO_MATCH_ZNCC = 0.3
@@ -22,10 +23,10 @@ def photometric_confidence(zncc: Map, texture: Map) -> Map:
 
 
 def view_confidence(
-    match: MatchInput, depth: Map, transferred: Transferred, best_sources: int
+    match: MatchInput, depth: Map, transferred: Transferred, settings: RefineSettings
 ) -> Map:
     """Confidence (H, W) in [0, 1] of final `depth`, from the photos and the neighbours' depth."""
-    zncc = 1 - matching_cost(match, depth, best_sources)
+    zncc = 1 - matching_cost(match, depth, settings.match.best_sources)
     photo = photometric_confidence(zncc, match.texture)
     agreed = agreement(transferred, depth, 0.01)
     return (0.3 * photo + 0.7 * agreed / (agreed + 2)).astype(np.float32)

@@ -7,59 +7,54 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.depth_map import DepthMap
 from refdepth.refine.acceptance import accept
-from refdepth.refine.confidence import photometric_confidence, view_confidence
-from refdepth.refine.consistency import opinions, transfer
-from refdepth.refine.propagation import propagate
-from refdepth.refine.resampling import grow, reduction, shrink_depth
-from refdepth.refine.search import MatchInput, edge_links, prepare_match, search
-from refdepth.refine.settings import PropagationSettings, RefineSettings, SearchSettings
+from refdepth.refine.confidence import view_confidence
+from refdepth.refine.consistency import Transferred, opinions, transfer
+from refdepth.refine.problem import ViewProblem, log_ratio
+from refdepth.refine.resampling import grow, shrink_depth
+from refdepth.refine.settings import RefineSettings
 from refdepth.scene import PosedImage, SparseDepth
+
+if TYPE_CHECKING:
+    from refdepth.refine.steps import Checkpoint
+    from refdepth.render import Renderer
 
 logger = logging.getLogger(__name__)
 
 Map = NDArray[np.float32]
-LEAST_LINK = 1e-4
-"""Even across an edge a correction leaks a little, so that closed regions without data follow
-their surroundings."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class FirstRound:
-    """A view after the first round, in the grid of its photo."""
-
-    depth: Map
-    confidence: Map
-    coarse: Map
-    """Depth after the coarse stage."""
-    record: dict[str, Any]
-
-    @property
-    def depth_map(self) -> DepthMap:
-        """Depth and confidence alone: what neighbours' second round needs."""
-        return DepthMap(depth=self.depth, confidence=self.confidence)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RefinedView:
-    """A view after the second round, in the grid of its photo."""
+    """A view after a round, in the grid of its photo (H, W)."""
 
     depth: Map
+    """Depth along the optical axis; 0 where the scaled prior says nothing."""
     confidence: Map
+    """In [0, 1]; 0 where the depth is unknown."""
     record: dict[str, Any]
+    """What was done: sources, accepted share, scores, flags, seconds by part. JSON-able."""
 
     @property
     def depth_map(self) -> DepthMap:
-        """Depth and confidence alone."""
+        """Depth and confidence alone: what the neighbours' second round needs."""
         return DepthMap(depth=self.depth, confidence=self.confidence)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FirstRound(RefinedView):
+    """A view after the first round."""
+
+    coarse: Map
+    """Depth after the coarse stage."""
 
 
 @dataclass
@@ -97,37 +92,35 @@ def first_round(
 ) -> FirstRound:
     """Searches around the `scaled` depth (H, W; 0 unknown) and spreads what is sure.
 
-    `sources` are the neighbours, best first. Deterministic for a `seed`.
+    `sources` are the neighbours, best first. Without any, the scaled depth is returned, flagged
+    and without confidence. The confidence is that of the photometric match, for use by the
+    neighbours. Deterministic for a `seed`.
     """
     clock = _Clock()
+    used, judge = split_held_out(len(sources), settings)
+    record = _record(scaled, used, judge)
+    if record["flags"]:
+        return FirstRound(
+            depth=scaled, confidence=np.zeros_like(scaled), coarse=scaled, record=record
+        )
     coarse = scaled
     if settings.coarse.iterations:
         from refdepth.refine.coarse import coarse_refine
 
         coarse = coarse_refine(scaled, sparse, settings.coarse, seed)
-    clock.lap("coarse")
-    used, judge = split_held_out(len(sources), settings)
-    record: dict[str, Any] = {"sources": len(used), "held_out": judge, "flags": []}
-    if not sources or not (scaled > 0).any():
-        record["flags"].append("no_sources" if not sources else "no_prior")
-        confidence = np.zeros_like(scaled)
-        return FirstRound(depth=coarse, confidence=confidence, coarse=coarse, record=record)
-    factor = reduction(scaled.shape, settings.working_pixels, settings.least_reduction)
-    match = prepare_match(ref, [sources[i] for i in used], factor, settings.match)
-    depth = shrink_depth(coarse, factor)
-    change, confidence = _search(match, depth, settings.search, settings)
-    clock.lap("search")
-    values, weights = [change], [confidence]
-    _add_sparse(values, weights, sparse, depth, factor, settings)
-    change = _spread(match, depth, values, weights, settings.propagation)
-    clock.lap("propagation")
+        clock.lap("coarse")
+    depth, confidence = coarse, np.zeros_like(scaled)
+    if settings.discrete:
+        problem = ViewProblem(ref, [sources[i] for i in used], sparse, settings)
+        base = shrink_depth(coarse, problem.factor)
+        change, sure = problem.search(base, settings.search)
+        clock.lap("search")
+        change = problem.spread(base, (change[None], sure[None]), problem.points(base))
+        clock.lap("propagation")
+        depth = problem.corrected(coarse, change)
+        confidence = grow(sure, problem.factor, scaled.shape) * (coarse > 0)
     record["seconds"] = clock.seconds
-    return FirstRound(
-        depth=_corrected(coarse, change, factor),
-        confidence=grow(confidence, factor, scaled.shape) * (coarse > 0),
-        coarse=coarse,
-        record=record,
-    )
+    return FirstRound(depth=depth, confidence=confidence, coarse=coarse, record=record)
 
 
 def second_round(
@@ -139,134 +132,125 @@ def second_round(
     first: DepthMap,
     source_depths: Sequence[DepthMap],
     settings: RefineSettings,
+    renderer: Renderer | None = None,
+    seed: int = 0,
+    checkpoint: Checkpoint | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> RefinedView:
-    """Joins a view's first round with its neighbours' and searches again around what they agree on.
+    """Joins a view's first round with its neighbours', searches again around what they agree on,
+    then renders and refines.
 
     `first` is the view's own first round, `source_depths` its neighbours', in the order of
-    `sources`. Where the neighbour left out does not see an improvement, `scaled` stays.
-    Deterministic.
+    `sources`. The gradient steps need a `renderer`; `checkpoint` and `progress` belong to them.
+    Where the neighbour left out does not see an improvement, `scaled` stays. Deterministic for a
+    `seed`, interrupted or not. Raises `ValueError` when gradient steps are asked for without a
+    renderer.
     """
+    if settings.iterations and renderer is None:
+        raise ValueError("gradient steps need a renderer")
     clock = _Clock()
     used, judge = split_held_out(len(sources), settings)
-    record: dict[str, Any] = {"sources": len(used), "held_out": judge, "flags": []}
-    if not sources or not (scaled > 0).any():
-        record["flags"].append("no_sources" if not sources else "no_prior")
+    record = _record(scaled, used, judge)
+    if record["flags"]:
         return RefinedView(depth=scaled, confidence=np.zeros_like(scaled), record=record)
-    factor = reduction(scaled.shape, settings.working_pixels, settings.least_reduction)
-    match = prepare_match(ref, [sources[i] for i in used], factor, settings.match)
-    base = shrink_depth(scaled, factor)
-    own = shrink_depth(first.depth, factor)
-    transferred = transfer(
-        ref, [sources[i] for i in used], [source_depths[i] for i in used], factor
-    )
-    clock.lap("transfer")
-    change = _log_ratio(own, base)
-    own_confidence = np.maximum(
-        shrink_depth(first.confidence, factor), settings.consistency.least_confidence
-    )
-    theirs, their_weights = opinions(transferred, base, settings.consistency)
-    values, weights = [change, *theirs], [own_confidence, *their_weights]
-    _add_sparse(values, weights, sparse, base, factor, settings)
-    change = _spread(
-        match,
-        base,
-        values,
-        weights,
-        settings.propagation,
-        start=change,
-        rounds=settings.consistency.rounds,
-    )
-    clock.lap("consistency")
-    depth = base * np.exp(change)
-    confidence = view_confidence(match, depth, transferred, settings.match.best_sources)
+    helpers = [sources[i] for i in used]
+    problem = ViewProblem(ref, helpers, sparse, settings)
+    transferred = transfer(ref, helpers, [source_depths[i] for i in used], problem.factor)
+    depth = first.depth
+    if settings.discrete:
+        depth = _agree(problem, scaled, first, transferred, settings)
+        clock.lap("agreement")
+    if settings.iterations and renderer is not None:
+        from refdepth.refine.fine import fine_refine
+
+        fine = fine_refine(
+            ref,
+            helpers,
+            depth=depth,
+            shape_prior=scaled,
+            sparse=sparse,
+            settings=settings.fine.model_copy(update={"iterations": settings.iterations}),
+            renderer=renderer,
+            seed=seed,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+        depth, record["fine"] = fine.depth, fine.record
+        clock.lap("fine")
     if judge is not None:
-        held = prepare_match(ref, [sources[judge]], factor, settings.match)
-        verdict = accept(held, base, depth, settings.acceptance, settings.propagation)
-        change = change * verdict.share
-        record["accepted"] = float(verdict.share[base > 0].mean())
-        record["held_out_before"] = verdict.score_before
-        record["held_out_after"] = verdict.score_after
+        depth = _judge(
+            ref, sources[judge], source_depths[judge], scaled, depth, sparse, settings, record
+        )
         clock.lap("acceptance")
-    else:
-        record["flags"].append("no_held_out")
+    confidence = view_confidence(
+        problem.match, shrink_depth(depth, problem.factor), transferred, settings
+    )
+    clock.lap("confidence")
     record["seconds"] = clock.seconds
     return RefinedView(
-        depth=_corrected(scaled, change, factor),
-        confidence=grow(confidence, factor, scaled.shape) * (scaled > 0),
+        depth=depth,
+        confidence=grow(confidence, problem.factor, depth.shape) * (depth > 0),
         record=record,
     )
 
 
-def _search(
-    match: MatchInput, depth: Map, hypotheses: SearchSettings, settings: RefineSettings
-) -> tuple[Map, Map]:
-    """Change of log depth (H, W) that matches best, and how sure it is."""
-    changes = np.linspace(-hypotheses.range, hypotheses.range, hypotheses.steps)
-    penalty = settings.match.prior_penalty * np.abs(changes) / hypotheses.range
-    found = search(match, depth, np.exp(changes), settings.match, extra=penalty.astype(np.float32))
-    change = (found.step / (hypotheses.steps - 1) * 2 - 1) * np.float32(hypotheses.range)
-    return change, photometric_confidence(found.zncc, found.texture)
-
-
-def _add_sparse(
-    values: list[Map],
-    weights: list[Map],
-    sparse: SparseDepth,
-    depth: Map,
-    factor: int,
+def _agree(
+    problem: ViewProblem,
+    scaled: Map,
+    first: DepthMap,
+    transferred: Transferred,
     settings: RefineSettings,
-) -> None:
-    """Adds the SfM points as one more opinion on the change of log `depth`."""
-    value, weight = np.zeros_like(depth), np.zeros_like(depth)
-    x, y = (sparse.xy / factor).astype(np.int64).T
-    there = depth[y, x]
-    known = there > 0
-    change = np.log(sparse.depth[known] / there[known])
-    known[known] = np.abs(change) < settings.search.range
-    near = np.abs(change) < settings.search.range
-    value[y[known], x[known]] = change[near]
-    weight[y[known], x[known]] = settings.propagation.sparse_weight
-    values.append(value)
-    weights.append(weight)
-
-
-def _spread(
-    match: MatchInput,
-    depth: Map,
-    values: list[Map],
-    weights: list[Map],
-    settings: PropagationSettings,
-    *,
-    start: Map | None = None,
-    rounds: int | None = None,
 ) -> Map:
-    """The smooth change of log `depth` that fits the opinions."""
-    links = edge_links(
-        match.gray,
-        depth,
-        image_edge=settings.image_edge,
-        depth_edge=settings.depth_edge,
-        floor=LEAST_LINK,
+    """Depth (photo's grid) that the view's and its neighbours' first round agree on, searched
+    again around it."""
+    base, own, sure = (
+        shrink_depth(picture, problem.factor) for picture in (scaled, first.depth, first.confidence)
     )
-    return propagate(
-        np.stack(values),
-        np.stack(weights),
-        *links,
-        smoothness=settings.smoothness,
-        outlier=settings.outlier,
-        anchor=1e-3,
-        rounds=rounds or settings.rounds,
-        start=start,
+    sure = np.maximum(sure, np.float32(settings.consistency.least_confidence))
+    theirs = opinions(transferred, base, settings.consistency)
+    points = problem.points(base)
+    rounds = settings.consistency.rounds
+    change = log_ratio(own, base)
+    change = problem.spread(
+        base, (change[None], sure[None]), theirs, points, start=change, rounds=rounds
     )
+    around = base * np.exp(change)
+    found, sure = problem.search(around, settings.search_again, (theirs[0] - change, theirs[1]))
+    change = problem.spread(
+        base, ((change + found)[None], sure[None]), theirs, points, start=change, rounds=rounds
+    )
+    return problem.corrected(scaled, change)
 
 
-def _log_ratio(depth: Map, base: Map) -> Map:
-    """log(depth / base), 0 where either is unknown."""
-    both = (depth > 0) & (base > 0)
-    ratio = np.divide(depth, base, where=both, out=np.ones_like(base))
-    return np.log(ratio)
+def _judge(
+    ref: PosedImage,
+    judge: PosedImage,
+    judge_depth: DepthMap,
+    scaled: Map,
+    depth: Map,
+    sparse: SparseDepth,
+    settings: RefineSettings,
+    record: dict[str, Any],
+) -> Map:
+    """`depth` where the source left out says that it beats `scaled`, else `scaled`."""
+    held_out = ViewProblem(ref, [judge], sparse, settings)
+    verdict = accept(
+        held_out,
+        transfer(ref, [judge], [judge_depth], held_out.factor),
+        shrink_depth(scaled, held_out.factor),
+        shrink_depth(depth, held_out.factor),
+    )
+    record.update(verdict.summary())
+    change = log_ratio(depth, scaled) * grow(verdict.share, held_out.factor, depth.shape)
+    return scaled * np.exp(change)
 
 
-def _corrected(depth: Map, change: Map, factor: int) -> Map:
-    """`depth` (photo's grid) moved by a change of log depth (working grid)."""
-    return depth * np.exp(grow(change.astype(np.float32), factor, depth.shape))
+def _record(scaled: Map, used: list[int], judge: int | None) -> dict[str, Any]:
+    """The record of a round that has not begun; flagged where it cannot."""
+    flags = []
+    if not used:
+        flags.append("no_sources")
+    if not (scaled > 0).any():
+        flags.append("no_prior")
+    kept = {"accepted_share": 0.0, "kept_prior": True} if flags else {}
+    return {"sources": len(used), "held_out": judge, "flags": flags, **kept}

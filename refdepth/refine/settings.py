@@ -62,7 +62,7 @@ class PropagationSettings(Settings):
 class ConsistencySettings(Settings):
     """How much neighbours' depth counts."""
 
-    weight: float = setting(1.0, "Weight of a neighbour's depth against the view's own", ge=0)
+    weight: float = setting(2.0, "Weight of a neighbour's depth against the view's own", ge=0)
     least_confidence: float = setting(
         0.05, "Confidence given to depth that was carried there from sure pixels", ge=0, le=1
     )
@@ -79,9 +79,13 @@ class ConsistencySettings(Settings):
 class AcceptanceSettings(Settings):
     """When the scaled prior stays."""
 
-    smoothness: float = setting(30.0, "How far evidence is pooled over a surface", gt=0)
+    smoothness: float = setting(300.0, "How far evidence is pooled over a surface", gt=0)
+    geometry_weight: float = setting(
+        1.0, "Weight of agreement with the left-out neighbour's depth against correlation", ge=0
+    )
+    tolerance: float = setting(0.02, "Log-depth distance that counts as half agreement", gt=0)
     clear_gain: float = setting(
-        0.02, "Gain in correlation with the neighbour left out at which all is taken over", gt=0
+        0.01, "Pooled gain from which the refinement is taken over in full", gt=0
     )
 
 

@@ -1,0 +1,106 @@
+"""One view and its neighbours on the working grid, as the discrete rounds see them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdepth.refine.confidence import photometric_confidence
+from refdepth.refine.consistency_kernels import vote
+from refdepth.refine.propagation import propagate
+from refdepth.refine.resampling import grow, reduction
+from refdepth.refine.search import edge_links, prepare_match, search
+from refdepth.refine.settings import RefineSettings, SearchSettings
+from refdepth.scene import PosedImage, SparseDepth
+
+Map = NDArray[np.float32]
+Opinions = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Changes of log depth and their weights, (L, H, W) each."""
+LEAST_LINK = 1e-4
+"""Even across an edge a correction leaks a little, so that closed regions without data follow
+their surroundings."""
+ANCHOR = 1e-3
+"""Pull towards no change: decides where nothing else does."""
+
+
+class ViewProblem:
+    """A reference, the sources it is compared with, and the SfM points it sees.
+
+    Corrections are changes of the log of a base depth, maps (H, W) on the working grid, which is
+    the photo's reduced by `factor`.
+    """
+
+    def __init__(
+        self,
+        ref: PosedImage,
+        sources: Sequence[PosedImage],
+        sparse: SparseDepth,
+        settings: RefineSettings,
+    ) -> None:
+        self.settings = settings
+        self.sparse = sparse
+        self.factor = reduction(ref.camera.shape, settings.working_pixels, settings.least_reduction)
+        self.match = prepare_match(ref, sources, self.factor, settings.match)
+
+    def search(
+        self, base: Map, hypotheses: SearchSettings, neighbours: Opinions | None = None
+    ) -> tuple[Map, Map]:
+        """The change that looks most alike in the sources, and how sure it is in [0, 1].
+        `neighbours`, where given, have a vote."""
+        changes = np.linspace(-hypotheses.range, hypotheses.range, hypotheses.steps)
+        changes = changes.astype(np.float32)
+        extra = self.settings.match.prior_penalty * np.abs(changes) / np.float32(hypotheses.range)
+        if neighbours is not None:
+            consistency = self.settings.consistency
+            extra = np.broadcast_to(extra, (*base.shape, len(changes))).copy()
+            vote(*neighbours, changes, consistency.vote_tolerance, consistency.vote_gain, extra)
+        found = search(self.match, base, np.exp(changes), self.settings.match, extra=extra)
+        change = (found.step / (hypotheses.steps - 1) * 2 - 1) * np.float32(hypotheses.range)
+        return change, photometric_confidence(found.zncc, found.texture)
+
+    def points(self, base: Map) -> Opinions:
+        """The change that the SfM points ask for (1, H, W), and their weight. Points far from the
+        base belong to another surface."""
+        value, weight = np.zeros_like(base), np.zeros_like(base)
+        x, y = (self.sparse.xy / self.factor).astype(np.int64).T
+        there = base[y, x]
+        ratio = np.divide(self.sparse.depth, there, where=there > 0, out=np.zeros(len(there)))
+        near = np.abs(np.log(np.maximum(ratio, 1e-12))) < self.settings.search.range
+        value[y[near], x[near]] = np.log(ratio[near])
+        weight[y[near], x[near]] = self.settings.propagation.sparse_weight
+        return value[None], weight[None]
+
+    def spread(
+        self, base: Map, *opinions: Opinions, start: Map | None = None, rounds: int | None = None
+    ) -> Map:
+        """The change that is smooth except across edges and fits the opinions."""
+        settings = self.settings.propagation
+        links = edge_links(
+            self.match.gray,
+            base,
+            image_edge=settings.image_edge,
+            depth_edge=settings.depth_edge,
+            floor=LEAST_LINK,
+        )
+        return propagate(
+            np.concatenate([values for values, _ in opinions]),
+            np.concatenate([weights for _, weights in opinions]),
+            *links,
+            smoothness=settings.smoothness,
+            outlier=settings.outlier,
+            anchor=ANCHOR,
+            rounds=rounds or settings.rounds,
+            start=start,
+        )
+
+    def corrected(self, depth: Map, change: Map) -> Map:
+        """`depth` in the photo's grid, moved by a change on the working grid."""
+        return depth * np.exp(grow(change.astype(np.float32), self.factor, depth.shape))
+
+
+def log_ratio(depth: Map, base: Map) -> Map:
+    """log(depth / base), 0 where either is unknown."""
+    both = (depth > 0) & (base > 0)
+    return np.log(np.divide(depth, base, where=both, out=np.ones_like(base)))
