@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 
 import numpy as np
@@ -93,7 +94,7 @@ class _Network:
         generator = torch.Generator().manual_seed(seed)
         sizes = [2 * (2 * POSITION_OCTAVES + DEPTH_OCTAVES) + 3, HIDDEN, HIDDEN, 2]
         self.layers: list[tuple[torch.Tensor, torch.Tensor]] = []
-        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+        for fan_in, fan_out in itertools.pairwise(sizes):
             spread = START_SPREAD if fan_out == 2 else fan_in**-0.5
             weight = torch.randn(fan_in, fan_out, generator=generator) * spread
             self.layers.append((weight.requires_grad_(), torch.zeros(fan_out, requires_grad=True)))

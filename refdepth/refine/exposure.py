@@ -33,7 +33,7 @@ class Exposure:
         }
 
     def apply(self, color: torch.Tensor, selected: torch.Tensor) -> torch.Tensor:
-        """What the sources with indices `selected` (B,) would photograph of `color` (B, H, W, C)."""
+        """What the sources `selected` (B,) would photograph of `color` (B, H, W, C)."""
         chosen = {name: value[selected][:, None, None] for name, value in self.parameters.items()}
         if self.model is ExposureModel.GAIN_BIAS:
             return color * torch.exp(chosen["gain"]) + chosen["bias"]

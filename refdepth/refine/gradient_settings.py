@@ -1,4 +1,4 @@
-"""Settings of the coarse and the fine stage. Light: importing this loads neither torch nor numba."""
+"""Settings of the coarse and the fine stage. Light: this loads neither torch nor numba."""
 
 from __future__ import annotations
 

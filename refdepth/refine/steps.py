@@ -1,0 +1,92 @@
+"""Steps of a long minimisation: counted, reported, and saved so that it can go on after a stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+State = dict[str, np.ndarray]
+
+
+class Checkpoint(Protocol):
+    """Where the state of an interrupted minimisation waits."""
+
+    def load(self) -> State | None:
+        """The last saved state, if there is one."""
+        ...
+
+    def save(self, state: State) -> None:
+        """Keeps `state`, replacing the last one as a whole."""
+        ...
+
+
+class Steps:
+    """A schedule of `counts` steps, one number for each level of the pyramid.
+
+    After each step call `finish`; it reports, and every `save_every` steps saves what the solver
+    gives. `resume` hands that back and remembers how far it was.
+    """
+
+    def __init__(
+        self,
+        counts: list[int],
+        *,
+        save_every: int,
+        checkpoint: Checkpoint | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.counts = counts
+        self.total = sum(counts)
+        self.done = 0
+        self.losses: list[float] = []
+        self._save_every = save_every
+        self._checkpoint = checkpoint
+        self._progress = progress
+
+    def resume(self) -> State | None:
+        """The saved state to go on from, or None for a fresh start."""
+        state = self._checkpoint.load() if self._checkpoint else None
+        if state is None:
+            return None
+        self.losses = state["losses"].tolist()
+        self.done = len(self.losses)
+        return state
+
+    def remaining(self, level: int) -> range:
+        """Numbers of the steps still to do on `level`, counted over all levels from 0."""
+        first = sum(self.counts[:level])
+        return range(max(first, self.done), first + self.counts[level])
+
+    def finish(self, loss: float, state: Callable[[], State]) -> None:
+        """Counts one step whose loss, before it, was `loss`."""
+        self.losses.append(loss)
+        self.done += 1
+        if self._checkpoint and self.done % self._save_every == 0 and self.done < self.total:
+            self._checkpoint.save({**state(), "losses": np.array(self.losses)})
+        if self._progress:
+            self._progress(self.done, self.total)
+
+    def summary(self, scales: list[int]) -> list[dict[str, Any]]:
+        """For each level its scale, steps, and the loss before its first and last step."""
+        levels = []
+        first = 0
+        for scale, count in zip(scales, self.counts, strict=True):
+            losses = self.losses[first : first + count]
+            first += count
+            if losses:
+                levels.append(
+                    {
+                        "scale": scale,
+                        "steps": count,
+                        "loss_first": losses[0],
+                        "loss_last": losses[-1],
+                    }
+                )
+        return levels
+
+
+def split_evenly(total: int, parts: int) -> list[int]:
+    """`total` steps over `parts` levels, the coarser ones first to get one more."""
+    return [total // parts + (index < total % parts) for index in range(parts)]
