@@ -59,8 +59,8 @@ class DepthSettings(Settings):
     )
     kind: PriorKind | None = setting(
         None,
-        "How the values x of --depth-maps relate to depth z: inverse_affine (1/z = a x + b),"
-        " affine (z = a x + b) or metric (z = a x).",
+        "How values x of given depth maps relate to depth z: inverse_affine (1/z = a x + b),"
+        " affine (z = a x + b) or metric (z = a x). For a network: what its configuration says.",
     )
     sweep: SweepSettings = setting(SweepSettings(), "The built-in plane-sweep prior.")
 

@@ -11,11 +11,10 @@ from pipeline.stages.prepare import read_table
 from pipeline.workspace import Workspace
 from refdepth.errors import ConfigurationError, InputError, UnavailableError
 from refdepth.prior.base import DepthPrior, PriorKind
+from refdepth.prior.checkpoints import AUTO, AUTO_MODEL, SWEEP, find_checkpoint
 from refdepth.resampling import InputPhoto
 from refdepth.scene import View
 
-AUTO = "auto"
-SWEEP = "sweep"
 FALLBACK_NOTE = (
     "The weights of Depth Anything V2 Small are neither in the local cache nor reachable; the"
     " built-in sweep is used instead. `refdepth doctor` says how to get them."
@@ -47,7 +46,7 @@ def choose_prior(
         return _resolve_auto(request, finished)
     if settings.model == SWEEP:
         return _sweep(request)
-    return _network(settings.model, settings.revision)
+    return _network(request, settings.model)
 
 
 def open_prior(
@@ -66,10 +65,13 @@ def open_prior(
         return SweepPrior(request.config.depth.sweep)
     from refdepth.prior.network import NetworkPrior
 
+    asked = request.config.depth.model
+    if asked == AUTO:
+        checkpoint = find_checkpoint(identity["model"], identity["revision"])
+    else:
+        checkpoint = find_checkpoint(asked, request.config.depth.revision)
     return NetworkPrior(
-        identity["model"],
-        revision=identity.get("revision"),
-        device=request.config.runtime.device.value,
+        checkpoint, device=request.config.runtime.device.value, kind=request.config.depth.kind
     )
 
 
@@ -79,6 +81,8 @@ def describe(identity: Mapping[str, Any]) -> str:
         return f"the given {identity['kind']} maps"
     if identity["prior"] == SWEEP:
         return "the plane sweep"
+    if identity["model"] == "local":
+        return "the given network"
     return str(identity["model"])
 
 
@@ -113,12 +117,12 @@ def input_photos(workspace: Workspace) -> Callable[[View], InputPhoto]:
 
 def _resolve_auto(request: RunRequest, finished: Manifest | None) -> dict[str, Any]:
     if finished is not None and finished.summary.get("requested") == AUTO:
-        before = {k: v for k, v in finished.inputs.items() if k in ("prior", "model", "revision")}
+        before = {
+            k: v for k, v in finished.inputs.items() if k in ("prior", "model", "revision", "kind")
+        }
         return _sweep(request) if before.get("prior") == SWEEP else before
-    from refdepth.prior.network import DEFAULT_MODEL
-
     try:
-        return _network(DEFAULT_MODEL, request.config.depth.revision)
+        return _network(request, AUTO_MODEL)
     except UnavailableError:
         return _sweep(request)
 
@@ -127,8 +131,12 @@ def _sweep(request: RunRequest) -> dict[str, Any]:
     return {"prior": SWEEP, "settings": request.config.depth.sweep.result_fields()}
 
 
-def _network(model: str, revision: str | None) -> dict[str, Any]:
-    from refdepth.prior.network import resolve_model
-
-    resolved = resolve_model(model, revision)
-    return {"prior": "network", "model": resolved.model, "revision": resolved.revision}
+def _network(request: RunRequest, model: str) -> dict[str, Any]:
+    checkpoint = find_checkpoint(model, request.config.depth.revision)
+    kind = request.config.depth.kind
+    return {
+        "prior": "network",
+        "model": checkpoint.model,
+        "revision": checkpoint.revision,
+        **({} if kind is None else {"kind": kind.value}),
+    }

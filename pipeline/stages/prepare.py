@@ -131,11 +131,18 @@ class _Work:
         if known is not None:
             return known
         if found.kind == "video":
-            from refdepth.ingest.video import extract_frames
+            from refdepth.ingest.video import prepare_video
 
-            rows = extract_frames(
-                found.path, self.images, stem, self.settings, original=found.original
+            video = prepare_video(
+                found.path,
+                self.images / stem,
+                self.settings,
+                original=found.original,
+                progress=self.context.progress.step,
+                cancelled=lambda: self.context.cancellation.requested,
             )
+            rows = list(video.frames)
+            write_json(self.records / f"{stem}.frames.json", video.to_dict())
         else:
             rows = [
                 prepare_photo(
