@@ -85,6 +85,16 @@ def test_four_points_in_ten_may_be_wrong(depth: np.ndarray, kind: PriorKind) -> 
     assert [sample[2] for sample in fit.samples].count(True) == fit.inliers
 
 
+def test_a_crowd_of_wrong_points_that_agree_does_not_win(depth: np.ndarray) -> None:
+    prior = without_scale(depth, PriorKind.INVERSE_AFFINE, 0.7, 0.1)
+    sparse = sparse_points(depth)
+    far = np.argsort(sparse.depth)[-80:]
+    sparse.depth[far] = 40.0
+    fit = fit_scale(prior, sparse, SETTINGS)
+    result = apply_fit(prior, fit)
+    np.testing.assert_allclose(result[result > 0], depth[result > 0], rtol=0.02)
+
+
 def test_reliable_points_decide_between_two_answers(depth: np.ndarray) -> None:
     prior = without_scale(depth, PriorKind.INVERSE_AFFINE, 1.0, 0.0)
     sparse = sparse_points(depth)
