@@ -6,11 +6,19 @@ import importlib.metadata
 import shutil
 import time
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.cancellation import Cancellation
-from pipeline.export_formats import CloudFile, ExportFormat, ExportOptions, Source, write_format
+from pipeline.export_formats import (
+    CloudFile,
+    ExportFormat,
+    ExportOptions,
+    Source,
+    metres_per_unit,
+    write_format,
+)
 from pipeline.files import replacing, write_json
 from pipeline.progress import Progress, Silent
 from pipeline.results import Results
@@ -25,7 +33,10 @@ __all__ = [
     "ExportOptions",
     "export",
     "parse_formats",
+    "parse_kinds",
 ]
+
+Kind = TypeVar("Kind", bound=StrEnum)
 
 EXPORT_DIR = "export"
 MARKER_NAME = "refdepth-export.json"
@@ -48,6 +59,23 @@ def parse_formats(names: Sequence[str]) -> tuple[ExportFormat, ...]:
                 "is not an export format.", subject=f"--to {name}", action=f"Use one of {known}."
             )
     return tuple(dict.fromkeys(ExportFormat(name) for name in names))
+
+
+def parse_kinds(
+    option: str, names: Sequence[str] | None, kinds: type[Kind], default: tuple[Kind, ...]
+) -> tuple[Kind, ...]:
+    """The members of `kinds` called `names`, each once; `default` when none is given.
+
+    Raises `ConfigurationError` for an unknown name.
+    """
+    for name in names or ():
+        if name not in list(kinds):
+            raise ConfigurationError(
+                "is not a kind of file.",
+                subject=f"{option} {name}",
+                action=f"Use one or more of {', '.join(kinds)}.",
+            )
+    return tuple(dict.fromkeys(kinds(name) for name in names)) if names else default
 
 
 def export(
@@ -113,7 +141,7 @@ def _marker(source: Source, format_: ExportFormat, headline: str) -> dict[str, A
         "content": headline,
         "refdepth": importlib.metadata.version("refdepth"),
         "unit": "SfM units",
-        "metres_per_unit": source.metres_per_unit,
+        "metres_per_unit": metres_per_unit(source.results),
         "min_confidence": source.options.min_confidence,
         "consistent": source.options.consistent,
         "made_from": {name: m.fingerprint for name, m in manifests.items() if m is not None},

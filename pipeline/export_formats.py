@@ -116,16 +116,6 @@ class Source:
             confidence=cloud.confidence[keep],
         )
 
-    @property
-    def metres_per_unit(self) -> float | None:
-        """Metres in one SfM unit, where a stage found out; None where the scale is arbitrary."""
-        for stage in ("sfm", "scale"):
-            manifest = self.results.manifest(stage)
-            value = manifest.summary.get("metres_per_unit") if manifest else None
-            if isinstance(value, int | float) and value > 0:
-                return float(value)
-        return None
-
     def step(self, label: str) -> Callable[[int, int], None]:
         """A progress callback."""
 
@@ -134,6 +124,16 @@ class Source:
             self._progress.step(label, done, total)
 
         return report
+
+
+def metres_per_unit(results: Results) -> float | None:
+    """Metres in one SfM unit, where a stage found out; None where the scale is arbitrary."""
+    for stage in ("sfm", "scale"):
+        manifest = results.manifest(stage)
+        value = manifest.summary.get("metres_per_unit") if manifest else None
+        if isinstance(value, int | float) and value > 0:
+            return float(value)
+    return None
 
 
 def read_cloud(results: Results) -> FusedCloud:
@@ -190,7 +190,7 @@ def _nerfstudio(source: Source, folder: Path) -> str:
         source.depth,
         names=names,
         cloud=source.cloud() if source.results.cloud_path.is_file() else None,
-        metres_per_unit=source.metres_per_unit,
+        metres_per_unit=metres_per_unit(source.results),
         progress=source.step("depth images"),
     )
     unit = read_json(folder / "transforms.json")["depth_unit_scale_factor"]
@@ -207,7 +207,7 @@ def _depth(source: Source, folder: Path) -> str:
         source.depth,
         kinds=source.options.depth_files,
         names=names,
-        metres_per_unit=source.metres_per_unit,
+        metres_per_unit=metres_per_unit(source.results),
         progress=source.step("depth maps"),
     )
     return f"{len(names)} views as {', '.join(source.options.depth_files)}"

@@ -1,0 +1,94 @@
+"""`refdepth export`: the results in the files that other tools read."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import Debug, OptionalWorkspace, Quiet, Wait
+
+
+def export(
+    out: OptionalWorkspace = Path(),
+    to: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--to",
+            metavar="FORMAT",
+            help="colmap (dense workspace), nerfstudio, depth, splat (3DGS trainers), mesh or"
+            " cloud; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where the formats' folders go. [default: OUT/export]",
+            show_default=False,
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace earlier exports.")] = False,
+    min_confidence: Annotated[
+        float, typer.Option(min=0, max=1, help="Leave out pixels and points less sure than this.")
+    ] = 0.0,
+    consistent: Annotated[
+        bool, typer.Option("--consistent", help="Leave out depth that no other view confirms.")
+    ] = False,
+    depth_as: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND",
+            help="depth only: png16, tiff32, npz or pictures; may be repeated."
+            " [default: png16 and pictures]",
+            show_default=False,
+        ),
+    ] = None,
+    cloud_as: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND",
+            help="cloud only: ply, las or laz; may be repeated. [default: ply]",
+            show_default=False,
+        ),
+    ] = None,
+    wait: Wait = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write the results for other tools: splat trainers, COLMAP, nerfstudio, Blender, CloudCompare.
+
+    Lengths are in SfM units unless a file says otherwise. Nothing is overwritten without --force.
+    """
+    from cli.console import out as console
+    from cli.session import working_on
+    from pipeline.export import CloudFile, DepthFile, ExportOptions, parse_formats, parse_kinds
+    from pipeline.export import export as write
+    from pipeline.workspace import Workspace
+
+    formats = parse_formats(to or ())
+    options = ExportOptions(
+        min_confidence=min_confidence,
+        consistent=consistent,
+        depth_files=parse_kinds("--depth-as", depth_as, DepthFile, ExportOptions.depth_files),
+        cloud_files=parse_kinds("--cloud-as", cloud_as, CloudFile, ExportOptions.cloud_files),
+    )
+    workspace = Workspace.find(out)
+    asked = [part for format_ in formats for part in ("--to", format_.value)]
+    go_on = shlex.join(["refdepth", "export", str(workspace.root), *asked])
+    with working_on(workspace, None, quiet=quiet, debug=debug, wait=wait, go_on=go_on) as engine:
+        targets = write(
+            workspace,
+            formats,
+            folder=None if output is None else output.resolve(),
+            options=options,
+            force=force,
+            progress=engine.progress,
+            cancellation=engine.cancellation,
+        )
+    console.print()
+    for format_, target in targets.items():
+        console.print(f"{format_.value:<10} {target}", markup=False, soft_wrap=True)

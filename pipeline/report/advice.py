@@ -1,0 +1,175 @@
+"""Warnings in plain words, with what to try."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from refdepth.scale import ScaleFlag
+
+LOW_ACCEPTANCE = 0.3
+"""A view of whose correction less was taken over is named."""
+_FEW_REGISTERED = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """One thing to know."""
+
+    what: str
+    """What was found, one sentence."""
+    try_: str
+    """What to try, one or two sentences; empty when there is nothing to do."""
+    names: tuple[str, ...] = ()
+    """The views or photos it is about."""
+
+
+_SCALE: Mapping[str, tuple[str, str]] = {
+    ScaleFlag.NO_POINTS: (
+        "Views that see no SfM point: their depth has no scale of its own.",
+        "Take more photos that overlap with these, or leave them out.",
+    ),
+    ScaleFlag.FEW_POINTS: (
+        "Views with too few SfM points for a scale of their own.",
+        "Photos with more overlap and texture help; check their depth before you rely on it.",
+    ),
+    ScaleFlag.BADLY_SPREAD: (
+        "Views whose SfM points lie in a small part of the picture, so that the rest is guessed.",
+        "Add photos from where the rest of these pictures is seen too.",
+    ),
+    ScaleFlag.POOR_FIT: (
+        "Views where the depth network and the SfM points disagree by much.",
+        "Look for mirrors, glass, screens or moving things; try another --depth-model, or"
+        " --depth-model sweep.",
+    ),
+    ScaleFlag.OPPOSED: (
+        "Views whose prior grows where it should shrink.",
+        "If you gave --depth-maps, --depth-kind is probably wrong: inverse_affine means larger is"
+        " nearer.",
+    ),
+    ScaleFlag.BORROWED: (
+        "Views that use the scale found for the other views.",
+        "",
+    ),
+}
+_REFINE: Mapping[str, tuple[str, str]] = {
+    "no_sources": (
+        "Views that no other view overlaps with: their depth is the scaled prior.",
+        "Take photos in small steps, so that each surface is seen at least three times.",
+    ),
+    "no_prior": (
+        "Views without any depth to begin with.",
+        "Try another --depth-model, or look at the warnings about scale.",
+    ),
+    "no_held_out": (
+        "Views with a single neighbour: nothing was left to judge the refinement by.",
+        "More overlapping photos make the result safer.",
+    ),
+}
+
+
+def advise(
+    manifests: Mapping[str, Mapping[str, Any]],
+    fits: Mapping[str, Mapping[str, Any]],
+    records: Mapping[str, Mapping[str, Any]],
+) -> list[Advice]:
+    """What to know about a run, most important first. `manifests` are the stages' summaries,
+    `fits` and `records` those of the views."""
+    return [
+        *_photos(manifests.get("prepare", {}), manifests.get("sfm", {})),
+        *_prior(manifests.get("depth", {})),
+        *_flagged(fits, _SCALE),
+        *_flagged(records, _REFINE),
+        *_unaccepted(records),
+        *_verbatim(manifests),
+    ]
+
+
+def _photos(prepare: Mapping[str, Any], sfm: Mapping[str, Any]) -> Iterable[Advice]:
+    failed = tuple(str(name) for name in sfm.get("failed", ()))
+    registered = len(sfm.get("registered", ()))
+    if failed:
+        few = registered < _FEW_REGISTERED * (registered + len(failed))
+        yield Advice(
+            what=f"{len(failed)} of {registered + len(failed)} photos could not be placed.",
+            try_="They share too little with the others: blurred, turned away, or a gap in the walk"
+            " around. Add photos in between."
+            + (" A video may need more frames: lower prepare's frame spacing." if few else ""),
+            names=failed,
+        )
+    skipped = prepare.get("skipped", ())
+    if skipped:
+        yield Advice(
+            what=f"{len(skipped)} files were not used.",
+            try_="Export them again as JPEG or PNG if they should be photos.",
+            names=tuple(f"{row.get('original')}: {row.get('reason')}" for row in skipped),
+        )
+    others = sfm.get("other_models", ())
+    if others:
+        yield Advice(
+            what=f"The photos fall into {len(others) + 1} groups that could not be joined; the"
+            " largest was used.",
+            try_="Add photos that show the places where the groups meet.",
+            names=tuple(str(name) for group in others for name in group),
+        )
+
+
+def _prior(depth: Mapping[str, Any]) -> Iterable[Advice]:
+    if depth.get("note"):
+        yield Advice(
+            what=str(depth["note"]),
+            try_="The built-in sweep needs texture and overlap; where walls are bare a network"
+            " gives more.",
+        )
+
+
+def _flagged(
+    records: Mapping[str, Mapping[str, Any]], texts: Mapping[str, tuple[str, str]]
+) -> Iterable[Advice]:
+    by_flag: dict[str, list[str]] = {}
+    for name, record in records.items():
+        for flag in record.get("flags", ()):
+            by_flag.setdefault(str(flag), []).append(name)
+    known = [flag for flag in texts if flag in by_flag]
+    for flag in [*known, *sorted(set(by_flag) - set(known))]:
+        what, try_ = texts.get(flag, (f"Views marked {flag.replace('_', ' ')}.", ""))
+        yield Advice(what=what, try_=try_, names=tuple(by_flag[flag]))
+
+
+def _unaccepted(records: Mapping[str, Mapping[str, Any]]) -> Iterable[Advice]:
+    poor = tuple(
+        name
+        for name, record in records.items()
+        if (share := accepted_share(record)) is not None and share < LOW_ACCEPTANCE
+    )
+    if poor:
+        yield Advice(
+            what="Views where most of the refinement was turned down: a photo left out of it did"
+            " not agree.",
+            try_="Reflections, blur, moving things or a changed exposure are usual causes; the"
+            " scaled prior was kept there.",
+            names=poor,
+        )
+
+
+def _verbatim(manifests: Mapping[str, Mapping[str, Any]]) -> Iterable[Advice]:
+    """What the stages say themselves, except what is said above from their records."""
+    said = {str(manifests.get("depth", {}).get("note"))}
+    for stage, summary in manifests.items():
+        if stage in ("scale", "refine"):
+            continue
+        warnings: Sequence[Any] = summary.get("warnings", ())
+        for warning in map(str, warnings):
+            if warning not in said and not warning.startswith("skipped "):
+                said.add(warning)
+                yield Advice(what=f"{stage}: {warning}", try_="")
+
+
+def accepted_share(record: Mapping[str, Any]) -> float | None:
+    """Share of a view whose correction was taken over; None where nothing judged it."""
+    for key in ("accepted_share", "accepted"):
+        value = record.get(key)
+        if isinstance(value, int | float):
+            return float(value)
+    return None

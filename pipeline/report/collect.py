@@ -1,0 +1,171 @@
+"""What the report says, read from a workspace as it lies there, finished or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from pipeline.export_formats import metres_per_unit, read_cloud
+from pipeline.manifest import Manifest
+from pipeline.report.advice import Advice, advise
+from pipeline.report.overview import Overview, draw_overview
+from pipeline.report.settings import SettingRow, setting_rows
+from pipeline.report.views import ViewReport, describe_view
+from pipeline.results import Results
+from refdepth.errors import InputError
+from refdepth.formats.pictures import color_table
+from refdepth.scene import Scene
+
+STAGE_NAMES = ("prepare", "sfm", "depth", "scale", "refine", "fuse")
+_TITLES = {
+    "prepare": "Photos read",
+    "sfm": "Cameras found",
+    "depth": "Depth estimated",
+    "scale": "Depth fitted to the points",
+    "refine": "Depth refined",
+    "fuse": "Views fused",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRow:
+    """One stage in the table."""
+
+    name: str
+    title: str
+    done: bool
+    headline: str
+    time: str
+    memory: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """A figure at the top of the page."""
+
+    value: str
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """All that the page shows."""
+
+    title: str
+    version: str
+    finished: bool
+    facts: tuple[Fact, ...]
+    advice: tuple[Advice, ...]
+    stages: tuple[StageRow, ...]
+    overview: Overview | None
+    views: tuple[ViewReport, ...]
+    metres_per_unit: str
+    """Empty where the scale is arbitrary."""
+    changed_settings: tuple[SettingRow, ...]
+    all_settings: tuple[SettingRow, ...]
+    libraries: dict[str, str]
+    sure_colors: Markup
+    """CSS gradient of the confidence pictures."""
+    depth_colors: Markup
+    """CSS gradient of the depth pictures, near to far."""
+    ratio_colors: Markup
+    """CSS gradient of the difference pictures, nearer to farther."""
+
+
+def collect(results: Results) -> Report:
+    """Reads everything once. What is missing or unreadable is left out."""
+    manifests = {name: results.manifest(name) for name in STAGE_NAMES}
+    summaries = {name: m.summary for name, m in manifests.items() if m is not None}
+    scene = results.scene if manifests["sfm"] is not None else None
+    names = scene.names if scene is not None else ()
+    fits = {name: results.fit(name) for name in names}
+    records = {name: results.record(name) for name in names}
+    libraries: dict[str, str] = {}
+    for manifest in manifests.values():
+        libraries |= manifest.libraries if manifest is not None else {}
+    rows = setting_rows(results.workspace.request().config)
+    metres = metres_per_unit(results)
+    return Report(
+        title=results.workspace.root.name,
+        version=libraries.get("refdepth", ""),
+        finished=manifests["fuse"] is not None,
+        facts=_facts(manifests, summaries),
+        advice=tuple(advise(summaries, fits, records)),
+        stages=tuple(_stage(name, manifests[name]) for name in STAGE_NAMES),
+        overview=None if scene is None else _overview(results, scene),
+        views=tuple(
+            describe_view(results, name, fits[name], records[name], number)
+            for number, name in enumerate(names, start=1)
+        ),
+        metres_per_unit="" if metres is None else f"{metres:.4g}",
+        changed_settings=tuple(row for row in rows if row.changed),
+        all_settings=tuple(rows),
+        libraries=dict(sorted(libraries.items())),
+        sure_colors=_gradient("viridis"),
+        depth_colors=_gradient("turbo", reverse=True),
+        ratio_colors=_gradient("RdBu_r"),
+    )
+
+
+def seconds_text(seconds: float) -> str:
+    """Like `4.2 s`, `3 min 05 s`, `2 h 10 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _stage(name: str, manifest: Manifest | None) -> StageRow:
+    return StageRow(
+        name=name,
+        title=_TITLES[name],
+        done=manifest is not None,
+        headline=str(manifest.summary.get("headline", "")) if manifest else "not finished",
+        time=seconds_text(manifest.seconds) if manifest else "",
+        memory=f"{manifest.peak_memory_mb:,.0f} MiB" if manifest else "",
+    )
+
+
+def _facts(
+    manifests: dict[str, Manifest | None], summaries: dict[str, dict[str, Any]]
+) -> tuple[Fact, ...]:
+    facts = []
+    sfm, scale, fuse = (summaries.get(name, {}) for name in ("sfm", "scale", "fuse"))
+    if sfm:
+        placed, failed = len(sfm.get("registered", ())), len(sfm.get("failed", ()))
+        label = "photos, all placed" if not failed else f"of {placed + failed} photos placed"
+        facts.append(Fact(value=str(placed), label=label))
+        error = sfm.get("mean_reprojection_error_px")
+        if isinstance(error, int | float):
+            facts.append(Fact(value=f"{error:.2f} px", label="reprojection error"))
+    residual = scale.get("median_residual")
+    if isinstance(residual, int | float) and np.isfinite(residual):
+        facts.append(Fact(value=f"{100 * residual:.1f} %", label="prior's error at SfM points"))
+    share = summaries.get("refine", {}).get("accepted_share")
+    if isinstance(share, int | float):
+        facts.append(Fact(value=f"{100 * share:.0f} %", label="of the refinement accepted"))
+    if isinstance(fuse.get("points"), int):
+        facts.append(Fact(value=f"{fuse['points']:,}", label="points in the cloud"))
+    total = sum(m.seconds for m in manifests.values() if m is not None)
+    facts.append(Fact(value=seconds_text(total), label="of work"))
+    return tuple(facts)
+
+
+def _overview(results: Results, scene: Scene) -> Overview | None:
+    """From the fused cloud where there is one, else from the SfM points."""
+    try:
+        cloud = read_cloud(results)
+        return draw_overview(scene, cloud.points.astype(np.float64), cloud.colors)
+    except InputError:
+        return draw_overview(scene, scene.points.xyz, scene.points.rgb)
+
+
+def _gradient(name: str, *, reverse: bool = False) -> Markup:
+    table = color_table(name)[:: -1 if reverse else 1]
+    stops = ",".join(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in table[:: len(table) // 12])
+    return Markup(f"linear-gradient(90deg,{stops})")  # numbers only

@@ -1,0 +1,194 @@
+"""One view in the report: its pictures, charts and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from pipeline.report import charts
+from pipeline.report.advice import accepted_share
+from pipeline.report.thumbnails import THUMBNAIL_PX, jpeg, photo, step_for
+from pipeline.results import Results
+from refdepth.errors import InputError
+from refdepth.formats.pictures import depth_picture, depth_range, ratio_picture, value_picture
+from refdepth.prior.base import PriorKind
+
+Value = TypeVar("Value")
+
+_LEAST_LIMIT, _LARGEST_LIMIT = 0.01, 0.25
+"""Range of the difference picture, log ratio."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One picture of a view with its legend."""
+
+    title: str
+    uri: Markup
+    low: str = ""
+    high: str = ""
+    colors: str = ""
+    """Which gradient the legend shows: depth, sure, ratio or none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewReport:
+    """All that is shown of one view."""
+
+    number: int
+    name: str
+    size: str
+    thumbnail: Markup | None
+    flags: tuple[str, ...]
+    """What is doubtful, in a word or two each."""
+    accepted: str
+    """How much of the refinement was taken over; empty where nothing judged it."""
+    pictures: tuple[Picture, ...]
+    fit_chart: Markup | None
+    loss_chart: Markup | None
+    figures: tuple[tuple[str, str], ...]
+
+
+def describe_view(
+    results: Results, name: str, fit: Mapping[str, Any], record: Mapping[str, Any], number: int
+) -> ViewReport:
+    """Reads one view's artifacts. What is missing or unreadable is left out."""
+    view = results.scene[name]
+    large = photo(view.image_path)
+    pictures = [Picture(title="Photo", uri=large)] if large is not None else []
+    pictures += _depth_pictures(results, name, fit, step_for(view.camera.width))
+    flags = (*fit.get("flags", ()), *record.get("flags", ()))
+    share = accepted_share(record)
+    return ViewReport(
+        number=number,
+        name=name,
+        size=f"{view.camera.width} × {view.camera.height}",
+        thumbnail=photo(view.image_path, width=THUMBNAIL_PX),
+        flags=tuple(str(flag).replace("_", " ") for flag in flags),
+        accepted="" if share is None else f"{100 * share:.0f} % accepted",
+        pictures=tuple(pictures),
+        fit_chart=_fit_chart(fit),
+        loss_chart=_loss_chart(record),
+        figures=tuple(_figures(fit, record)),
+    )
+
+
+def _depth_pictures(
+    results: Results, name: str, fit: Mapping[str, Any], step: int
+) -> list[Picture]:
+    prior = _readable(lambda: results.prior(name)[::step, ::step])
+    scaled = _readable(lambda: results.scaled(name)[::step, ::step])
+    final = _readable(lambda: results.refined(name))
+    refined = None if final is None else final.depth[::step, ::step]
+    confidence = None if final is None else final.confidence[::step, ::step]
+    pictures = []
+    if prior is not None:
+        pictures.append(Picture(title="Prior, no unit", uri=jpeg(_prior_picture(prior, fit))))
+    known = [depth for depth in (scaled, refined) if depth is not None]
+    if not known:
+        return pictures
+    near, far = depth_range(*known)
+    legend = {"low": f"{near:.3g}", "high": f"{far:.3g}", "colors": "depth"}
+    if scaled is not None:
+        uri = jpeg(depth_picture(scaled, near, far))
+        pictures.append(Picture(title="Scaled to the points", uri=uri, **legend))
+    if refined is not None and confidence is not None:
+        uri = jpeg(depth_picture(refined, near, far))
+        pictures.append(Picture(title="Refined", uri=uri, **legend))
+        shown = np.where(refined > 0, confidence, np.nan)
+        uri = jpeg(value_picture(shown, 0, 1))
+        pictures.append(Picture(title="Confidence", uri=uri, low="0", high="1", colors="sure"))
+    if scaled is not None and refined is not None:
+        pictures.append(_difference(refined, scaled))
+    return pictures
+
+
+def _prior_picture(values: NDArray[np.float32], fit: Mapping[str, Any]) -> NDArray[np.uint8]:
+    """Near is warm, whatever the prior's kind."""
+    if fit.get("kind") != PriorKind.INVERSE_AFFINE:
+        values = -values
+    known = values[np.isfinite(values)]
+    low, high = np.quantile(known, [0.02, 0.98]) if known.size else (0.0, 1.0)
+    return value_picture(values, float(low), float(high), colors="turbo")
+
+
+def _difference(refined: NDArray[np.float32], scaled: NDArray[np.float32]) -> Picture:
+    both = (refined > 0) & (scaled > 0)
+    change = np.abs(np.log(refined[both] / scaled[both]))
+    limit = float(np.quantile(change, 0.98)) if change.size else 0.0
+    limit = min(max(limit, _LEAST_LIMIT), _LARGEST_LIMIT)
+    percent = 100 * np.expm1(limit)
+    return Picture(
+        title="What refinement changed",
+        uri=jpeg(ratio_picture(refined, scaled, limit)),
+        low=f"{percent:.0f} % nearer",
+        high=f"{percent:.0f} % farther",
+        colors="ratio",
+    )
+
+
+def _fit_chart(fit: Mapping[str, Any]) -> Markup | None:
+    samples = fit.get("samples", ())
+    if not samples:
+        return None
+    x, z, inlier = (np.array(column, float) for column in zip(*samples, strict=True))
+    inverse = fit.get("kind") == PriorKind.INVERSE_AFFINE
+    line = (float(fit["a"]), float(fit["b"])) if fit.get("a", 0) > 0 else None
+    return charts.scatter(
+        x,
+        1 / z if inverse else z,
+        inlier,
+        line=line,
+        x_label="prior's value",
+        y_label="1 / depth of the SfM point" if inverse else "depth of the SfM point",
+    )
+
+
+def _loss_chart(record: Mapping[str, Any]) -> Markup | None:
+    losses = record.get("losses")
+    if isinstance(losses, Mapping):
+        series = {str(k): v for k, v in losses.items() if isinstance(v, list)}
+    elif isinstance(losses, list) and losses and isinstance(losses[0], Mapping):
+        keys = [k for k, v in losses[0].items() if isinstance(v, int | float)]
+        series = {str(k): [row.get(k, np.nan) for row in losses] for k in keys}
+    elif isinstance(losses, list):
+        series = {"loss": losses}
+    else:
+        return None
+    return charts.lines(series, x_label="iteration", y_label="loss")
+
+
+def _figures(fit: Mapping[str, Any], record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = []
+    if fit:
+        rows.append(("SfM points", f"{fit.get('points', 0)}, of which {fit.get('inliers', 0)} fit"))
+        median = fit.get("residual_quantiles", {}).get("0.5")
+        if median is not None:
+            rows.append(("Prior's median error at them", f"{100 * median:.1f} %"))
+        rows.append(("Share of the picture they cover", f"{100 * fit.get('coverage', 0):.0f} %"))
+    if "sources" in record:
+        rows.append(("Neighbours used", str(record["sources"])))
+    if record.get("iterations"):
+        rows.append(("Iterations", str(record["iterations"])))
+    before, after = record.get("held_out_before"), record.get("held_out_after")
+    if isinstance(before, int | float) and isinstance(after, int | float):
+        rows.append(
+            ("Agreement with the photo left out", f"{before:.3f} before, {after:.3f} after")
+        )
+    seconds = record.get("seconds")
+    if isinstance(seconds, Mapping):
+        rows.append(("Time", f"{sum(v for v in seconds.values()):.1f} s"))
+    return rows
+
+
+def _readable(read: Callable[[], Value]) -> Value | None:
+    """What `read` returns; None when the artifact is absent or damaged."""
+    try:
+        return read()
+    except (InputError, KeyError, ValueError):
+        return None
