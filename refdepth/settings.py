@@ -23,7 +23,7 @@ class Settings(BaseModel):
             value = getattr(self, name)
             if isinstance(value, Settings):
                 fields[name] = value.result_fields()
-            elif affects_result(field):
+            elif affects_result(field) and name in plain:
                 fields[name] = plain[name]
         return fields
 

@@ -84,7 +84,13 @@ class FineSettings(Settings):
     """The meshed depth map is rendered into its neighbours and moved until it fits."""
 
     solver: Solver = setting(Solver.GAUSS_NEWTON, "gauss_newton: few second-order steps; adam")
-    iterations: int = setting(14, "Steps in all, spread over the pyramid; 0 skips the stage", ge=0)
+    iterations: int = setting(
+        14,
+        "Steps in all, spread over the pyramid; 0 skips the stage. Within a run,"
+        " refine.iterations decides",
+        ge=0,
+        exclude=True,
+    )
     scales: tuple[int, ...] = setting((2, 1), "Picture reduction of each level, coarsest first")
     stride: int = setting(4, "Pixels between vertices", unit="px", ge=1)
     decimation: float = setting(
