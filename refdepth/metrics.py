@@ -54,11 +54,11 @@ def depth_errors(
     """All depth measures of estimates (N,) against true depths (N,), all true depths known, both in
     one unit.
 
-    `pixels`, `coverage`; over pixels with an estimate: `abs_rel`, `mae`, `rmse`, `log_rmse`
-    (natural logarithm); shares of all pixels: `inlier_1.03`, `delta_1`, `delta_2`, `delta_3` (ratio
-    below 1.25 to the power 1, 2, 3) and, only `in_metres`, `within_1cm`, `within_5cm`,
-    `within_10cm`. A view without an estimate has NaN errors and zero shares; without truth all are
-    NaN.
+    `pixels`, `coverage`; over pixels with an estimate: `abs_rel`, `median_rel` (of the relative
+    error), `mae`, `rmse`, `log_rmse` (natural logarithm); shares of all pixels: `inlier_1.03`,
+    `delta_1`, `delta_2`, `delta_3` (ratio below 1.25 to the power 1, 2, 3) and, only `in_metres`,
+    `within_1cm`, `within_5cm`, `within_10cm`. A view without an estimate has NaN errors and zero
+    shares; without truth all are NaN.
     """
     estimate, truth = np.asarray(estimate, np.float64), np.asarray(truth, np.float64)
     if estimate.shape != truth.shape:
@@ -80,6 +80,7 @@ def depth_errors(
         "pixels": float(count),
         "coverage": share(ok),
         "abs_rel": mean(np.abs(e - t) / t),
+        "median_rel": float(np.median(np.abs(e - t) / t)) if e.size else float("nan"),
         "mae": mean(np.abs(e - t)),
         "rmse": float(np.sqrt(mean((e - t) ** 2))),
         "log_rmse": float(np.sqrt(mean(np.log(e / t) ** 2))),
@@ -129,22 +130,24 @@ def edge_band(
     return np.asarray(distance_transform_edt(~step) <= radius_px)
 
 
-def better_and_worse(
+def changes(
     before: ArrayLike, after: ArrayLike, truth: ArrayLike, *, margin: float = 0.005
 ) -> dict[str, float]:
     """Shares of all pixels whose relative error fell (`better`) or rose (`worse`) by more than
-    `margin`. A missing estimate counts as an error of 1, so a gained pixel is better and a lost
-    one worse, unless it was off by that much anyway."""
-    error = []
-    for estimate in (before, after):
-        relative = relative_error(estimate, truth)
-        error.append(np.where(np.isnan(relative), 1.0, np.minimum(relative, 1.0)))
-    if not error[0].size:
-        return {"better": float("nan"), "worse": float("nan")}
-    change = error[1] - error[0]
+    `margin`, and that were `gained` or `lost` (an estimate only after, only before)."""
+    old, new = relative_error(before, truth), relative_error(after, truth)
+    had, has = ~np.isnan(old), ~np.isnan(new)
+    both = had & has
+    shift = np.where(both, np.where(both, new, 0) - np.where(both, old, 0), 0)
+    marks = {
+        "better": shift < -margin,
+        "worse": shift > margin,
+        "gained": has & ~had,
+        "lost": had & ~has,
+    }
+    count = old.size
     return {
-        "better": float((change < -margin).mean()),
-        "worse": float((change > margin).mean()),
+        key: float(mark.sum()) / count if count else float("nan") for key, mark in marks.items()
     }
 
 
@@ -205,11 +208,14 @@ def sparsification(error: ArrayLike, confidence: ArrayLike, *, steps: int = 50) 
 
 
 def thin(points: ArrayLike, voxel: float) -> Array:
-    """Means of the points (N, 3) in each cubic voxel (M, 3), ordered by voxel."""
+    """Means of the points (N, 3) in each cubic voxel (M, 3), ordered by voxel.
+
+    Voxels start at the origin, so that thinning again changes nothing.
+    """
     points = np.asarray(points, np.float64)
     if not len(points):
         return points.reshape(0, 3)
-    cell = np.floor((points - points.min(axis=0)) / voxel).astype(np.int64)
+    cell = np.floor(points / voxel).astype(np.int64)
     order = np.lexsort(cell.T[::-1])
     cell = cell[order]
     start = np.flatnonzero(np.r_[True, (cell[1:] != cell[:-1]).any(axis=1)])
@@ -278,7 +284,7 @@ def _voxel_mean(points: Array, good: Mask, voxel: float) -> float:
     """Mean over occupied voxels of the share of good points in each."""
     if not len(points):
         return 0.0
-    cell = np.floor((points - points.min(axis=0)) / voxel).astype(np.int64)
+    cell = np.floor(points / voxel).astype(np.int64)
     order = np.lexsort(cell.T[::-1])
     cell = cell[order]
     start = np.flatnonzero(np.r_[True, (cell[1:] != cell[:-1]).any(axis=1)])

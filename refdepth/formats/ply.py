@@ -80,7 +80,7 @@ def write_ply(path: Path, cloud: Cloud | Iterable[Cloud]) -> int:
 
     The same cloud gives the same bytes. Returns the number of points.
     """
-    pieces = [cloud] if hasattr(cloud, "points") else cloud
+    pieces = cloud if isinstance(cloud, Iterable) else [cloud]
     dtype = np.dtype([*_VERTEX.descr, ("confidence", "<f4")])
     count = 0
     with Path(path).open("wb") as file:

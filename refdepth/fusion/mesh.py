@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from refdepth.errors import StageError
 from refdepth.fusion.cloud import Progress
 from refdepth.fusion.consistency import DepthCache, check_view
 from refdepth.fusion.settings import FusionSettings
-from refdepth.scene import Scene
+from refdepth.scene import Scene, View
 
 _BLOCK_RESOLUTION = 16
 _FIRST_BLOCKS = 4096  # the grid grows when it needs more
@@ -48,43 +49,18 @@ def fuse_mesh(
     Raises `StageError` when no view's depth is confirmed by another, `InputError` when a depth map
     does not have its photo's size.
     """
-    import open3d as o3d
-
     from refdepth.view_selection import select_sources
 
-    core = o3d.core
     cache = DepthCache(load, scene, settings.cache_mb)
-    grid = None
-    voxel = 0.0
+    grid: Any = None
     for done, view in enumerate(scene.views):
         sources = [scene[name] for name in select_sources(scene, view, settings.neighbours)]
         checked = check_view(view, sources, cache, settings)
         if checked.mask.any():
             if grid is None:
                 spacing = np.median(checked.depth[checked.mask]) / view.camera.mean_focal_px
-                voxel = float(spacing) * settings.mesh_voxel_px
-                grid = o3d.t.geometry.VoxelBlockGrid(
-                    attr_names=("tsdf", "weight", "color"),
-                    attr_dtypes=(core.float32, core.float32, core.float32),
-                    attr_channels=((1,), (1,), (3,)),
-                    voxel_size=voxel,
-                    block_resolution=_BLOCK_RESOLUTION,
-                    block_count=_FIRST_BLOCKS,
-                )
-            depth = o3d.t.geometry.Image(core.Tensor(checked.depth))
-            color = o3d.t.geometry.Image(core.Tensor(view.load().image))
-            # Open3D's pixel centres are whole numbers.
-            K = view.camera.K - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
-            intrinsic, extrinsic = core.Tensor(K), core.Tensor(view.cam_from_world)
-            far = float(checked.depth.max()) * 1.01
-            camera = (intrinsic, extrinsic, 1.0, far)
-            blocks = grid.compute_unique_block_coordinates(
-                depth, *camera, settings.mesh_truncation_voxels
-            )
-            grid.integrate(
-                blocks, depth, color, intrinsic, intrinsic, extrinsic, 1.0, far,
-                settings.mesh_truncation_voxels,
-            )  # fmt: skip
+                grid = _empty_grid(float(spacing) * settings.mesh_voxel_px)
+            _integrate(grid, view, checked.depth, settings.mesh_truncation_voxels)
         if progress is not None:
             progress(done + 1, len(scene))
     if grid is None:
@@ -107,3 +83,33 @@ def fuse_mesh(
         colors=np.rint(np.clip(mesh.vertex.colors.numpy(), 0, 1) * 255).astype(np.uint8),
         triangles=mesh.triangle.indices.numpy().astype(np.int32),
     )
+
+
+def _empty_grid(voxel: float) -> Any:
+    import open3d
+
+    core: Any = open3d.core
+    geometry: Any = open3d.t.geometry
+    return geometry.VoxelBlockGrid(
+        attr_names=("tsdf", "weight", "color"),
+        attr_dtypes=(core.float32, core.float32, core.float32),
+        attr_channels=((1,), (1,), (3,)),
+        voxel_size=voxel,
+        block_resolution=_BLOCK_RESOLUTION,
+        block_count=_FIRST_BLOCKS,
+    )
+
+
+def _integrate(grid: Any, view: View, depth: NDArray[np.float32], truncation: float) -> None:
+    """Adds a view's depth and photo to the grid."""
+    import open3d
+
+    core: Any = open3d.core
+    image = open3d.t.geometry.Image(core.Tensor(depth))
+    color = open3d.t.geometry.Image(core.Tensor(view.load().image))
+    # Open3D's pixel centres are whole numbers.
+    K = core.Tensor(view.camera.K - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]))
+    pose = core.Tensor(view.cam_from_world)
+    limits = (1.0, float(depth.max()) * 1.01, truncation)
+    blocks = grid.compute_unique_block_coordinates(image, K, pose, *limits)
+    grid.integrate(blocks, image, color, K, K, pose, *limits)

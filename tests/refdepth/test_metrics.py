@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from refdepth.metrics import (
-    better_and_worse,
+    changes,
     cloud_scores,
     depth_errors,
     edge_band,
@@ -23,6 +23,7 @@ def test_depth_errors_equal_values_worked_out_by_hand():
     assert found["pixels"] == 4
     assert found["coverage"] == 0.75
     assert found["abs_rel"] == pytest.approx((0.02 + 0.3 + 0.25) / 3)
+    assert found["median_rel"] == pytest.approx(0.25)
     assert found["mae"] == pytest.approx((0.02 + 0.6 + 1.0) / 3)
     assert found["rmse"] == pytest.approx(np.sqrt((0.0004 + 0.36 + 1.0) / 3))
     logs = np.log([1.02, 1.3, 0.75])
@@ -84,12 +85,16 @@ def test_edge_band_surrounds_the_step_and_ignores_holes_and_slopes():
     assert np.flatnonzero(edge_band(depth, radius_px=0).any(axis=0)).tolist() == [9, 10]
 
 
-def test_better_and_worse_count_gained_and_lost_pixels():
+def test_changes_count_better_worse_gained_and_lost_pixels():
     truth = np.ones(6)
     before = [1.1, 1.1, 1.0, 0.0, 1.1, 1.1]
-    after = [1.0, 1.2, 1.001, 1.1, 0.0, 1.1]
-    found = better_and_worse(before, after, truth)
-    assert found == {"better": pytest.approx(2 / 6), "worse": pytest.approx(2 / 6)}
+    after = [1.0, 1.2, 1.001, 1.1, 0.0, 0.9]
+    assert changes(before, after, truth) == {
+        "better": pytest.approx(1 / 6),
+        "worse": pytest.approx(1 / 6),
+        "gained": pytest.approx(1 / 6),
+        "lost": pytest.approx(1 / 6),
+    }
 
 
 def test_sparsification_equals_values_worked_out_by_hand():
