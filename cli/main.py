@@ -6,9 +6,7 @@ import importlib
 import logging
 import sys
 import traceback
-from typing import Any
 
-import click
 import typer
 
 from cli.environment import prepare_process
@@ -30,7 +28,7 @@ COMMANDS = (
     "reconstruct",
     "stage",
     "status",
-    "evaluate",
+    # evaluate
     "demo",
     "doctor",
 )
@@ -72,21 +70,15 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Runs the command line; returns the exit code."""
     try:
-        result: Any = app(arguments, standalone_mode=False)
-        return int(result or 0) if isinstance(result, int) else ExitCode.DONE
-    except click.exceptions.Exit as error:
-        return error.exit_code
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return ExitCode.USAGE
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+        app(arguments)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else ExitCode.DONE
+    except KeyboardInterrupt:
         typer.echo("Interrupted.", err=True)
         return ExitCode.INTERRUPTED
     except Exception as error:
         return _report(error, debug="--debug" in arguments)
+    return ExitCode.DONE
 
 
 def _report(error: Exception, *, debug: bool) -> int:

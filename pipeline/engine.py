@@ -71,6 +71,7 @@ class Engine:
         self.progress: Progress = progress or Silent()
         self.cancellation = cancellation or Cancellation()
         self.executor: Executor = executor or SerialExecutor()
+        self._inputs: dict[str, dict[str, Any]] = {}
 
     def status(self, *, thorough: bool = False) -> list[StageStatus]:
         """How every stage stands, in order. `thorough` reads every artifact."""
@@ -80,8 +81,16 @@ class Engine:
         return list(statuses.values())
 
     def reconstruct(self, *, until: str | None = None, resume: bool = True) -> list[StageStatus]:
-        """Makes what is not valid, in order, up to and with stage `until`."""
+        """Makes what is not valid, in order, up to and with stage `until`.
+
+        What later stages need from outside is looked at before anything is made, so that missing
+        weights or a wrong folder end the run at once.
+        """
         statuses: dict[str, StageStatus] = {}
+        for stage in STAGES:
+            self._outside(stage)
+            if stage.name == until:
+                break
         for stage in STAGES:
             status = self._inspect(stage, statuses)
             if status.state is StageState.DONE and resume:
@@ -128,7 +137,7 @@ class Engine:
         folder = self.workspace.stage_dir(stage.name)
         manifest = Manifest.read(folder)
         settings = dict(stage.settings(self.request.config))
-        inputs = self._outside(stage, manifest)
+        inputs = self._outside(stage)
         upstream = {name: before[name].fingerprint for name in stage.upstream}
         fingerprint = hash_json([stage.name, stage.version, settings, inputs, upstream])
         items = None
@@ -158,15 +167,20 @@ class Engine:
             items=items,
         )
 
-    def _outside(self, stage: Stage, manifest: Manifest | None) -> dict[str, Any]:
-        """Identity of the stage's outside inputs; of those it was made from where they are gone."""
-        try:
-            return dict(stage.inputs(self.workspace, self.request))
-        except InputError as error:
-            if manifest is None:
-                raise
-            logger.info("%s: inputs not at hand (%s); those recorded count", stage.name, error)
-            return {k: v for k, v in manifest.inputs.items() if k not in stage.upstream}
+    def _outside(self, stage: Stage) -> dict[str, Any]:
+        """Identity of the stage's outside inputs, asked for once a run; of those it was made from
+        where they are gone."""
+        if stage.name not in self._inputs:
+            try:
+                identity = dict(stage.inputs(self.workspace, self.request))
+            except InputError as error:
+                manifest = Manifest.read(self.workspace.stage_dir(stage.name))
+                if manifest is None:
+                    raise
+                logger.info("%s: inputs not at hand (%s); those recorded count", stage.name, error)
+                identity = {k: v for k, v in manifest.inputs.items() if k not in stage.upstream}
+            self._inputs[stage.name] = identity
+        return self._inputs[stage.name]
 
     def _make(
         self, stage: Stage, status: StageStatus, *, fresh: bool, views: tuple[str, ...] = ()

@@ -189,9 +189,9 @@ class _Work:
             )
             checkpoints[task.name] = checkpoint
 
-            def step(share: float) -> None:
+            def step(done: int, steps: int) -> None:
                 self.context.cancellation.check()
-                self.context.progress.step("refining views", finished + share, total)
+                self.context.progress.step("refining views", finished + done / steps, total)
 
             return run_second_round(task, renderer, checkpoint, step)
 
@@ -227,6 +227,7 @@ def run_first_round(task: FirstRoundTask) -> FirstRound:
         scaled=task.scaled,
         sparse=task.sparse,
         settings=task.settings,
+        seed=task.settings.seed,
     )
 
 
@@ -234,7 +235,7 @@ def run_second_round(
     task: SecondRoundTask,
     renderer: Renderer,
     checkpoint: FileCheckpoint,
-    progress: Callable[[float], None],
+    progress: Callable[[int, int], None],
 ) -> RefinedView:
     """One view's second round, as a plain function of its task."""
     from refdepth.refine.rounds import second_round
@@ -248,6 +249,7 @@ def run_second_round(
         source_depths=task.source_depths,
         settings=task.settings,
         renderer=renderer,
+        seed=task.settings.seed,
         checkpoint=checkpoint,
         progress=progress,
     )

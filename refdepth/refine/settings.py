@@ -118,9 +118,10 @@ class RefineSettings(Settings):
     consistency: ConsistencySettings = setting(
         ConsistencySettings(), "How much neighbours' depth counts"
     )
-    iterations: int = setting(14, "Gradient steps on the rendered mesh; 0: none", ge=0)
+    iterations: int = setting(6, "Gradient steps on the rendered mesh; 0: none", ge=0)
     fine: FineSettings = setting(FineSettings(), "Gradient refinement on the rendered mesh")
     acceptance: AcceptanceSettings = setting(AcceptanceSettings(), "When the scaled prior stays")
+    seed: int = setting(0, "Seed of all random choices", ge=0, lt=2**31)
 
     @classmethod
     def preset(cls, quality: Quality) -> Self:
