@@ -26,6 +26,14 @@ class CameraHint:
     """Why a stated focal length is not believed."""
 
 
+def read_exif(picture: Image.Image) -> Image.Exif:
+    """The picture's EXIF data; empty where there is none or it is damaged."""
+    try:
+        return picture.getexif()
+    except Exception:  # a damaged block raises whatever its parser meets
+        return Image.Exif()
+
+
 def orientation_of(exif: Image.Exif) -> int:
     """EXIF orientation 1 to 8; 1 where it is missing or no such number."""
     value = exif.get(Base.Orientation)

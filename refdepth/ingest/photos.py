@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from refdepth.errors import InputError
 from refdepth.ingest.discovery import readable
-from refdepth.ingest.exif import orientation_of, read_camera_hint
+from refdepth.ingest.exif import orientation_of, read_camera_hint, read_exif
 from refdepth.ingest.settings import Alpha, PrepareSettings
 
 _HEIF_SUFFIXES = (".heic", ".heif", ".hif")
@@ -99,7 +99,8 @@ def prepare_photo(
     notes: list[str] = []
     with _open(path, settings) as picture:
         stored_width, stored_height = picture.size
-        exif = picture.getexif()
+        rgb, opaque = _decode(path, picture, alpha=settings.alpha)
+        exif = read_exif(picture)
         orientation = orientation_of(exif) if settings.upright else 1
         hint = read_camera_hint(exif, stored_width, stored_height)
         frames = getattr(picture, "n_frames", 1)

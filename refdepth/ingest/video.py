@@ -31,9 +31,11 @@ _LOST_MOTION = _PATCH / 4
 _MIN_PEAK = 0.08
 _MIN_CONTRAST = 4.0
 _ANALYSED_FPS = 15.0
-_WINDOW = 0.35
+_WINDOW = 0.5
 """Half of the window, in spacings, in which the sharpest frame is taken."""
 _FEWEST_FRAMES = 20
+_FRAMES_TO_CHOOSE_FROM = 4
+"""Spacings are not made so small that a window holds fewer frames, on average."""
 _STILL = 0.25
 """Share of a spacing under which nothing is said to move."""
 
@@ -130,8 +132,9 @@ def select_frames(
     if not measures:
         return []
     total = measures[-1].motion - measures[0].motion
+    most = min(settings.max_frames - 1, len(measures) // _FRAMES_TO_CHOOSE_FROM)
     spacing = min(settings.frame_spacing, total / _FEWEST_FRAMES)
-    spacing = max(spacing, total / max(1, settings.max_frames - 1))
+    spacing = max(spacing, total / max(1, most))
     if spacing <= 0:
         return [max(measures, key=lambda measure: measure.sharpness)]
     chosen: list[FrameMeasure] = []
@@ -147,7 +150,8 @@ def select_frames(
         ]
         if near:
             chosen.append(max(near, key=lambda measure: measure.sharpness))
-    return _fill_gaps(chosen, measures, spacing, settings)[: settings.max_frames]
+    filled = _fill_gaps(chosen, measures, spacing, settings)
+    return filled if len(filled) <= settings.max_frames else chosen
 
 
 def _fill_gaps(

@@ -143,6 +143,9 @@ def _no_model(database: Path, photos: Sequence[PreparedPhoto]) -> StageError:
     elif pairs == 0:
         reason = "no two photos show enough of the same place"
         action = "Take photos that overlap by two thirds, of one scene, from different places."
+    elif len(photos) < 3:
+        reason = "two photos match, but alone they seldom tell focal length from distance"
+        action = "Add a third photo from another place, or give the poses."
     else:
         reason = (
             f"{pairs} pairs of photos match, but no two are seen from places far enough apart "

@@ -1,0 +1,67 @@
+"""Focal lengths and camera keys from EXIF."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from PIL import Image
+from PIL.ExifTags import IFD, Base
+from PIL.TiffImagePlugin import IFDRational
+
+from refdepth.ingest.exif import read_camera_hint
+
+
+def exif_of(details: dict[int, Any], **named: str) -> Image.Exif:
+    exif = Image.Exif()
+    for name, value in named.items():
+        exif[Base[name]] = value
+    exif.get_ifd(IFD.Exif).update(details)
+    return exif
+
+
+def test_35_mm_equivalent_refers_to_the_diagonal() -> None:
+    """36 mm on a full-frame 3:2 sensor, 36 mm wide: the focal length is the picture's width."""
+    hint = read_camera_hint(exif_of({Base.FocalLengthIn35mmFilm: 36}), 6000, 4000)
+    assert hint.focal_px == pytest.approx(6000)
+    turned = read_camera_hint(exif_of({Base.FocalLengthIn35mmFilm: 36}), 4000, 6000)
+    assert turned.focal_px == pytest.approx(6000)
+
+
+def test_focal_plane_resolution_gives_pixels_also_of_a_shrunk_photo() -> None:
+    """50 mm on a sensor with 100 pixels a millimetre: 5000 px; 2500 px at half size."""
+    details = {
+        Base.FocalLength: IFDRational(50, 1),
+        Base.FocalPlaneXResolution: IFDRational(2540, 1),
+        Base.FocalPlaneResolutionUnit: 2,
+        Base.ExifImageWidth: 3600,
+        Base.ExifImageHeight: 2400,
+    }
+    assert read_camera_hint(exif_of(details), 3600, 2400).focal_px == pytest.approx(5000)
+    assert read_camera_hint(exif_of(details), 1800, 1200).focal_px == pytest.approx(2500)
+
+
+@pytest.mark.parametrize("focal_35mm", [1, 60000])
+def test_an_impossible_focal_length_is_left_out_with_a_warning(focal_35mm: int) -> None:
+    hint = read_camera_hint(exif_of({Base.FocalLengthIn35mmFilm: focal_35mm}), 6000, 4000)
+    assert hint.focal_px is None
+    assert "impossible" in str(hint.warning)
+
+
+@pytest.mark.parametrize("value", [0, -3, IFDRational(0, 0), "wide", (1, 2)])
+def test_senseless_values_are_no_focal_length(value: Any) -> None:
+    exif = Image.Exif()
+    exif._ifds[IFD.Exif] = {Base.FocalLengthIn35mmFilm: value, Base.FocalLength: value}
+    assert read_camera_hint(exif, 6000, 4000).focal_px is None
+
+
+def test_the_key_tells_cameras_and_zooms_apart() -> None:
+    keys = [
+        read_camera_hint(
+            exif_of({Base.FocalLength: IFDRational(focal, 10)}, Make="Maker", Model=model), 60, 40
+        ).key
+        for model, focal in (("A", 280), ("A", 280), ("B", 280), ("A", 500))
+    ]
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
+    assert read_camera_hint(Image.Exif(), 60, 40).key == ""
