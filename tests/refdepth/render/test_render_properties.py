@@ -1,0 +1,86 @@
+"""Properties that hold for any mesh and any camera."""
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from refdepth.render.cpu import CpuRenderer
+from refdepth.render.reference import ReferenceRenderer
+
+cpu, reference = CpuRenderer(), ReferenceRenderer()
+HEIGHT, WIDTH = 9, 11
+
+coordinate = st.floats(-3, 3, width=32)
+anything = st.one_of(coordinate, st.floats(width=32), st.sampled_from([0.0, np.nan, np.inf]))
+
+
+@st.composite
+def meshes(draw, numbers=coordinate):
+    """Homogeneous pixels (2, V, 3) around a small picture, and triangles, repeats allowed."""
+    vertices = draw(st.integers(3, 7))
+    x, y, w = draw(arrays(np.float32, (3, 2, vertices), elements=numbers))
+    q = np.stack([(x + 1) * WIDTH / 2, (y + 1) * HEIGHT / 2, w], axis=-1)
+    index = st.integers(0, vertices - 1)
+    triangles = draw(st.lists(st.tuples(index, index, index), max_size=6))
+    return (
+        torch.tensor(q, dtype=torch.float64),
+        torch.tensor(triangles, dtype=torch.int32).reshape(-1, 3),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(meshes())
+def test_ids_and_depth_equal_brute_force(mesh):
+    got, expected = (renderer.visibility(*mesh, HEIGHT, WIDTH) for renderer in (cpu, reference))
+    different = got.triangle_id != expected.triangle_id
+    # Where two surfaces meet, rounding may choose either; both are then equally near.
+    torch.testing.assert_close(got.depth, expected.depth, rtol=1e-9, atol=1e-12)
+    assert torch.equal(got.coverage, expected.coverage)
+    assert different.sum() <= 0.02 * different.numel()
+
+
+@settings(max_examples=100, deadline=None)
+@given(meshes(numbers=anything), st.booleans())
+def test_no_input_makes_a_nan(mesh, fused):
+    q, triangles = mesh
+    q = q.clone().requires_grad_()
+    uv = torch.linspace(0, 4, 2 * q.shape[1], dtype=torch.float64).reshape(-1, 2)
+    texture = torch.rand(4, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    out = CpuRenderer(fused=fused).render(
+        q, triangles, uv=uv, texture=texture, height=HEIGHT, width=WIDTH
+    )
+    (out.color.sum() + out.depth.sum()).backward()
+    for tensor in (out.color, out.depth, q.grad):
+        assert not torch.isnan(tensor).any()
+    assert out.triangle_id.min() >= 0
+    assert out.triangle_id.max() <= len(triangles)
+
+
+@settings(max_examples=40, deadline=None)
+@given(meshes())
+def test_scaling_the_scene_scales_depth_only(mesh):
+    q, triangles = mesh
+    seen = cpu.visibility(q, triangles, HEIGHT, WIDTH)
+    scaled = cpu.visibility(q * 4, triangles, HEIGHT, WIDTH)
+    assert torch.equal(seen.triangle_id, scaled.triangle_id)
+    torch.testing.assert_close(scaled.depth, 4 * seen.depth)
+
+
+@settings(max_examples=40, deadline=None)
+@given(meshes(), st.integers(-4, 4), st.integers(-4, 4))
+def test_shifting_the_window_shifts_the_picture(mesh, dx, dy):
+    q, triangles = mesh
+    moved = q.clone()
+    moved[..., 0] += dx * q[..., 2]
+    moved[..., 1] += dy * q[..., 2]
+    seen = cpu.visibility(q, triangles, HEIGHT, WIDTH)
+    shifted = cpu.visibility(moved, triangles, HEIGHT, WIDTH)
+    rows = slice(max(0, dy), HEIGHT + min(0, dy))
+    columns = slice(max(0, dx), WIDTH + min(0, dx))
+    source_rows = slice(max(0, -dy), HEIGHT - max(0, dy))
+    source_columns = slice(max(0, -dx), WIDTH - max(0, dx))
+    same = shifted.triangle_id[:, rows, columns] == seen.triangle_id[:, source_rows, source_columns]
+    # Pixel centres on an edge may fall either way after rounding.
+    assert same.double().mean() > 0.95
