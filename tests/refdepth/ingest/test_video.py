@@ -46,8 +46,8 @@ def write_video(path: Path, frames: Sequence[np.ndarray], fps: int = 15) -> Path
 
 @pytest.fixture(scope="module")
 def panning(tmp_path_factory: pytest.TempPathFactory, texture: np.ndarray) -> Path:
-    """40 frames that stand still, then pan by 8 px a frame, every third blurred, then stand."""
-    starts = [0] * 10 + [8 * step for step in range(20)] + [160] * 10
+    """80 frames that stand still, then pan by 4 px a frame, then stand; every third is blurred."""
+    starts = [0] * 10 + [4 * step for step in range(60)] + [236] * 10
     frames = [texture[:, start : start + WIDTH] for start in starts]
     frames = [
         gaussian_filter(frame, 2) if index % 3 == 1 else frame for index, frame in enumerate(frames)
@@ -121,8 +121,8 @@ def test_a_still_video_gives_its_sharpest_frame_only() -> None:
 
 def test_frames_are_saved_and_described(panning: Path, tmp_path: Path) -> None:
     found = prepare_video(panning, tmp_path / "pan", original="clips/pan.mp4")
-    assert found.analysed == 40
-    assert 9 <= len(found.frames) <= 13
+    assert found.analysed == 80
+    assert 16 <= len(found.frames) <= 24
     for row in found.frames:
         with Image.open(tmp_path / row.name) as picture:
             assert (picture.mode, picture.size) == ("RGB", (WIDTH, HEIGHT))
