@@ -92,15 +92,17 @@ class SweepPrior:
         near, far = bounds
         inverse = np.linspace(1 / far, 1 / near, settings.planes).astype(np.float32)
         if sources:
-            found = search(match, np.ones_like(match.gray), 1 / inverse, settings.match)
+            ahead = np.ones_like(match.gray)
+            found = search(match, ahead, (1 / inverse).astype(np.float32), settings.match)
             step = inverse[1] - inverse[0]
             swept = np.clip(inverse[0] + found.step * step, inverse[0], inverse[-1])
+            swept = swept.astype(np.float32)
             confidence = photometric_confidence(found.zncc, found.texture)
         else:
             swept = np.full_like(match.gray, inverse.mean())
             confidence = np.zeros_like(swept)
         filled = self._fill(match, swept, confidence, sparse, bounds)
-        depth = 1 / grow(filled, factor, shape)
+        depth = (1 / grow(filled, factor, shape)).astype(np.float32)
         return depth, np.clip(grow(confidence, factor, shape), 0, 1)
 
     def _fill(
@@ -126,7 +128,7 @@ class SweepPrior:
             match.gray, swept, image_edge=fill.image_edge, depth_edge=fill.depth_edge, floor=0.02
         )
         change = propagate(
-            np.stack([swept, points]) / np.float32(unit) - 1,
+            (np.stack([swept, points]) / unit - 1).astype(np.float32),
             np.stack([confidence, weights]),
             *links,
             smoothness=fill.smoothness,

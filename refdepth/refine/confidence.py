@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from refdepth.refine.consistency import Transferred, agreement
+from refdepth.refine.consistency import Transferred, agreement, disagreement
 from refdepth.refine.search import MatchInput, matching_cost
 from refdepth.refine.settings import RefineSettings
 
@@ -14,6 +15,15 @@ NO_MATCH_ZNCC = 0.3
 """Correlation at which a match means nothing."""
 FULL_MATCH_ZNCC = 0.8
 """Correlation from which a match is as good as it gets."""
+CLOSE, NEAR, APART = 0.01, 0.02, 0.05
+"""Differences of log depth: half agreement, half agreement of sure pixels, contradiction."""
+HALF_SUPPORT = 3.0
+"""Sum of agreements at which a depth is half sure."""
+EDGE_WINDOW_PX = 7
+"""Window on the working grid in which a depth step makes a pixel unsure."""
+EDGE_FALL, CONTRADICTION_FALL, HIDDEN_FALL = 3.0, 3.0, 1.0
+"""How fast confidence falls with a depth step, with the share of neighbours that look through the
+surface, and with the share that see something in front of it (which may be true)."""
 
 
 def photometric_confidence(zncc: Map, texture: Map) -> Map:
@@ -25,8 +35,25 @@ def photometric_confidence(zncc: Map, texture: Map) -> Map:
 def view_confidence(
     match: MatchInput, depth: Map, transferred: Transferred, settings: RefineSettings
 ) -> Map:
-    """Confidence (H, W) in [0, 1] of final `depth`, from the photos and the neighbours' depth."""
+    """Confidence (H, W) in [0, 1] of final `depth` (working grid).
+
+    Neighbours whose depth agrees and the photometric match add up to support; depth steps close
+    by, and neighbours that look through the surface, take away. Checked by sparsification: the
+    constants order pixels, they are no probabilities.
+    """
     zncc = 1 - matching_cost(match, depth, settings.match.best_sources)
-    photo = photometric_confidence(zncc, match.texture)
-    agreed = agreement(transferred, depth, 0.01)
-    return (0.3 * photo + 0.7 * agreed / (agreed + 2)).astype(np.float32)
+    sure = np.maximum(transferred.confidence, settings.consistency.least_confidence)
+    support = (
+        agreement(transferred, depth, CLOSE)
+        + agreement(transferred, depth, NEAR, weights=sure)
+        + photometric_confidence(zncc, match.texture)
+    )
+    behind, before = disagreement(transferred, depth, APART)
+    known = depth > 0
+    log_depth = np.log(np.where(known, depth, np.median(depth[known]) if known.any() else 1.0))
+    step = ndimage.maximum_filter(log_depth, EDGE_WINDOW_PX) - ndimage.minimum_filter(
+        log_depth, EDGE_WINDOW_PX
+    )
+    doubt = EDGE_FALL * step + CONTRADICTION_FALL * behind + HIDDEN_FALL * before
+    confidence = support / (HALF_SUPPORT + support) * np.exp(-doubt)
+    return np.where(known & match.usable, confidence, 0).astype(np.float32)

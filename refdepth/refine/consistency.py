@@ -15,6 +15,8 @@ from refdepth.refine.resampling import shrink_camera, shrink_depth
 from refdepth.refine.settings import ConsistencySettings
 from refdepth.scene import PosedImage
 
+Map = NDArray[np.float32]
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Transferred:
@@ -48,13 +50,11 @@ def transfer(
 
 
 def opinions(
-    transferred: Transferred, depth: NDArray[np.float32], settings: ConsistencySettings
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    transferred: Transferred, depth: Map, settings: ConsistencySettings
+) -> tuple[Map, Map]:
     """Neighbours' corrections of `depth` (H, W) in log depth, and their weights, (S, H, W) each.
     Neighbours that see another surface have no weight."""
-    both = (transferred.depth > 0) & (depth > 0)
-    ratio = np.divide(transferred.depth, depth, where=both, out=np.ones_like(transferred.depth))
-    values = np.log(ratio)
+    values, both = _differences(transferred, depth)
     weights = np.where(
         both & (np.abs(values) < settings.limit),
         settings.weight * np.maximum(transferred.confidence, settings.least_confidence),
@@ -64,11 +64,30 @@ def opinions(
 
 
 def agreement(
-    transferred: Transferred, depth: NDArray[np.float32], tolerance: float
-) -> NDArray[np.float32]:
-    """How many neighbours put a point within a relative `tolerance` of `depth` (H, W): each counts
-    by its closeness, 1 at no difference, half at `tolerance`."""
+    transferred: Transferred, depth: Map, tolerance: float, weights: Map | None = None
+) -> Map:
+    """How many neighbours put a point at `depth` (H, W): each counts by its closeness, 1 at no
+    difference, half at a difference of `tolerance` in log depth, times its weight (S, H, W)."""
+    difference, both = _differences(transferred, depth)
+    closeness = both / (1 + (difference / tolerance) ** 2)
+    if weights is not None:
+        closeness = closeness * weights
+    return closeness.sum(axis=0).astype(np.float32)
+
+
+def disagreement(transferred: Transferred, depth: Map, tolerance: float) -> tuple[Map, Map]:
+    """Shares of neighbours (H, W) that see a surface behind `depth`, so look through it, and in
+    front of it, by more than `tolerance` in log depth. One neighbour more than there are is
+    counted, so that a single one cannot make a share of 1."""
+    difference, both = _differences(transferred, depth)
+    count = 1 + both.sum(axis=0)
+    behind = (both & (difference > tolerance)).sum(axis=0) / count
+    before = (both & (difference < -tolerance)).sum(axis=0) / count
+    return behind.astype(np.float32), before.astype(np.float32)
+
+
+def _differences(transferred: Transferred, depth: Map) -> tuple[Map, NDArray[np.bool_]]:
+    """log(neighbour's depth / depth) (S, H, W), 0 where either is unknown, and where both are."""
     both = (transferred.depth > 0) & (depth > 0)
     ratio = np.divide(transferred.depth, depth, where=both, out=np.ones_like(transferred.depth))
-    closeness = both / (1 + (np.log(ratio) / tolerance) ** 2)
-    return closeness.sum(axis=0).astype(np.float32)
+    return np.log(ratio), both

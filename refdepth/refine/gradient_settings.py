@@ -120,7 +120,7 @@ class FineSettings(Settings):
     edge_band_px: int = setting(
         0, "Pixels left out on either side of a depth edge (adam)", unit="px", ge=0
     )
-    weights: LossWeights = Field(LossWeights(), description="Weights of the terms (adam)")
+    weights: LossWeights = Field(default=LossWeights(), description="Weights of the terms (adam)")
     checkpoint_every: int = setting(200, "Steps between saved states", ge=1, affects_result=False)
 
     @field_validator("scales")

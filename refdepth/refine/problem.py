@@ -49,16 +49,16 @@ class ViewProblem:
     ) -> tuple[Map, Map]:
         """The change that looks most alike in the sources, and how sure it is in [0, 1].
         `neighbours`, where given, have a vote."""
-        changes = np.linspace(-hypotheses.range, hypotheses.range, hypotheses.steps)
-        changes = changes.astype(np.float32)
-        extra = self.settings.match.prior_penalty * np.abs(changes) / np.float32(hypotheses.range)
+        reach = np.linspace(-1, 1, hypotheses.steps, dtype=np.float32)
+        changes = reach * np.float32(hypotheses.range)
+        extra: Map = np.abs(reach) * np.float32(self.settings.match.prior_penalty)
         if neighbours is not None:
             consistency = self.settings.consistency
-            extra = np.broadcast_to(extra, (*base.shape, len(changes))).copy()
+            extra = np.tile(extra, (*base.shape, 1))
             vote(*neighbours, changes, consistency.vote_tolerance, consistency.vote_gain, extra)
         found = search(self.match, base, np.exp(changes), self.settings.match, extra=extra)
         change = (found.step / (hypotheses.steps - 1) * 2 - 1) * np.float32(hypotheses.range)
-        return change, photometric_confidence(found.zncc, found.texture)
+        return change.astype(np.float32), photometric_confidence(found.zncc, found.texture)
 
     def points(self, base: Map) -> Opinions:
         """The change that the SfM points ask for (1, H, W), and their weight. Points far from the
