@@ -88,12 +88,13 @@ def first_round(
     scaled: Map,
     sparse: SparseDepth,
     settings: RefineSettings,
+    seed: int = 0,
 ) -> FirstRound:
     """Searches around the `scaled` depth (H, W; 0 unknown) and spreads what is sure.
 
     `sources` are the neighbours, best first. Without any, the scaled depth is returned, flagged
     and without confidence. The confidence is that of the photometric match, for use by the
-    neighbours. Deterministic.
+    neighbours. Deterministic for a `seed`.
     """
     clock = _Clock()
     used, judge = split_held_out(len(sources), settings)
@@ -106,7 +107,7 @@ def first_round(
     if settings.coarse.iterations:
         from refdepth.refine.coarse import coarse_refine
 
-        coarse = coarse_refine(scaled, sparse, settings.coarse, settings.seed)
+        coarse = coarse_refine(scaled, sparse, settings.coarse, seed)
         clock.lap("coarse")
     depth, confidence = coarse, np.zeros_like(scaled)
     if settings.discrete:
@@ -132,6 +133,7 @@ def second_round(
     source_depths: Sequence[DepthMap],
     settings: RefineSettings,
     renderer: Renderer | None = None,
+    seed: int = 0,
     checkpoint: Checkpoint | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> RefinedView:
@@ -140,8 +142,8 @@ def second_round(
 
     `first` is the view's own first round, `source_depths` its neighbours', in the order of
     `sources`. The gradient steps need a `renderer`; `checkpoint` and `progress` belong to them.
-    Where the neighbour left out does not see an improvement, `scaled` stays. Deterministic,
-    interrupted or not. Raises `ValueError` when gradient steps are asked for without a
+    Where the neighbour left out does not see an improvement, `scaled` stays. Deterministic for a
+    `seed`, interrupted or not. Raises `ValueError` when gradient steps are asked for without a
     renderer.
     """
     if settings.iterations and renderer is None:
@@ -169,7 +171,7 @@ def second_round(
             sparse=sparse,
             settings=settings.fine.model_copy(update={"iterations": settings.iterations}),
             renderer=renderer,
-            seed=settings.seed,
+            seed=seed,
             checkpoint=checkpoint,
             progress=progress,
         )
