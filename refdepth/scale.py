@@ -1,8 +1,7 @@
 """Fitting a prior to the SfM points of its view: robust, deterministic, with diagnostics.
 
 With t = 1 / z for inverse-affine priors and t = z otherwise, the model is t = a x + b with a > 0
-(b = 0 for metric priors). Errors are log ratios |log(t_fit / t)|: to first order the relative
-depth error, and the same whether depth or its inverse is fitted.
+(b = 0 for metric priors), fitted on relative depth errors (see `robust_line`).
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from refdepth.prior.base import Prior, PriorKind
 from refdepth.resampling import sample_map
+from refdepth.robust_line import fit_line, improve_line, log_error, weighted_median
 from refdepth.scene import SparseDepth
 from refdepth.settings import Settings, setting
 
@@ -24,9 +24,9 @@ Array = NDArray[np.float64]
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95)
 _CELLS = 8
-_START_POINTS = 48
 _SAMPLES = 300
-_STEPS = 30
+_BORROWED_SHARE = 0.1
+"""Weight of a borrowed fit against all of a weak view's own points."""
 
 
 class ScaleSettings(Settings):
@@ -138,35 +138,29 @@ def fit_scale(
     """Fits a view's prior (H, W) to the SfM points it sees.
 
     A view with too few or badly spread points is flagged; given the scene's `fallback` (see
-    `borrowed_fit`) it takes the fallback's shape, and its scale too where it has no points.
+    `borrowed_fit`) it keeps near the fallback's shape, and takes its scale too where it has no
+    points.
     Deterministic; never raises for poor data.
     """
     center, spread = _statistics(prior.values)
-    x = sample_map(prior.values, sparse.xy).astype(np.float64)
-    usable = np.isfinite(x) & (sparse.depth > 0)
-    if prior.kind == PriorKind.METRIC:
-        usable &= x > 0
-    x, z, xy = x[usable], sparse.depth[usable], sparse.xy[usable]
-    target = 1 / z if prior.kind == PriorKind.INVERSE_AFFINE else z
-    cells = _cells(xy, prior.values.shape)
-    weight = _weights(sparse.track_length[usable], sparse.error_px[usable], cells)
-
+    points = _observe(prior, sparse)
+    x, target, weight = points.x, points.target, points.weight
     flags: list[ScaleFlag] = []
     if len(x) == 0:
         flags.append(ScaleFlag.NO_POINTS)
     elif len(x) < settings.min_points:
         flags.append(ScaleFlag.FEW_POINTS)
-    a, b = _fit(x, target, weight, metric=prior.kind == PriorKind.METRIC)
-    error = _error(a, b, x, target)
+    a, b = fit_line(x, target, weight, metric=prior.kind == PriorKind.METRIC)
+    error = log_error(a, b, x, target)
     inlier = error <= settings.inlier_error
-    coverage = len(np.unique(cells[inlier])) / _CELLS**2
+    coverage = len(np.unique(points.cell[inlier])) / _CELLS**2
     if len(x) and coverage < settings.min_coverage:
         flags.append(ScaleFlag.BADLY_SPREAD)
-    near, far = _bounds(z[inlier] if inlier.any() else z, settings)
+    near, far = _bounds(points.depth[inlier] if inlier.any() else points.depth, settings)
 
     if flags and fallback is not None and fallback.kind == prior.kind:
         a, b = _borrow(fallback, center, spread, x, target, weight)
-        error = _error(a, b, x, target)
+        error = log_error(a, b, x, target)
         inlier = error <= settings.inlier_error
         near = min(near, fallback.near) if len(x) else fallback.near
         far = max(far, fallback.far)
@@ -175,8 +169,6 @@ def fit_scale(
         flags.append(ScaleFlag.POOR_FIT)
     if len(x) >= settings.min_points and _rank_correlation(x, target) < -0.3:
         flags.append(ScaleFlag.OPPOSED)
-    shown = np.argsort(x, kind="stable")
-    shown = shown[np.linspace(0, len(x) - 1, min(len(x), _SAMPLES)).astype(int)]
     return ScaleFit(
         kind=prior.kind,
         a=a,
@@ -185,16 +177,11 @@ def fit_scale(
         far=far,
         points=len(x),
         inliers=int(inlier.sum()),
-        residual_quantiles={
-            f"{q:g}": float(min(value, 1e3))
-            for q, value in zip(_QUANTILES, np.quantile(error, _QUANTILES), strict=True)
-        }
-        if len(x)
-        else {},
+        residual_quantiles=_quantiles(error),
         coverage=coverage,
         prior_center=center,
         prior_spread=spread,
-        samples=tuple((float(x[i]), float(z[i]), bool(inlier[i])) for i in shown),
+        samples=_scatter(x, points.depth, inlier),
         flags=tuple(flags),
     )
 
@@ -245,7 +232,7 @@ def _misses(candidate: ScaleFit, fits: Sequence[ScaleFit]) -> float:
     for fit in fits:
         a, b = _denormalised(candidate, fit.prior_center, fit.prior_spread)
         x = fit.prior_center + fit.prior_spread * np.array([-1.0, 0.0, 1.0])
-        errors.append(_error(a, b, x, np.maximum(fit.a * x + fit.b, 1e-12)))
+        errors.append(log_error(a, b, x, np.maximum(fit.a * x + fit.b, 1e-12)))
     return float(np.median(errors))
 
 
@@ -260,83 +247,74 @@ def _denormalised(fallback: ScaleFit, center: float, spread: float) -> tuple[flo
 def _borrow(
     fallback: ScaleFit, center: float, spread: float, x: Array, target: Array, weight: Array
 ) -> tuple[float, float]:
-    """The fallback's shape at the scale of the view's own points, where it has three or more."""
+    """The fallback's line, moved to the scale of the view's own points where it has three or more
+    and then fitted to them, with some weight on staying where the fallback is over the picture."""
     a, b = _denormalised(fallback, center, spread)
     t = a * x + b
     good = t > 0
     if good.sum() < 3:
         return a, b
-    scale = np.exp(_weighted_median(np.log(target[good] / t[good]), weight[good]))
-    return float(a * scale), float(b * scale)
+    scale = float(np.exp(weighted_median(np.log(target[good] / t[good]), weight[good])))
+    a, b = a * scale, b * scale
+    if fallback.kind == PriorKind.METRIC:
+        return a, b
+    held = center + spread * np.array([-1.0, 0.0, 1.0])
+    held = held[a * held + b > 0]
+    share = _BORROWED_SHARE * weight.sum() / max(len(held), 1)
+    return improve_line(
+        a,
+        b,
+        np.concatenate([x, held]),
+        np.concatenate([target, a * held + b]),
+        np.concatenate([weight, np.full(len(held), share)]),
+    )
 
 
-def _fit(x: Array, target: Array, weight: Array, *, metric: bool) -> tuple[float, float]:
-    """(a, b) by reweighted least squares on log ratios from a robust start; (0, 0) without data."""
-    if len(x) == 0:
-        return 0.0, 0.0
-    if metric or len(x) < 2 or np.ptp(x) == 0:
-        return _fit_slope(x, target, weight)
-    a, b = _start(x, target, weight)
-    error = _error(a, b, x, target)
-    for _ in range(_STEPS):
-        # Cauchy weights at the scale of the errors: outliers fade, nothing is cut off sharply.
-        width = max(1.5 * _weighted_median(error, weight), 1e-6)
-        robust = weight / (1 + (error / width) ** 2)
-        t = np.maximum(a * x + b, 0.05 * target)
-        root = np.sqrt(robust)
-        jacobian = np.stack([x / t, 1 / t], axis=1) * root[:, None]
-        step = np.linalg.lstsq(jacobian, root * np.log(target / t), rcond=None)[0]
-        before = float(robust @ error**2)
-        for shrink in (1.0, 0.5, 0.25, 0.0):
-            trial_a, trial_b = a + shrink * step[0], b + shrink * step[1]
-            trial = _error(trial_a, trial_b, x, target)
-            if trial_a > 0 and float(robust @ trial**2) <= before:
-                break
-        moved = float(np.max(np.abs(trial - error)))
-        a, b, error = float(trial_a), float(trial_b), trial
-        if moved < 1e-9:
-            break
-    return a, b
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Points:
+    """What the prior says at the SfM points, all arrays (N,)."""
+
+    x: Array
+    depth: Array
+    target: Array
+    """What x is fitted to: depth, or its inverse."""
+    weight: Array
+    cell: NDArray[np.int64]
+    """In which of the picture's cells the point lies."""
 
 
-def _fit_slope(x: Array, target: Array, weight: Array) -> tuple[float, float]:
-    """One factor: a weighted median of ratios. A flat prior with values <= 0 is lifted to 1."""
-    positive = x > 0
-    if not positive.any():
-        return 1e-9, float(np.exp(_weighted_median(np.log(target), weight)))
-    ratio = np.log(target[positive] / x[positive])
-    return float(np.exp(_weighted_median(ratio, weight[positive]))), 0.0
+def _observe(prior: Prior, sparse: SparseDepth) -> _Points:
+    """The SfM points at which the prior says something."""
+    x = sample_map(prior.values, sparse.xy).astype(np.float64)
+    usable = np.isfinite(x) & (sparse.depth > 0)
+    if prior.kind == PriorKind.METRIC:
+        usable &= x > 0
+    depth = sparse.depth[usable]
+    cell = _cells(sparse.xy[usable], prior.values.shape)
+    return _Points(
+        x=x[usable],
+        depth=depth,
+        target=1 / depth if prior.kind == PriorKind.INVERSE_AFFINE else depth,
+        weight=_weights(sparse.track_length[usable], sparse.error_px[usable], cell),
+        cell=cell,
+    )
 
 
-def _start(x: Array, target: Array, weight: Array) -> tuple[float, float]:
-    """The best of the lines through pairs of points that are evenly spread over the prior's
-    values; the best has the least mean of a saturating error, so that outliers count little and
-    no single surface decides."""
-    order = np.lexsort((target, x))
-    chosen = order[np.unique(np.linspace(0, len(x) - 1, _START_POINTS).round().astype(int))]
-    i, j = np.triu_indices(len(chosen), 1)
-    i, j = chosen[i], chosen[j]
-    run = x[j] - x[i]
-    usable = run > 0.02 * np.ptp(x)
-    a = (target[j] - target[i])[usable] / run[usable]
-    b = target[i][usable] - a * x[i][usable]
-    rising = a > 0
-    a, b = a[rising], b[rising]
-    if len(a) == 0:
-        # Nothing rises: the prior contradicts the points. A nearly flat line is all there is.
-        level = float(np.exp(_weighted_median(np.log(target), weight)))
-        slope = 1e-3 * level / float(np.ptp(x))
-        return slope, level - slope * float(np.median(x))
-    error = _error(a[:, None], b[:, None], x, target)
-    cost = (error / (error + 0.1)) @ weight
-    best = int(np.argmin(cost))
-    return float(a[best]), float(b[best])
+def _quantiles(error: Array) -> dict[str, float]:
+    """Quantiles of the errors under their names; none without errors."""
+    if len(error) == 0:
+        return {}
+    values = np.quantile(error, _QUANTILES)
+    return {f"{q:g}": float(value) for q, value in zip(_QUANTILES, values, strict=True)}
 
 
-def _error(a: Any, b: Any, x: Array, target: Array) -> Array:
-    """|log(t_fit / t)|; large but finite where the fit is not positive."""
-    t = np.maximum(a * x + b, 1e-3 * target)
-    return np.abs(np.log(t / target))
+def _scatter(
+    x: Array, depth: Array, inlier: NDArray[np.bool_]
+) -> tuple[tuple[float, float, bool], ...]:
+    """At most `_SAMPLES` points, evenly taken in order of the prior."""
+    order = np.argsort(x, kind="stable")
+    shown = order[np.linspace(0, len(x) - 1, min(len(x), _SAMPLES)).astype(int)]
+    return tuple((float(x[i]), float(depth[i]), bool(inlier[i])) for i in shown)
 
 
 def _weights(track_length: NDArray[np.int64], error_px: Array, cells: NDArray[np.int64]) -> Array:
@@ -369,12 +347,6 @@ def _statistics(values: NDArray[np.float32]) -> tuple[float, float]:
         return 0.0, 0.0
     low, middle, high = np.quantile(known.astype(np.float64), [0.1, 0.5, 0.9])
     return float(middle), float(high - low) / 2
-
-
-def _weighted_median(values: Array, weight: Array) -> float:
-    order = np.argsort(values, kind="stable")
-    total = np.cumsum(weight[order])
-    return float(values[order][np.searchsorted(total, total[-1] / 2)])
 
 
 def _rank_correlation(x: Array, y: Array) -> float:

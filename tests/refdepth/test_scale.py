@@ -184,6 +184,21 @@ def test_weak_views_borrow_what_the_others_agree_on(
     np.testing.assert_allclose(apply_fit(prior, fit), depth, rtol=tolerance)
 
 
+def test_points_in_one_corner_are_joined_with_what_the_others_agree_on(depth: np.ndarray) -> None:
+    own, borrowed = [], []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        bumps = np.kron(rng.normal(0, 0.05, (6, 8)), np.ones((10, 10)))
+        prior = without_scale(depth * np.exp(bumps), PriorKind.INVERSE_AFFINE, 0.4, 0.05)
+        fallback = borrowed_fit([fit_scale(prior, sparse_points(depth), SETTINGS)])
+        corner = sparse_points(depth, 60, seed, region=(0.25, 0.2))
+        for results, other in ((own, None), (borrowed, fallback)):
+            result = apply_fit(prior, fit_scale(prior, corner, SETTINGS, fallback=other))
+            results.append(np.median(np.abs(result / depth - 1)))
+    assert np.max(borrowed) < 0.06, "the bumps alone are 0.034"
+    assert np.max(borrowed) < 0.5 * np.max(own)
+
+
 def test_nothing_sound_to_borrow_is_none(depth: np.ndarray) -> None:
     prior = without_scale(depth, PriorKind.INVERSE_AFFINE, 0.5, 0.05)
     assert borrowed_fit([]) is None

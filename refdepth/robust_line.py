@@ -1,0 +1,100 @@
+"""A rising line through points with outliers, judged by log ratios.
+
+|log((a x + b) / t)| is to first order the relative error of t, and the same for t and 1 / t, so
+that depth and inverse depth are fitted alike. All is deterministic.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+_START_POINTS = 48
+_STEPS = 30
+
+
+def fit_line(x: Array, target: Array, weight: Array, *, metric: bool) -> tuple[float, float]:
+    """(a, b) of t = a x + b with a > 0, for points (N,) with weights (N,), in the presence of
+    outliers; b = 0 for `metric`. (0, 0) without points."""
+    if len(x) == 0:
+        return 0.0, 0.0
+    if metric or len(x) < 2 or np.ptp(x) == 0:
+        return _fit_slope(x, target, weight)
+    a, b = _start(x, target, weight)
+    return improve_line(a, b, x, target, weight)
+
+
+def improve_line(a: float, b: float, x: Array, target: Array, weight: Array) -> tuple[float, float]:
+    """(a, b) by iteratively reweighted Gauss-Newton steps on the log ratios, from a start."""
+    error = log_error(a, b, x, target)
+    for _ in range(_STEPS):
+        # Cauchy weights at the scale of the errors: outliers fade, nothing is cut off sharply.
+        width = max(1.5 * weighted_median(error, weight), 1e-6)
+        robust = weight / (1 + (error / width) ** 2)
+        t = np.maximum(a * x + b, 0.05 * target)
+        root = np.sqrt(robust)
+        jacobian = np.stack([x / t, 1 / t], axis=1) * root[:, None]
+        step = np.linalg.lstsq(jacobian, root * np.log(target / t), rcond=None)[0]
+        before = float(robust @ error**2)
+        for shrink in (1.0, 0.5, 0.25, 0.0):
+            trial_a, trial_b = a + shrink * step[0], b + shrink * step[1]
+            trial = log_error(trial_a, trial_b, x, target)
+            if trial_a > 0 and float(robust @ trial**2) <= before:
+                break
+        moved = float(np.max(np.abs(trial - error)))
+        a, b, error = float(trial_a), float(trial_b), trial
+        if moved < 1e-9:
+            break
+    return a, b
+
+
+def _fit_slope(x: Array, target: Array, weight: Array) -> tuple[float, float]:
+    """One factor, the weighted median of ratios; where no x is positive, a constant level."""
+    positive = x > 0
+    if not positive.any():
+        return 1e-9, float(np.exp(weighted_median(np.log(target), weight)))
+    ratio = np.log(target[positive] / x[positive])
+    return float(np.exp(weighted_median(ratio, weight[positive]))), 0.0
+
+
+def _start(x: Array, target: Array, weight: Array) -> tuple[float, float]:
+    """The best of the lines through pairs of points that are evenly spread over the prior's
+    values; the best has the least mean of a saturating error, so that outliers count little and
+    no single surface decides."""
+    order = np.lexsort((target, x))
+    chosen = order[np.unique(np.linspace(0, len(x) - 1, _START_POINTS).round().astype(int))]
+    i, j = np.triu_indices(len(chosen), 1)
+    i, j = chosen[i], chosen[j]
+    run = x[j] - x[i]
+    usable = run > 0.02 * np.ptp(x)
+    a = (target[j] - target[i])[usable] / run[usable]
+    b = target[i][usable] - a * x[i][usable]
+    rising = a > 0
+    a, b = a[rising], b[rising]
+    if len(a) == 0:
+        # Nothing rises: the prior contradicts the points. A nearly flat line is all there is.
+        level = float(np.exp(weighted_median(np.log(target), weight)))
+        slope = 1e-3 * level / float(np.ptp(x))
+        return slope, level - slope * float(np.median(x))
+    error = log_error(a[:, None], b[:, None], x, target)
+    cost = (error / (error + 0.1)) @ weight
+    best = int(np.argmin(cost))
+    return float(a[best]), float(b[best])
+
+
+def log_error(a: Any, b: Any, x: Array, target: Array) -> Array:
+    """|log((a x + b) / t)|: the relative depth error, whether t is depth or its inverse. Large but
+    finite where the line is not positive."""
+    t = np.maximum(a * x + b, 1e-3 * target)
+    return np.abs(np.log(t / target))
+
+
+def weighted_median(values: Array, weight: Array) -> float:
+    """The value at half of the total weight."""
+    order = np.argsort(values, kind="stable")
+    total = np.cumsum(weight[order])
+    return float(values[order][np.searchsorted(total, total[-1] / 2)])
