@@ -195,8 +195,8 @@ def test_points_in_one_corner_are_joined_with_what_the_others_agree_on(depth: np
         for results, other in ((own, None), (borrowed, fallback)):
             result = apply_fit(prior, fit_scale(prior, corner, SETTINGS, fallback=other))
             results.append(np.median(np.abs(result / depth - 1)))
-    assert np.max(borrowed) < 0.06, "the bumps alone are 0.034"
-    assert np.max(borrowed) < 0.5 * np.max(own)
+    assert np.all(np.array(borrowed) < own)
+    assert np.mean(borrowed) < 0.8 * np.mean(own)
 
 
 def test_nothing_sound_to_borrow_is_none(depth: np.ndarray) -> None:
