@@ -26,18 +26,17 @@ def setting_rows(
     the class where none are given)."""
     defaults = type(settings)() if defaults is None else defaults
     rows: list[SettingRow] = []
-    values, standard = settings.model_dump(mode="json"), defaults.model_dump(mode="json")
     for name, field in type(settings).model_fields.items():
-        group, default_group = getattr(settings, name), getattr(defaults, name)
-        if isinstance(group, Settings):
-            rows += setting_rows(group, default_group, f"{prefix}{name}.")
+        value, default = getattr(settings, name), getattr(defaults, name)
+        if isinstance(value, Settings):
+            rows += setting_rows(value, default, f"{prefix}{name}.")
             continue
         rows.append(
             SettingRow(
                 field=f"{prefix}{name}",
-                value=str(values[name]),
-                default=str(standard[name]),
-                changed=values[name] != standard[name],
+                value=str(value),
+                default=str(default),
+                changed=value != default,
                 help=field.description or "",
             )
         )

@@ -1,0 +1,35 @@
+"""`refdepth view`: the results in a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import Debug, OptionalWorkspace
+
+
+def view(
+    out: OptionalWorkspace = Path(),
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Address to listen on; 0.0.0.0 lets other machines in, without password."
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
+    debug: Debug = False,
+) -> None:
+    """Show cloud, cameras and depth in a browser (needs the extra `view`)."""
+    from cli.console import out as console
+    from pipeline.results import Results
+    from pipeline.viewer import Viewer
+    from pipeline.workspace import Workspace
+
+    viewer = Viewer(Results(Workspace.find(out)), host=host, port=port)
+    console.print(f"{viewer.url}  (stop with Ctrl-C)", markup=False, soft_wrap=True)
+    try:
+        viewer.wait()
+    except KeyboardInterrupt:
+        viewer.stop()

@@ -1,0 +1,314 @@
+"""The results in a browser: cloud, cameras with photos, depth of a view before and after."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.export_formats import read_cloud
+from pipeline.report.overview import map_axes
+from pipeline.results import Results
+from refdepth.camera import invert_pose, transform
+from refdepth.depth_map import DepthMap
+from refdepth.errors import InputError, ResourceError, UnavailableError
+from refdepth.formats.pictures import value_picture
+from refdepth.formats.splat import thinned
+from refdepth.fusion import FusedCloud
+from refdepth.scene import View
+
+logger = logging.getLogger(__name__)
+
+MAX_CLOUD_POINTS = 1_500_000
+MAX_DEPTH_POINTS = 300_000
+PHOTO_PX = 320
+NOTHING, SCALED, FIRST, REFINED = "nothing", "before (scaled prior)", "first round", "refined"
+PHOTO, CONFIDENCE = "photo", "confidence"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Controls:
+    """The handles in the side panel."""
+
+    show_cloud: Any
+    point_size: Any
+    min_confidence: Any
+    show_cameras: Any
+    camera_size: Any
+    view: Any
+    depth: Any
+    colors: Any
+    look: Any
+
+
+class Viewer:
+    """A viser server that shows one workspace. `stop` ends it."""
+
+    def __init__(self, results: Results, *, host: str = "127.0.0.1", port: int = 8080) -> None:
+        """Starts to serve.
+
+        Raises `InputError` when there is nothing to show, `ResourceError` when the port is taken,
+        `UnavailableError` when viser is not installed.
+        """
+        self._results = results
+        self._scene = results.scene
+        self._cloud = self._read_cloud()
+        viser = _viser()
+        _check_port(host, port)
+        with contextlib.redirect_stdout(io.StringIO()):  # viser prints a banner of its own
+            self.server = viser.ViserServer(host=host, port=port, label="refdepth", verbose=False)
+        shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host
+        self.url = f"http://{shown}:{self.server.get_port()}"
+        self.frusta: dict[str, Any] = {}
+        self._center, self._distance = self._extent()
+        self._place_camera()
+        self.controls = self._panel()
+        self._draw_cameras()
+        self._draw_cloud()
+
+    def stop(self) -> None:
+        """Ends the server."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.server.stop()
+
+    def wait(self) -> None:
+        """Serves until interrupted."""
+        self.server.sleep_forever()
+
+    def _read_cloud(self) -> FusedCloud:
+        """The fused cloud; before fusion, the SfM points."""
+        try:
+            return thinned(read_cloud(self._results), MAX_CLOUD_POINTS)
+        except InputError:
+            points = self._scene.points
+            return FusedCloud(
+                points=points.xyz.astype(np.float32),
+                normals=np.zeros((len(points), 3), np.float32),
+                colors=points.rgb,
+                confidence=np.ones(len(points), np.float32),
+            )
+
+    def _extent(self) -> tuple[NDArray[np.float64], float]:
+        """Middle of the points and median distance from the cameras to it."""
+        points = self._cloud.points
+        centers = np.array([view.center for view in self._scene.views])
+        middle = np.median(points, axis=0).astype(np.float64) if len(points) else centers.mean(0)
+        distance = float(np.median(np.linalg.norm(centers - middle, axis=1)))
+        return middle, max(distance, 1e-9)
+
+    def _place_camera(self) -> None:
+        """Up as the cameras' mean; the first look comes from behind the cameras."""
+        up = map_axes(self._scene)[2]
+        centers = np.array([view.center for view in self._scene.views])
+        behind = centers.mean(axis=0) - self._center
+        self.server.scene.set_up_direction(tuple(up))
+        self.server.initial_camera.position = tuple(
+            self._center + 1.5 * behind + 0.35 * self._distance * up
+        )
+        self.server.initial_camera.look_at = tuple(self._center)
+        self.server.initial_camera.up = tuple(up)
+
+    def _panel(self) -> Controls:
+        gui = self.server.gui
+        names = list(self._scene.names)
+        pixel = self._distance / self._scene.views[0].camera.mean_focal_px
+        with gui.add_folder("Cloud"):
+            show_cloud = gui.add_checkbox("Show", True)
+            point_size = gui.add_slider("Point size", 0.2, 5.0, 0.1, 1.5, hint="in photo pixels")
+            min_confidence = gui.add_slider("Least confidence", 0.0, 1.0, 0.01, 0.0)
+        with gui.add_folder("Cameras"):
+            show_cameras = gui.add_checkbox("Show", True)
+            camera_size = gui.add_slider("Size", 0.01, 0.5, 0.01, self._camera_size())
+        with gui.add_folder("Depth of one view"):
+            view = gui.add_dropdown("View", names, initial_value=names[0])
+            depth = gui.add_dropdown("Depth", self._depth_kinds(), initial_value=NOTHING)
+            colors = gui.add_dropdown("Colours", (PHOTO, CONFIDENCE), initial_value=PHOTO)
+            look = gui.add_button("Look through this camera")
+        self._pixel = pixel
+        controls = Controls(
+            show_cloud=show_cloud,
+            point_size=point_size,
+            min_confidence=min_confidence,
+            show_cameras=show_cameras,
+            camera_size=camera_size,
+            view=view,
+            depth=depth,
+            colors=colors,
+            look=look,
+        )
+        for handle in (show_cloud, point_size, min_confidence):
+            handle.on_update(lambda _: self._draw_cloud())
+        for handle in (point_size, min_confidence, view, depth, colors):
+            handle.on_update(lambda _: self._draw_depth())
+        show_cameras.on_update(lambda _: self._show_cameras())
+        camera_size.on_update(lambda _: self._show_cameras())
+        look.on_click(self._look)
+        return controls
+
+    def _camera_size(self) -> float:
+        """Share of the distance to the points, such that neighbouring cameras do not overlap."""
+        centers = np.array([view.center for view in self._scene.views])
+        if len(centers) < 2:
+            return 0.1
+        gaps = np.linalg.norm(centers[:, None] - centers, axis=-1)
+        np.fill_diagonal(gaps, np.inf)
+        share = 0.4 * float(np.median(gaps.min(axis=1))) / self._distance
+        return round(min(max(share, 0.02), 0.2), 2)
+
+    def _depth_kinds(self) -> tuple[str, ...]:
+        kinds = {SCALED: "scale", FIRST: "refine/first", REFINED: "refine"}
+        return (NOTHING, *(kind for kind, stage in kinds.items() if self._results.views(stage)))
+
+    def _draw_cloud(self) -> None:
+        """Points that are sure enough, at the chosen size."""
+        controls, cloud = self.controls, self._cloud
+        keep = cloud.confidence >= controls.min_confidence.value
+        self.cloud = self.server.scene.add_point_cloud(
+            "/cloud",
+            cloud.points[keep],
+            cloud.colors[keep],
+            point_size=controls.point_size.value * self._pixel,
+            point_shape="circle",
+            precision="float32",
+            visible=controls.show_cloud.value,
+        )
+
+    def _draw_cameras(self) -> None:
+        for view in self._scene.views:
+            world_from_cam = invert_pose(view.cam_from_world)
+            frustum = self.server.scene.add_camera_frustum(
+                f"/cameras/{view.name}",
+                fov=2 * float(np.arctan(view.camera.height / 2 / view.camera.K[1, 1])),
+                aspect=view.camera.width / view.camera.height,
+                scale=self.controls.camera_size.value * self._distance,
+                thickness=1.5,
+                thickness_units="screen",
+                color=(60, 120, 190),
+                image=_small_photo(view),
+                wxyz=_quaternion(world_from_cam[:3, :3]),
+                position=tuple(world_from_cam[:3, 3]),
+            )
+            frustum.on_click(lambda _, name=view.name: self._choose(name))
+            self.frusta[view.name] = frustum
+
+    def _show_cameras(self) -> None:
+        for frustum in self.frusta.values():
+            frustum.visible = self.controls.show_cameras.value
+            frustum.scale = self.controls.camera_size.value * self._distance
+
+    def _choose(self, name: str) -> None:
+        """A click on a camera shows its depth."""
+        self.controls.view.value = name
+        if self.controls.depth.value == NOTHING:
+            self.controls.depth.value = self._depth_kinds()[-1]
+
+    def _draw_depth(self) -> None:
+        """The chosen view's depth as points."""
+        controls = self.controls
+        found = self._depth(controls.view.value, controls.depth.value)
+        view = self._scene[controls.view.value]
+        if found is None:
+            self.depth = self.server.scene.add_point_cloud(
+                "/depth", np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8), visible=False
+            )
+            return
+        step = max(1, int(np.ceil(np.sqrt(found.depth.size / MAX_DEPTH_POINTS))))
+        depth, confidence = found.depth[::step, ::step], found.confidence[::step, ::step]
+        keep = (depth > 0) & (confidence >= controls.min_confidence.value)
+        rays = view.camera.rays()[::step, ::step][keep]
+        points = transform(invert_pose(view.cam_from_world), rays * depth[keep][:, None])
+        if controls.colors.value == CONFIDENCE:
+            rgb = value_picture(confidence, 0, 1)
+        else:
+            rgb = np.rint(view.load().image[::step, ::step] * 255).astype(np.uint8)
+        self.depth = self.server.scene.add_point_cloud(
+            "/depth",
+            points.astype(np.float32),
+            rgb[keep],
+            point_size=controls.point_size.value * self._pixel * step,
+            point_shape="circle",
+            precision="float32",
+        )
+
+    def _depth(self, name: str, kind: str) -> DepthMap | None:
+        try:
+            if kind == SCALED:
+                depth = self._results.scaled(name)
+                return DepthMap(depth=depth, confidence=(depth > 0).astype(np.float32))
+            if kind == FIRST:
+                return self._results.first_round(name)
+            if kind == REFINED:
+                return self._results.refined(name)
+        except (InputError, KeyError, ValueError) as error:
+            logger.warning("%s of %s cannot be shown: %s", kind, name, error)
+        return None
+
+    def _look(self, event: Any) -> None:
+        """Moves the looker into the chosen camera."""
+        view = self._scene[self.controls.view.value]
+        world_from_cam = invert_pose(view.cam_from_world)
+        camera = event.client.camera
+        with event.client.atomic():
+            camera.position = world_from_cam[:3, 3]
+            camera.look_at = transform(world_from_cam, [0, 0, self._distance])
+            camera.up_direction = -world_from_cam[:3, 1]
+            camera.fov = 2 * float(np.arctan(view.camera.height / 2 / view.camera.K[1, 1]))
+
+
+def _viser() -> Any:
+    try:
+        import viser
+    except ImportError as error:
+        raise UnavailableError(
+            "is not installed; the viewer needs it.",
+            subject=error.name,
+            action="pip install 'refdepth[view]'",
+        ) from error
+    return viser
+
+
+def _check_port(host: str, port: int) -> None:
+    """viser would take the next free port without a word.
+
+    Raises `ResourceError` when the port is taken or the address is not this machine's.
+    """
+    try:
+        with socket.create_server((host, port), family=_family(host)):
+            pass
+    except OSError as error:
+        raise ResourceError(
+            f"cannot be listened on ({error.strerror or error}).",
+            subject=f"{host}:{port}",
+            action=f"Choose another port, for example --port {port + 1 if port < 65535 else 8080}.",
+        ) from error
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _small_photo(view: View) -> NDArray[np.uint8] | None:
+    from PIL import Image
+
+    try:
+        with Image.open(view.image_path) as stored:
+            stored.draft("RGB", (PHOTO_PX, PHOTO_PX))
+            picture = stored.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    picture.thumbnail((PHOTO_PX, PHOTO_PX))
+    return np.asarray(picture)
+
+
+def _quaternion(rotation: NDArray[np.float64]) -> tuple[float, float, float, float]:
+    """(w, x, y, z) of a rotation matrix."""
+    from scipy.spatial.transform import Rotation
+
+    x, y, z, w = Rotation.from_matrix(rotation).as_quat()
+    return float(w), float(x), float(y), float(z)
