@@ -34,18 +34,23 @@ def extract(
     options.num_threads = threads
     options.max_image_size = max_image_size
     options.sift.max_num_features = max_features
-    reader = pycolmap.ImageReaderOptions()
-    if masks is not None:
-        reader.mask_path = masks
+    masked = [name for name in names if masks and Path(masks, f"{name}.png").exists()]
+    unmasked = sorted(set(names) - set(masked))
     with _counting(database, "descriptors", len(names), report):
-        pycolmap.extract_features(
-            database,
-            images,
-            names,
-            reader_options=reader,
-            extraction_options=options,
-            device=pycolmap.Device.cpu,
-        )
+        for group, mask_path in ((masked, masks), (unmasked, None)):
+            if not group:  # which pycolmap would take for all
+                continue
+            reader = pycolmap.ImageReaderOptions()
+            if mask_path is not None:  # given a mask path, it leaves out photos without a mask
+                reader.mask_path = mask_path
+            pycolmap.extract_features(
+                database,
+                images,
+                group,
+                reader_options=reader,
+                extraction_options=options,
+                device=pycolmap.Device.cpu,
+            )
 
 
 def match(

@@ -49,7 +49,7 @@ class Intrinsics:
         if self.focal_x is not None:
             fx = self.focal_x
         elif self.angle_x is not None:
-            fx = own_width / 2 / math.tan(self.angle_x / 2)
+            fx = own_width / 2 / math.tan(max(self.angle_x, 1e-6) / 2)
         else:
             raise InputError(
                 "no focal length (fl_x or camera_angle_x).",

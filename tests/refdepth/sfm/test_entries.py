@@ -1,0 +1,206 @@
+"""Starting from an existing COLMAP model or from known poses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from refdepth._pycolmap import pycolmap
+from refdepth.errors import InputError, StageError
+from refdepth.ingest import PrepareSettings, prepare_photo
+from refdepth.scene import Scene
+from refdepth.sfm.model_entry import use_model
+from refdepth.sfm.poses_entry import use_poses
+from refdepth.sfm.undistort import warp_nearest
+
+
+def scene_of(out: Path) -> Scene:
+    return Scene.from_colmap(out / "undistorted/sparse", out / "undistorted/images")
+
+
+@pytest.mark.parametrize("kind", ["binary", "text"])
+def test_our_own_model_gives_the_same_workspace(photo_set, tmp_path: Path, kind: str) -> None:
+    model = photo_set.out / "sparse"
+    if kind == "text":
+        (tmp_path / "given/sparse").mkdir(parents=True)
+        pycolmap.Reconstruction(model).write_text(tmp_path / "given/sparse")
+        model = tmp_path / "given"  # it is found inside
+    summary = use_model(model, photo_set.images, photo_set.photos, tmp_path / "sfm")
+    assert summary.registered == photo_set.summary.registered
+    assert summary.points == photo_set.summary.points
+    for path in (photo_set.out / "undistorted/images").iterdir():
+        assert (tmp_path / "sfm/undistorted/images" / path.name).read_bytes() == path.read_bytes()
+    if kind == "binary":
+        for path in (photo_set.out / "undistorted/sparse").iterdir():
+            made = tmp_path / "sfm/undistorted/sparse" / path.name
+            assert made.read_bytes() == path.read_bytes()
+
+
+def test_a_model_of_photos_under_other_names_and_sizes_fits(photo_set, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    small = PrepareSettings(max_size=160)
+    photos = [
+        prepare_photo(
+            photo_set.images / photo.name,
+            tmp_path / f"images/sub_{index}",
+            small,
+            original=f"sub/{photo.name}",
+        )
+        for index, photo in enumerate(photo_set.photos[:5])
+    ]
+    summary = use_model(photo_set.out / "sparse", tmp_path / "images", photos, tmp_path / "sfm")
+    assert summary.registered == tuple(photo.name for photo in photos)
+    assert "1 of the model's images" in summary.warnings[0]
+    before, after = scene_of(photo_set.out), scene_of(tmp_path / "sfm")
+    one, other = before[photo_set.photos[2].name], after[photos[2].name]
+    np.testing.assert_allclose(other.cam_from_world, one.cam_from_world)
+    sparse = after.sparse_depth(other)
+    assert len(sparse) > 50
+    points = after.points.xyz[sparse.point_index]
+    seen, _ = other.camera.project(
+        points @ other.cam_from_world[:3, :3].T + other.cam_from_world[:3, 3]
+    )
+    assert np.median(np.linalg.norm(seen - sparse.xy, axis=1)) < 0.3
+
+
+def test_a_model_without_points_gets_them(photo_set, tmp_path: Path) -> None:
+    model = pycolmap.Reconstruction(photo_set.out / "sparse")
+    for point_id in list(model.points3D):
+        model.delete_point3D(point_id)
+    (tmp_path / "bare").mkdir()
+    model.write(tmp_path / "bare")
+    summary = use_model(tmp_path / "bare", photo_set.images, photo_set.photos, tmp_path / "sfm")
+    assert summary.points > 0.8 * photo_set.summary.points
+    before, after = scene_of(photo_set.out), scene_of(tmp_path / "sfm")
+    for view in before.views:
+        np.testing.assert_allclose(after[view.name].center, view.center, atol=1e-9)
+
+
+def test_half_a_model_is_refused(photo_set, tmp_path: Path) -> None:
+    def refused(folder: Path, reason: str) -> None:
+        with pytest.raises(InputError, match=reason) as caught:
+            use_model(folder, photo_set.images, photo_set.photos, tmp_path / "sfm")
+        assert str(folder) in str(caught.value)
+
+    refused(tmp_path / "nowhere", "no COLMAP model")
+    for name in ("cameras.bin", "images.bin", "points3D.bin"):
+        folder = tmp_path / f"without {name}"
+        shutil.copytree(photo_set.out / "sparse", folder)
+        (folder / name).unlink()
+        refused(folder, "no COLMAP model")
+        folder = tmp_path / f"cut {name}"
+        shutil.copytree(photo_set.out / "sparse", folder)
+        (folder / name).write_bytes((folder / name).read_bytes()[:-20])
+        refused(folder, "not a COLMAP model")
+
+
+def test_a_model_of_other_photos_is_refused(photo_set, tmp_path: Path) -> None:
+    photos = [
+        replace(photo, name=f"x{photo.name}", original=f"x{photo.name}")
+        for photo in photo_set.photos
+    ]
+    with pytest.raises(InputError, match="none of the model's 6 images"):
+        use_model(photo_set.out / "sparse", photo_set.images, photos, tmp_path / "sfm")
+    turned = [replace(photo, width=240, height=320, orientation=6) for photo in photo_set.photos]
+    with pytest.raises(InputError, match="upright=false"):
+        use_model(photo_set.out / "sparse", photo_set.images, turned, tmp_path / "sfm")
+
+
+def transforms(photo_set, **fields: Any) -> dict[str, Any]:
+    """What nerfstudio would write for the exact cameras."""
+    K = photo_set.truth.camera.K
+    flip = np.diag([1.0, -1.0, -1.0, 1.0])
+    frames = [
+        {
+            "file_path": f"images/{view.name}",
+            "transform_matrix": (np.linalg.inv(view.cam_from_world) @ flip).tolist(),
+        }
+        for view in photo_set.truth.views
+    ]
+    shared = {"w": 320, "h": 240, "fl_x": K[0, 0], "fl_y": K[1, 1], "cx": K[0, 2], "cy": K[1, 2]}
+    return {**shared, "frames": frames, **fields}
+
+
+def write(folder: Path, content: dict[str, Any]) -> Path:
+    (folder / "transforms.json").write_text(json.dumps(content))
+    return folder / "transforms.json"
+
+
+def test_known_poses_stay_and_points_get_their_exact_depth(photo_set, tmp_path: Path) -> None:
+    path = write(tmp_path, transforms(photo_set))
+    summary = use_poses(path, photo_set.images, photo_set.photos, tmp_path / "sfm")
+    assert summary.failed == ()
+    scene = scene_of(tmp_path / "sfm")
+    for truth in photo_set.truth.views:
+        view = scene[truth.name]
+        np.testing.assert_allclose(view.cam_from_world, truth.cam_from_world, atol=1e-9)
+        np.testing.assert_allclose(view.camera.K, truth.camera.K)
+        sparse = scene.sparse_depth(view)
+        assert len(sparse) > 100
+        column, row = np.floor(sparse.xy).astype(int).T
+        assert np.median(np.abs(sparse.depth / truth.depth[row, column] - 1)) < 0.005
+
+
+def test_intrinsics_are_refined_where_asked(photo_set, tmp_path: Path) -> None:
+    from refdepth.sfm import SfmSettings
+
+    exact = photo_set.truth.camera.K[0, 0]
+    content = transforms(photo_set, fl_x=exact * 1.03, fl_y=exact * 1.03)
+    path = write(tmp_path, content)
+    for refine, tolerance in ((False, 1e-9), (True, 0.03)):
+        out = tmp_path / f"sfm-{refine}"
+        settings = SfmSettings(refine_intrinsics=refine)
+        use_poses(path, photo_set.images, photo_set.photos, out, settings)
+        (camera,) = pycolmap.Reconstruction(out / "sparse").cameras.values()
+        error = abs(camera.mean_focal_length() / exact - 1)
+        assert (abs(error - 0.03) < tolerance) if not refine else error < 0.01
+
+
+def test_frames_without_photo_are_said_and_poses_of_others_refused(
+    photo_set, tmp_path: Path
+) -> None:
+    path = write(tmp_path, transforms(photo_set))
+    photos = photo_set.photos[:4]
+    summary = use_poses(path, photo_set.images, photos, tmp_path / "sfm")
+    assert len(summary.registered) == 4
+    assert "2 of the 6 frames" in summary.warnings[0]
+    with pytest.raises(InputError, match="1 of its 6 frames"):
+        use_poses(path, photo_set.images, photos[:1], tmp_path / "one")
+
+
+def test_poses_that_do_not_fit_the_photos_are_refused(photo_set, tmp_path: Path) -> None:
+    content = transforms(photo_set)
+    matrices = [frame["transform_matrix"] for frame in content["frames"]]
+    for frame, matrix in zip(content["frames"], matrices[3:] + matrices[:3], strict=True):
+        frame["transform_matrix"] = matrix
+    with pytest.raises(StageError, match="agree with the given poses"):
+        use_poses(write(tmp_path, content), photo_set.images, photo_set.photos, tmp_path / "sfm")
+    with pytest.raises(InputError, match="one place"):
+        for frame in content["frames"]:
+            frame["transform_matrix"] = np.eye(4).tolist()
+        use_poses(write(tmp_path, content), photo_set.images, photo_set.photos, tmp_path / "b")
+
+
+def test_the_nearest_pixel_is_found_through_the_distortion() -> None:
+    distorted = pycolmap.Camera(
+        camera_id=1, model="SIMPLE_RADIAL", width=80, height=60, params=[70, 40, 30, 0.2]
+    )
+    pinhole = pycolmap.Camera(
+        camera_id=2, model="PINHOLE", width=70, height=50, params=[72, 71, 35, 25]
+    )
+    values = np.arange(60 * 80, dtype=np.int64).reshape(60, 80) + 1
+    warped = warp_nearest(values, distorted, pinhole)
+    for row, column in [(0, 0), (10, 50), (25, 35), (49, 69)]:
+        x, y = (column + 0.5 - 35) / 72, (row + 0.5 - 25) / 71
+        factor = 1 + 0.2 * (x * x + y * y)
+        expected = int(70 * x * factor + 40), int(70 * y * factor + 30)
+        assert warped[row, column] == values[expected[1], expected[0]]
+    blank = Image.fromarray(warp_nearest(np.full((60, 80), 255, np.uint8), distorted, pinhole))
+    assert blank.getextrema() == (255, 255)

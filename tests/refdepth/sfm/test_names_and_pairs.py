@@ -1,0 +1,101 @@
+"""Names in foreign files, and pairs of photos to match."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refdepth.errors import InputError
+from refdepth.ingest import PreparedPhoto
+from refdepth.sfm.names import checked_name, match_names
+from refdepth.sfm.pairs import choose_pairs, sequential_pairs
+from refdepth.sfm.settings import Matching, SfmSettings
+
+
+def photo(name: str, original: str, sequence: str = "") -> PreparedPhoto:
+    size = {"width": 60, "height": 40, "stored_width": 60, "stored_height": 40}
+    return PreparedPhoto(name=name, original=original, sequence=sequence, **size)
+
+
+PHOTOS = [
+    photo("a.jpg", "a.jpg"),
+    photo("sub_b.png", "sub/b.heic"),
+    photo("x_c.jpg", "x/c.jpg"),
+    photo("y_c.jpg", "y/c.jpg"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("a.jpg", "a.jpg"),
+        ("./images/a.jpg", "a.jpg"),
+        ("images\\a.jpg", "a.jpg"),
+        ("train/a", "a.jpg"),
+        ("a.png", "a.jpg"),
+        ("sub/b.heic", "sub_b.png"),
+        ("sub_b.png", "sub_b.png"),
+        ("images/sub/b.jpg", "sub_b.png"),
+        ("images/x/c.jpg", "x_c.jpg"),
+        ("y/c.jpg", "y_c.jpg"),
+        ("c.jpg", None),
+        ("z/c.jpg", None),
+        ("other.jpg", None),
+    ],
+)
+def test_a_name_means_the_photo_a_person_would_say(name: str, meant: str | None) -> None:
+    found = match_names([name], PHOTOS)
+    assert found.get(name) == next((one for one in PHOTOS if one.name == meant), None)
+
+
+def test_two_names_for_one_photo_are_refused() -> None:
+    with pytest.raises(InputError, match="same photo"):
+        match_names(["a.jpg", "images/a.jpg"], PHOTOS)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/etc/passwd", "../a.jpg", "images/../../a.jpg", "C:\\a.jpg", "..\\a.jpg", "a\0b"]
+)
+def test_names_that_lead_out_are_refused(name: str) -> None:
+    with pytest.raises(InputError):
+        checked_name(name)
+
+
+@given(st.text(max_size=60))
+def test_a_name_that_is_let_through_stays_inside(name: str) -> None:
+    try:
+        path = checked_name(name)
+    except InputError:
+        return
+    assert not path.is_absolute()
+    assert ".." not in path.parts
+
+
+def test_small_sets_are_matched_exhaustively() -> None:
+    kind, pairs = choose_pairs(PHOTOS, SfmSettings())
+    assert kind == Matching.EXHAUSTIVE
+    assert len(pairs) == len(set(map(frozenset, pairs))) == 6
+
+
+def test_long_videos_are_matched_in_sequence_and_photos_are_not() -> None:
+    frames = [photo(f"v_{i}.png", f"v.mp4#{i:06d}", "v.mp4") for i in range(160)]
+    kind, pairs = choose_pairs(frames, SfmSettings())
+    assert kind == Matching.SEQUENTIAL
+    assert len(pairs) < 160 * 22
+    loose = [photo(f"{i}.jpg", f"{i}.jpg") for i in range(160)]
+    assert choose_pairs(loose, SfmSettings())[0] == Matching.EXHAUSTIVE
+
+
+def test_a_sequence_goes_by_natural_order() -> None:
+    names = ["IMG_10.jpg", "IMG_9.jpg", "IMG_1.jpg"]
+    settings = SfmSettings(matching=Matching.SEQUENTIAL, overlap=1)
+    _, pairs = choose_pairs([photo(name, name) for name in names], settings)
+    assert ("IMG_9.jpg", "IMG_10.jpg") in pairs
+
+
+def test_sequential_pairs_reach_near_and_exponentially_far() -> None:
+    names = [str(index) for index in range(100)]
+    pairs = sequential_pairs(names, overlap=5)
+    assert {int(b) - int(a) for a, b in pairs} == {1, 2, 3, 4, 5, 8, 16}
+    assert len(pairs) == len(set(pairs))
