@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -12,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cancellation import Cancellation
-from pipeline.files import read_json
 from pipeline.progress import Progress
 from pipeline.results import Results
 from refdepth.depth_map import DepthMap
@@ -193,7 +193,8 @@ def _nerfstudio(source: Source, folder: Path) -> str:
         metres_per_unit=metres_per_unit(source.results),
         progress=source.step("depth images"),
     )
-    unit = read_json(folder / "transforms.json")["depth_unit_scale_factor"]
+    document = json.loads((folder / "transforms.json").read_text(encoding="utf-8"))
+    unit = document["depth_unit_scale_factor"]
     return f"{len(names)} views; train with --depth-unit-scale-factor {unit:.9g}"
 
 

@@ -27,6 +27,8 @@ def setting_rows(
     defaults = type(settings)() if defaults is None else defaults
     rows: list[SettingRow] = []
     for name, field in type(settings).model_fields.items():
+        if field.exclude:  # follows another setting
+            continue
         value, default = getattr(settings, name), getattr(defaults, name)
         if isinstance(value, Settings):
             rows += setting_rows(value, default, f"{prefix}{name}.")
