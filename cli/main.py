@@ -30,6 +30,10 @@ COMMANDS = (
     "status",
     # evaluate
     "demo",
+    "export",
+    "report",
+    "view",
+    "config",
     "doctor",
 )
 """Modules under cli.commands; each has a function of its own name."""

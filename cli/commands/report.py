@@ -1,0 +1,17 @@
+"""`refdepth report`: the page about a run, made again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from cli.options import Debug, OptionalWorkspace
+
+
+def report(out: OptionalWorkspace = Path(), debug: Debug = False) -> None:
+    """Write OUT/report.html again: what was done, view by view, with warnings and pictures."""
+    from pipeline.report import write_report
+    from pipeline.workspace import Workspace
+
+    typer.echo(write_report(Workspace.find(out)))
