@@ -71,8 +71,8 @@ class AdamSolver:
         self.start = torch.from_numpy(surface.depth).to(device)
         self.triangles = torch.from_numpy(surface.triangles).to(device)
         edges = surface.edges()
-        log_depth = np.log(surface.depth)
-        stiffness = np.exp(-settings.depth_edge * np.abs(np.diff(log_depth[edges], axis=1)[:, 0]))
+        step = np.diff(np.log(surface.depth[edges]), axis=1)[:, 0]
+        stiffness = np.exp(-settings.depth_edge * np.abs(step))
         self.edges = torch.from_numpy(edges).to(device)
         self.edge_weight = torch.from_numpy(stiffness.astype(np.float32)).to(device)
         self.exposure = Exposure(settings.exposure, sources, channels, device)
@@ -103,6 +103,8 @@ class AdamSolver:
         state = steps.resume()
         if state is not None:
             self._restore(state)
+        elif levels:
+            self._start_exposure(levels[0])
         for index, level in enumerate(levels):
             first = sum(steps.counts[:index])
             for step in steps.remaining(index):
@@ -121,6 +123,12 @@ class AdamSolver:
         height, width = self.reference.depth.shape
         pixels, depth = self._vertices() if moved else (self.pixels, self.start)
         return self._reference_view(pixels, depth, 1, height, width)
+
+    @torch.no_grad()
+    def _start_exposure(self, level: Level) -> None:
+        every = torch.arange(len(level.A), device=self.renderer.device)
+        rendered, weight = self._render(level, *self._vertices(), every)
+        self.exposure.start_from(rendered, level.images, weight)
 
     def _vertices(self) -> tuple[torch.Tensor, torch.Tensor]:
         depth = self.start * torch.exp(self.parameters["factor"])
@@ -169,10 +177,12 @@ class AdamSolver:
             chosen = np.sort(rng.choice(sources, count, replace=False))
         return torch.from_numpy(chosen).to(self.renderer.device)
 
-    def _appearance_loss(
+    def _render(
         self, level: Level, pixels: torch.Tensor, depth: torch.Tensor, targets: torch.Tensor
-    ) -> torch.Tensor:
-        weights, settings = self.settings.weights, self.settings
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The surface as the sources `targets` see it: appearance (B, H, W, C) before exposure, and
+        how much each pixel counts (B, H, W)."""
+        settings = self.settings
         height, width = level.size
         points = functional.pad(pixels, (0, 1), value=1.0) * depth[:, None]
         q = torch.einsum("sij,vj->svi", level.A[targets], points) + level.b[targets][:, None]
@@ -189,8 +199,14 @@ class AdamSolver:
             visible &= ~losses.edge_band(
                 out.depth.detach(), ratio=settings.cut_ratio, radius=settings.edge_band_px
             )
-        weight = level.weight[targets] * visible
-        rendered = self.exposure.apply(out.color[..., :-1], targets)
+        return out.color[..., :-1], level.weight[targets] * visible
+
+    def _appearance_loss(
+        self, level: Level, pixels: torch.Tensor, depth: torch.Tensor, targets: torch.Tensor
+    ) -> torch.Tensor:
+        weights = self.settings.weights
+        color, weight = self._render(level, pixels, depth, targets)
+        rendered = self.exposure.apply(color, targets)
         target = level.images[targets]
         loss = rendered.new_zeros(())
         if weights.color:

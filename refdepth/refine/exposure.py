@@ -41,3 +41,20 @@ class Exposure:
             exposed = torch.exp2(chosen["stops"]) * color.clamp_min(DARKEST)
             return exposed ** torch.exp(chosen["log_exponent"])
         return color
+
+    @torch.no_grad()
+    def start_from(
+        self, rendered: torch.Tensor, target: torch.Tensor, weight: torch.Tensor
+    ) -> None:
+        """Sets gain or stops from the mean brightness of all sources, rendered and photographed
+        (S, H, W, C), over pixels weighted with `weight` (S, H, W). Means need no alignment, so this
+        works before depth is right."""
+        means = [
+            (picture.clamp_min(DARKEST) * weight[..., None]).sum(dim=(1, 2))
+            for picture in (target, rendered)
+        ]
+        ratio = torch.where(means[1] > 0, means[0] / means[1].clamp_min(DARKEST), 1)
+        if self.model is ExposureModel.GAIN_BIAS:
+            self.parameters["gain"].copy_(ratio.log())
+        elif self.model is ExposureModel.RESPONSE:
+            self.parameters["stops"].copy_(ratio.log2().mean(dim=1, keepdim=True))

@@ -87,8 +87,11 @@ class GaussNewton:
         full_parallax = float(parallax.median()) * level.scale
         for row, value in zip((matrix, rhs), self._sparse(correction, full_parallax), strict=True):
             row += value
-        rhs -= self._stiffness(correction)
-        change = GridSystem(matrix.reshape(self.shape), *self.links).solve(rhs.reshape(self.shape))
+        # In pixels of parallax stiffness means the same in every picture, whatever its size.
+        links = [full_parallax**2 * link for link in self.links]
+        rhs -= _stiffness(links, correction.reshape(self.shape)).ravel()
+        system = GridSystem(matrix.reshape(self.shape), links[0], links[1])
+        change = system.solve(rhs.reshape(self.shape))
         limit = LARGEST_STEP_PX / max(float(parallax.median()), 1e-6)
         return correction + np.clip(change.ravel(), -limit, limit), energy
 
@@ -152,7 +155,7 @@ class GaussNewton:
             spread = self.renderer.interpolate(rast, attributes, self.triangles)
             (gathered,) = torch.autograd.grad(spread, attributes, per_pixel)
         curvature, gradient = gathered.double().cpu().numpy().T
-        cost = float((weight * relative / (1 + relative)).sum() / weight.sum())
+        cost = float((weight * energy / (1 + relative)).sum() / weight.sum())
         return np.ascontiguousarray(curvature), np.ascontiguousarray(gradient), cost
 
     def _sparse(self, correction: Grid, parallax_px: float) -> tuple[Grid, Grid]:
@@ -174,15 +177,15 @@ class GaussNewton:
             np.bincount(where, shares * np.repeat(residual, 3), count).astype(np.float64),
         )
 
-    def _stiffness(self, correction: Grid) -> Grid:
-        """The Laplacian of the links times the correction (V,)."""
-        grid = correction.reshape(self.shape)
-        result = np.zeros(self.shape)
-        for axis, link in zip((1, 0), self.links, strict=True):
-            pull = link * np.diff(grid, axis=axis)
-            padding = [(1, 1) if axis == other else (0, 0) for other in (0, 1)]
-            result -= np.diff(np.pad(pull, padding), axis=axis)
-        return result.ravel()
+
+def _stiffness(links: list[Grid], correction: Grid) -> Grid:
+    """The Laplacian of the links times the correction (R, C)."""
+    result = np.zeros_like(correction)
+    for axis, link in zip((1, 0), links, strict=True):
+        pull = link * np.diff(correction, axis=axis)
+        padding = [(1, 1) if axis == other else (0, 0) for other in (0, 1)]
+        result -= np.diff(np.pad(pull, padding), axis=axis)
+    return result
 
 
 def _links(mesh: GridMesh, settings: FineSettings) -> tuple[Grid, Grid]:

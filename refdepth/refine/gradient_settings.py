@@ -91,7 +91,7 @@ class FineSettings(Settings):
         ge=0,
         exclude=True,
     )
-    scales: tuple[int, ...] = setting((2, 1), "Picture reduction of each level, coarsest first")
+    scales: tuple[int, ...] = setting((2,), "Picture reduction of each level, coarsest first")
     stride: int = setting(4, "Pixels between vertices", unit="px", ge=1)
     decimation: float = setting(
         1.0, "Share of triangles that quadric decimation keeps (adam only)", gt=0, le=1
@@ -106,7 +106,9 @@ class FineSettings(Settings):
     window_px: int = setting(9, "Window of the local contrast", unit="px", ge=3)
     targets: int = setting(0, "Sources rendered in each step, drawn at random; 0: all", ge=0)
     smoothness: float = setting(
-        1e4, "Stiffness of the correction between neighbouring vertices (gauss_newton)", gt=0
+        20.0,
+        "Stiffness of the correction, in pixels of parallax between vertices (gauss_newton)",
+        gt=0,
     )
     point_weight: float = setting(1.0, "Pull of the SfM points (gauss_newton)", ge=0)
     depth_edge: float = setting(20.0, "How fast depth edges free neighbours from each other", ge=0)

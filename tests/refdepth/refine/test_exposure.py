@@ -82,3 +82,17 @@ def test_fitting_finds_a_known_exposure() -> None:
     assert exposure.parameters["stops"].item() == pytest.approx(0.5, abs=1e-2)
     exponent = exposure.parameters["log_exponent"].exp()
     torch.testing.assert_close(exponent, torch.full_like(exponent, 0.9), atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize("model", [ExposureModel.GAIN_BIAS, ExposureModel.RESPONSE])
+def test_starts_at_the_ratio_of_mean_brightness(model: ExposureModel) -> None:
+    color = colors(2)
+    target = color.clone()
+    target[1] /= 2
+    weight = torch.ones(2, 4, 5)
+    target[0, 0, 0], weight[0, 0, 0] = 100, 0
+    exposure = Exposure(model, 2, 3, CPU)
+    exposure.start_from(color, target, weight)
+    found = exposure.apply(color, torch.tensor([0, 1]))
+    target[0, 0, 0] = color[0, 0, 0]
+    torch.testing.assert_close(found, target)
