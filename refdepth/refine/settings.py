@@ -103,7 +103,7 @@ class RefineSettings(Settings):
         2, "Search never runs on a finer grid than this", unit="px", ge=1
     )
     coarse: CoarseSettings = setting(
-        CoarseSettings(), "Bending of the scaled prior towards the SfM points"
+        CoarseSettings(iterations=0), "Bending of the scaled prior towards the SfM points"
     )
     discrete: bool = setting(True, "Search and propagate; off: gradient steps alone")
     match: MatchSettings = setting(MatchSettings(), "How windows are compared")
@@ -127,10 +127,23 @@ class RefineSettings(Settings):
     def preset(cls, quality: Quality) -> Self:
         """The settings of one quality level; `paper` is the published method alone."""
         if quality == "fast":
-            return cls(iterations=0, coarse=CoarseSettings(iterations=0))
+            return cls(iterations=0, sources=7)
+        if quality == "high":
+            return cls(
+                iterations=12,
+                sources=12,
+                search_again=SearchSettings(range=0.12, steps=49),
+                consistency=ConsistencySettings(rounds=5),
+            )
         if quality == "paper":
             fine = FineSettings.paper()
-            return cls(discrete=False, held_out=False, iterations=fine.iterations, fine=fine)
+            return cls(
+                discrete=False,
+                held_out=False,
+                coarse=CoarseSettings(),
+                iterations=fine.iterations,
+                fine=fine,
+            )
         return cls()
 
     @model_validator(mode="after")
