@@ -132,23 +132,17 @@ def shade_in_torch(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Barycentrics, texture coordinates and colours as differentiable tensor operations."""
     covered = ids > 0
-    corner = scene.triangles.long()[(ids.long() - 1).clamp(min=0)]
-    view = torch.arange(VIEWS)[:, None, None, None]
-    q0, q1, q2 = q[view, corner].unbind(-2)
-    y, x = torch.meshgrid(
-        torch.arange(scene.height) + 0.5, torch.arange(scene.width) + 0.5, indexing="ij"
-    )
-    pixel = torch.stack([x, y, torch.ones_like(x)], dim=-1).expand_as(q0)
-    a = torch.stack(
-        [
-            (torch.linalg.cross(q1, q2) * pixel).sum(-1),
-            (torch.linalg.cross(q2, q0) * pixel).sum(-1),
-            (torch.linalg.cross(q0, q1) * pixel).sum(-1),
-        ],
-        dim=-1,
-    )
-    total = torch.where(covered, a.sum(-1), 1)
-    uv = (a[..., None] * scene.uv[corner]).sum(-2) / total[..., None]
+    corner = scene.triangles.index_select(0, (ids.flatten() - 1).clamp(min=0).int()).long()
+    view = torch.arange(VIEWS).repeat_interleave(scene.height * scene.width)
+    row = corner + (view * q.shape[1])[:, None]
+    vertex = q.reshape(-1, 3).index_select(0, row.flatten()).reshape(*ids.shape, 3, 3)
+    # Relative to the pixel, which keeps float32 exact enough.
+    x = vertex[..., 0] - (torch.arange(scene.width) + 0.5)[:, None] * vertex[..., 2]
+    y = vertex[..., 1] - (torch.arange(scene.height) + 0.5)[:, None, None] * vertex[..., 2]
+    a = x.roll(-1, -1) * y.roll(-2, -1) - y.roll(-1, -1) * x.roll(-2, -1)
+    weights = a / torch.where(covered, a.sum(-1), 1)[..., None]
+    corner_uv = scene.uv.index_select(0, corner.flatten()).reshape(*ids.shape, 3, 2)
+    uv = (weights[..., None] * corner_uv).sum(-2)
     size = torch.tensor([scene.width, scene.height])
     color = torch.nn.functional.grid_sample(
         scene.texture.permute(2, 0, 1)[None].expand(VIEWS, -1, -1, -1),
