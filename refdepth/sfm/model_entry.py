@@ -12,6 +12,7 @@ import numpy as np
 from refdepth._pycolmap import pycolmap
 from refdepth.errors import InputError, StageError
 from refdepth.ingest.photos import PreparedPhoto
+from refdepth.sfm.model_check import check_whole
 from refdepth.sfm.names import match_names
 from refdepth.sfm.native import Cancelled, Progress, run_step
 from refdepth.sfm.settings import SfmSettings
@@ -71,6 +72,7 @@ def read_model(
     Raises `InputError` when it is no whole model.
     """
     place = _find(model)
+    check_whole(place)
     checked = out / "checked"
     shutil.rmtree(checked, ignore_errors=True)
     try:

@@ -98,7 +98,12 @@ def test_half_a_model_is_refused(photo_set, tmp_path: Path) -> None:
         folder = tmp_path / f"cut {name}"
         shutil.copytree(photo_set.out / "sparse", folder)
         (folder / name).write_bytes((folder / name).read_bytes()[:-20])
-        refused(folder, "not a COLMAP model")
+        refused(folder, "entries are whole")
+    folder = tmp_path / "text"
+    folder.mkdir()
+    for name in ("cameras", "images", "points3D"):
+        (folder / f"{name}.txt").write_text("1 PINHOLE many words\n")
+    refused(folder, "not a COLMAP model")
 
 
 def test_a_model_of_other_photos_is_refused(photo_set, tmp_path: Path) -> None:
@@ -177,15 +182,18 @@ def test_frames_without_photo_are_said_and_poses_of_others_refused(
 
 def test_poses_that_do_not_fit_the_photos_are_refused(photo_set, tmp_path: Path) -> None:
     content = transforms(photo_set)
-    matrices = [frame["transform_matrix"] for frame in content["frames"]]
-    for frame, matrix in zip(content["frames"], matrices[3:] + matrices[:3], strict=True):
-        frame["transform_matrix"] = matrix
+    frames = content["frames"]
+    matrices = [frame["transform_matrix"] for frame in frames]
+    for frame, index in zip(frames, (3, 0, 5, 1, 4, 2), strict=True):
+        frame["transform_matrix"] = matrices[index]
+    path = write(tmp_path, content)
     with pytest.raises(StageError, match="agree with the given poses"):
-        use_poses(write(tmp_path, content), photo_set.images, photo_set.photos, tmp_path / "sfm")
+        use_poses(path, photo_set.images, photo_set.photos, tmp_path / "sfm")
+    for frame in frames:
+        frame["transform_matrix"] = np.eye(4).tolist()
+    path = write(tmp_path, content)
     with pytest.raises(InputError, match="one place"):
-        for frame in content["frames"]:
-            frame["transform_matrix"] = np.eye(4).tolist()
-        use_poses(write(tmp_path, content), photo_set.images, photo_set.photos, tmp_path / "b")
+        use_poses(path, photo_set.images, photo_set.photos, tmp_path / "same")
 
 
 def test_the_nearest_pixel_is_found_through_the_distortion() -> None:
