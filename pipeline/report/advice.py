@@ -11,6 +11,8 @@ from refdepth.scale import ScaleFlag
 LOW_ACCEPTANCE = 0.3
 """A view of whose correction less was taken over is named."""
 _FEW_REGISTERED = 0.9
+_SAID_ABOVE = ("skipped ", "separate models", "not placed: ", "photos have a pose")
+"""Words of warnings whose facts `_photos` has told with advice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +47,8 @@ _SCALE: Mapping[str, tuple[str, str]] = {
     ),
     ScaleFlag.OPPOSED: (
         "Views whose prior grows where it should shrink.",
-        "If you gave --depth-maps, --depth-kind is probably wrong: inverse_affine means larger is"
-        " nearer.",
+        "If you gave --depth-maps, check --depth-kind: inverse_affine means larger is nearer."
+        " Otherwise the cameras are probably wrong: were enough photos placed?",
     ),
     ScaleFlag.BORROWED: (
         "Views that use the scale found for the other views.",
@@ -161,7 +163,7 @@ def _verbatim(manifests: Mapping[str, Mapping[str, Any]]) -> Iterable[Advice]:
             continue
         warnings: Sequence[Any] = summary.get("warnings", ())
         for warning in map(str, warnings):
-            if warning not in said and not warning.startswith("skipped "):
+            if warning not in said and not any(words in warning for words in _SAID_ABOVE):
                 said.add(warning)
                 yield Advice(what=f"{stage}: {warning}", try_="")
 

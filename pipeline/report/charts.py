@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 from numpy.typing import ArrayLike, NDArray
 
 WIDTH, HEIGHT = 400, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 10, 10, 40
 
 
 @dataclass(frozen=True, kw_only=True)

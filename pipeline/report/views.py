@@ -150,17 +150,13 @@ def _fit_chart(fit: Mapping[str, Any]) -> Markup | None:
 
 
 def _loss_chart(record: Mapping[str, Any]) -> Markup | None:
-    losses = record.get("losses")
-    if isinstance(losses, Mapping):
-        series = {str(k): v for k, v in losses.items() if isinstance(v, list)}
-    elif isinstance(losses, list) and losses and isinstance(losses[0], Mapping):
-        keys = [k for k, v in losses[0].items() if isinstance(v, int | float)]
-        series = {str(k): [row.get(k, np.nan) for row in losses] for k in keys}
-    elif isinstance(losses, list):
-        series = {"loss": losses}
-    else:
-        return None
-    return charts.lines(series, x_label="iteration", y_label="loss")
+    """One line a level of the picture pyramid."""
+    levels = record.get("fine", {}).get("levels", ())
+    series = {f"1/{level.get('scale')} size": level.get("losses", ()) for level in levels}
+    steps = max((level.get("steps", 0) for level in levels), default=0)
+    shown = max((len(losses) for losses in series.values()), default=0)
+    every = -(-steps // shown) if shown else 1
+    return charts.lines(series, x_label="step" if every == 1 else f"step / {every}", y_label="loss")
 
 
 def _figures(fit: Mapping[str, Any], record: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -173,8 +169,14 @@ def _figures(fit: Mapping[str, Any], record: Mapping[str, Any]) -> list[tuple[st
         rows.append(("Share of the picture they cover", f"{100 * fit.get('coverage', 0):.0f} %"))
     if "sources" in record:
         rows.append(("Neighbours used", str(record["sources"])))
-    if record.get("iterations"):
-        rows.append(("Iterations", str(record["iterations"])))
+    fine = record.get("fine", {})
+    for level in fine.get("levels", ()):
+        first, last = level.get("loss_first"), level.get("loss_last")
+        if isinstance(first, int | float) and isinstance(last, int | float):
+            label = f"Loss at 1/{level.get('scale')} size, {level.get('steps')} steps"
+            rows.append((label, f"{first:.4g} to {last:.4g}"))
+    if "triangles" in fine:
+        rows.append(("Triangles", f"{fine['triangles']:,}"))
     before, after = record.get("held_out_before"), record.get("held_out_after")
     if isinstance(before, int | float) and isinstance(after, int | float):
         rows.append(

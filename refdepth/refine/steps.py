@@ -9,6 +9,9 @@ import numpy as np
 
 State = dict[str, np.ndarray]
 
+_RECORDED_LOSSES = 100
+"""Largest number of losses that a level's summary lists."""
+
 
 class Checkpoint(Protocol):
     """Where the state of an interrupted minimisation waits."""
@@ -69,7 +72,8 @@ class Steps:
             self._progress(self.done, self.total)
 
     def summary(self, scales: list[int]) -> list[dict[str, Any]]:
-        """For each level its scale, steps, and the loss before its first and last step."""
+        """For each level its scale, steps, the loss before its first and last step, and some of
+        the losses in between."""
         levels = []
         first = 0
         for scale, count in zip(scales, self.counts, strict=True):
@@ -82,6 +86,7 @@ class Steps:
                         "steps": count,
                         "loss_first": losses[0],
                         "loss_last": losses[-1],
+                        "losses": losses[:: -(-count // _RECORDED_LOSSES)],
                     }
                 )
         return levels

@@ -95,18 +95,18 @@ def make_workspace(root: Path, room: ExactRoom) -> Path:
 
 
 def _record() -> dict[str, Any]:
+    losses = [1 / (2 + step) for step in range(14)]
+    level = {"scale": 2, "steps": 14, "loss_first": 0.5, "loss_last": 1 / 15, "losses": losses}
     return {
         "sources": 4,
         "flags": [],
-        "accepted": 0.9,
+        "accepted_share": 0.9,
+        "held_out": 2,
         "held_out_before": 0.71,
         "held_out_after": 0.84,
-        "iterations": 40,
-        "losses": {
-            "color": [1 / (1 + i) for i in range(40)],
-            "total": [2 / (1 + i) for i in range(40)],
-        },
-        "seconds": {"search": 0.4, "gradient": 1.2},
+        "kept_prior": False,
+        "fine": {"flags": [], "iterations": 14, "levels": [level], "triangles": 4321},
+        "seconds": {"agreement": 0.4, "fine": 1.2},
     }
 
 
