@@ -183,11 +183,15 @@ def shade_backward(
             start = bounds[band]
             table = np.empty((bounds[band + 1] - start, 9))
             sums = np.zeros(table.shape)
+            inverse = np.empty(table.shape)
             for row in range(len(table)):
                 t = listed[start + row]
                 row_of[t] = row
                 i0, i1, i2 = triangles[t, 0], triangles[t, 1], triangles[t, 2]
                 _, ax, ay, az, bx, by, bz, cx, cy, cz = planes(q, view, i0, i1, i2)
+                inverse[row, 0], inverse[row, 1], inverse[row, 2] = ax, ay, az
+                inverse[row, 3], inverse[row, 4], inverse[row, 5] = bx, by, bz
+                inverse[row, 6], inverse[row, 7], inverse[row, 8] = cx, cy, cz
                 texture_planes((ax, ay, az, bx, by, bz, cx, cy, cz), uv, i0, i1, i2, row, table)
             for y in range(first, last + 1):
                 for x in range(width):
@@ -230,21 +234,30 @@ def shade_backward(
                 if not touched:
                     continue
                 t = listed[start + row]
-                i0, i1, i2 = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-                _, ax, ay, az, bx, by, bz, cx, cy, cz = planes(q, view, i0, i1, i2)
-                spread(sums, row, ax, ay, az, table, base + i0, partial)
-                spread(sums, row, bx, by, bz, table, base + i1, partial)
-                spread(sums, row, cx, cy, cz, table, base + i2, partial)
+                for corner in range(3):
+                    vertex = base + triangles[t, corner]
+                    spread(sums, table, inverse, row, corner, vertex, partial)
 
 
 @njit(**KERNEL)
 def spread(
-    sums: Floats, row: int, ax: float, ay: float, az: float, table: Floats, i: int, partial: Floats
+    sums: Floats,
+    table: Floats,
+    inverse: Floats,
+    row: int,
+    corner: int,
+    vertex: int,
+    partial: Floats,
 ) -> None:
-    """Adds a triangle's gradient to one of its vertices, with A = (ax, ay, az)."""
+    """Adds a triangle's gradient to one of its vertices."""
+    ax, ay, az = (
+        inverse[row, 3 * corner],
+        inverse[row, 3 * corner + 1],
+        inverse[row, 3 * corner + 2],
+    )
     s = ax * sums[row, 0] + ay * sums[row, 1] + az * sums[row, 2]
     s_u = ax * sums[row, 3] + ay * sums[row, 4] + az * sums[row, 5]
     s_v = ax * sums[row, 6] + ay * sums[row, 7] + az * sums[row, 8]
     for axis in range(3):
-        partial[i, axis] += s * table[row, axis]
-        partial[i, axis] -= s_u * table[row, 3 + axis] + s_v * table[row, 6 + axis]
+        partial[vertex, axis] += s * table[row, axis]
+        partial[vertex, axis] -= s_u * table[row, 3 + axis] + s_v * table[row, 6 + axis]
