@@ -115,6 +115,8 @@ def cost_volume(
     n_taps = weights.shape[0]
     side = int(np.sqrt(n_taps) + 0.5)
     radius = side // 2
+    padded = np.zeros((height, width + 2 * radius), np.float32)
+    padded[:, radius : radius + width] = gray
     n_bands = (height + BAND_ROWS - 1) // BAND_ROWS
     for band in prange(n_bands):
         y0 = band * BAND_ROWS
@@ -155,16 +157,13 @@ def cost_volume(
                         if yy < 0 or yy >= height:
                             continue
                         w_row = weights[t, y0 + r]
-                        j_row = warped[r + dy]
-                        x0 = max(radius - dx, 0)
-                        x1 = min(width, width + radius - dx)
-                        g_row = gray[yy]
-                        for x in range(x0, x1):
-                            j = j_row[x + dx]
-                            wj = w_row[x] * j
+                        j_row = warped[r + dy, dx : dx + width]
+                        g_row = padded[yy, dx : dx + width]
+                        for x in range(width):
+                            wj = w_row[x] * j_row[x]
                             sum_j[x] += wj
-                            sum_jj[x] += wj * j
-                            sum_gj[x] += wj * g_row[x + dx - radius]
+                            sum_jj[x] += wj * j_row[x]
+                            sum_gj[x] += wj * g_row[x]
                     for x in range(width):
                         var_j = max(sum_jj[x] - sum_j[x] * sum_j[x], np.float32(MIN_VARIANCE))
                         covariance = sum_gj[x] - mean[y0 + r, x] * sum_j[x]
