@@ -54,7 +54,8 @@ def use_model(
         warnings.append("the model has no points; they are triangulated with its poses")
         used = {image.name for image in reconstruction.images.values() if image.has_pose}
         kept = [photo for photo in photos if photo.name in used]
-        triangulate_model(out, images, kept, settings, masks=masks, **watch)
+        _, doubts = triangulate_model(out, images, kept, settings, masks=masks, **watch)
+        warnings += doubts
     undistort_model(out / "sparse", images, out / "undistorted", masks=masks, **watch)
     return summarise(out / "sparse", [photo.name for photo in photos], warnings=warnings)
 

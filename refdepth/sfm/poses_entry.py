@@ -59,9 +59,8 @@ def use_poses(
     _write_model(out / "sparse", posed, transforms)
     watch: dict[str, Any] = {"progress": progress, "cancelled": cancelled}
     kept = [photo for _, photo in posed]
-    matching = triangulate_model(out, images, kept, settings, masks=masks, **watch)
+    matching, warnings = triangulate_model(out, images, kept, settings, masks=masks, **watch)
     undistort_model(out / "sparse", images, out / "undistorted", masks=masks, **watch)
-    warnings = []
     if missing := len(frames) - len(posed):
         warnings.append(f"{missing} of the {len(frames)} frames have no photo and are not used")
     return summarise(

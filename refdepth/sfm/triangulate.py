@@ -16,7 +16,10 @@ from refdepth.sfm.features import extract_features, mask_hashes, match_features
 from refdepth.sfm.native import Cancelled, Progress, run_step
 from refdepth.sfm.settings import Matching, SfmSettings
 
-_FEWEST_POINTS_PER_VIEW = 10
+_REFUSED_SHARE = 0.1
+_DOUBTED_SHARE = 0.5
+"""Shares of the matched features that fit the poses. On synthetic photos: exact poses 0.8, poses
+off by 1 degree 0.24, poses of other photos on the same path 0.4, wrong axes under 0.01."""
 
 
 def triangulate_model(
@@ -28,9 +31,10 @@ def triangulate_model(
     masks: Path | None = None,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
-) -> Matching:
+) -> tuple[Matching, list[str]]:
     """Replaces the points of the model in `out`/sparse (poses of all `photos`) by ones triangulated
-    from features in `out`/database.db, poses held fixed.
+    from features in `out`/database.db, poses held fixed. Returns how pairs were chosen and what a
+    user should know.
 
     Raises `StageError` when next to no points agree with the poses.
     """
@@ -67,13 +71,34 @@ def triangulate_model(
     Path(made["path"]).rename(out / "sparse")
     shutil.rmtree(out / "models")
     compact(database)
-    if made["points"] < _FEWEST_POINTS_PER_VIEW * len(photos):
+    share = _agreeing_share(database, out / "sparse")
+    advice = (
+        "Check that poses and intrinsics belong to these photos and that the axes are as expected "
+        "(transforms.json: OpenGL, camera to world)."
+    )
+    if share < _REFUSED_SHARE:
         raise StageError(
-            f"only {made['points']} points agree with the given poses of {len(photos)} photos.",
-            action="Check that poses and intrinsics belong to these photos and that the axes are "
-            "as expected (transforms.json: OpenGL, camera to world).",
+            f"only {made['points']} points, {share:.0%} of the matched features, agree with the "
+            f"given poses of {len(photos)} photos.",
+            action=advice,
         )
-    return matching
+    if share < _DOUBTED_SHARE:
+        return matching, [f"only {share:.0%} of the matched features fit the poses. {advice}"]
+    return matching, []
+
+
+def _agreeing_share(database: Path, model: Path) -> float:
+    """Share of the features with a verified match that belong to a triangulated point."""
+    matched: dict[int, set[int]] = {}
+    with pycolmap.Database.open(database) as opened:
+        pair_ids, geometries = opened.read_two_view_geometries()
+    for pair_id, geometry in zip(pair_ids, geometries, strict=True):
+        for image_id, column in zip(
+            pycolmap.pair_id_to_image_pair(pair_id), geometry.inlier_matches.T, strict=True
+        ):
+            matched.setdefault(image_id, set()).update(column.tolist())
+    count = sum(map(len, matched.values()))
+    return pycolmap.Reconstruction(model).compute_num_observations() / max(1, count)
 
 
 def _write_posed(database: Path, posed: dict[str, Any], folder: Path) -> None:

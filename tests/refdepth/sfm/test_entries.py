@@ -16,6 +16,7 @@ from refdepth._pycolmap import pycolmap
 from refdepth.errors import InputError, StageError
 from refdepth.ingest import PrepareSettings, prepare_photo
 from refdepth.scene import Scene
+from refdepth.sfm import SfmSettings, SfmSummary
 from refdepth.sfm.model_entry import use_model
 from refdepth.sfm.poses_entry import use_poses
 from refdepth.sfm.undistort import warp_nearest
@@ -142,6 +143,7 @@ def test_known_poses_stay_and_points_get_their_exact_depth(photo_set, tmp_path: 
     path = write(tmp_path, transforms(photo_set))
     summary = use_poses(path, photo_set.images, photo_set.photos, tmp_path / "sfm")
     assert summary.failed == ()
+    assert summary.warnings == ()
     scene = scene_of(tmp_path / "sfm")
     for truth in photo_set.truth.views:
         view = scene[truth.name]
@@ -154,8 +156,6 @@ def test_known_poses_stay_and_points_get_their_exact_depth(photo_set, tmp_path: 
 
 
 def test_intrinsics_are_refined_where_asked(photo_set, tmp_path: Path) -> None:
-    from refdepth.sfm import SfmSettings
-
     exact = photo_set.truth.camera.K[0, 0]
     content = transforms(photo_set, fl_x=exact * 1.03, fl_y=exact * 1.03)
     path = write(tmp_path, content)
@@ -180,20 +180,23 @@ def test_frames_without_photo_are_said_and_poses_of_others_refused(
         use_poses(path, photo_set.images, photos[:1], tmp_path / "one")
 
 
-def test_poses_that_do_not_fit_the_photos_are_refused(photo_set, tmp_path: Path) -> None:
+def test_poses_that_do_not_fit_the_photos_are_refused_or_doubted(photo_set, tmp_path: Path) -> None:
     content = transforms(photo_set)
     frames = content["frames"]
-    matrices = [frame["transform_matrix"] for frame in frames]
-    for frame, index in zip(frames, (3, 0, 5, 1, 4, 2), strict=True):
-        frame["transform_matrix"] = matrices[index]
-    path = write(tmp_path, content)
+    exact = [frame["transform_matrix"] for frame in frames]
+
+    def give(matrices: list[Any], out: str) -> SfmSummary:
+        for frame, matrix in zip(frames, matrices, strict=True):
+            frame["transform_matrix"] = np.asarray(matrix).tolist()
+        path = write(tmp_path, content)
+        return use_poses(path, photo_set.images, photo_set.photos, tmp_path / out)
+
     with pytest.raises(StageError, match="agree with the given poses"):
-        use_poses(path, photo_set.images, photo_set.photos, tmp_path / "sfm")
-    for frame in frames:
-        frame["transform_matrix"] = np.eye(4).tolist()
-    path = write(tmp_path, content)
+        give([np.asarray(matrix) @ np.diag([1, -1, -1, 1]) for matrix in exact], "opencv axes")
     with pytest.raises(InputError, match="one place"):
-        use_poses(path, photo_set.images, photo_set.photos, tmp_path / "same")
+        give([np.eye(4)] * 6, "one place")
+    doubted = give([exact[index] for index in (3, 0, 5, 1, 4, 2)], "mixed up")
+    assert "fit the poses" in doubted.warnings[0]
 
 
 def test_the_nearest_pixel_is_found_through_the_distortion() -> None:
