@@ -85,7 +85,7 @@ class FineSettings(Settings):
 
     solver: Solver = setting(Solver.GAUSS_NEWTON, "gauss_newton: few second-order steps; adam")
     iterations: int = setting(
-        14,
+        3,
         "Steps in all, spread over the pyramid; 0 skips the stage. Within a run,"
         " refine.iterations decides",
         ge=0,
