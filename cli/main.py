@@ -28,7 +28,7 @@ COMMANDS = (
     "reconstruct",
     "stage",
     "status",
-    # evaluate
+    "evaluate",
     "demo",
     "export",
     "report",
@@ -68,6 +68,7 @@ _register()
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits."""
     prepare_process()
+    logging.getLogger().addHandler(logging.NullHandler())
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

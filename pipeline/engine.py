@@ -16,8 +16,8 @@ from pipeline.files import hash_json, resource_error
 from pipeline.manifest import MANIFEST_NAME, Manifest, library_versions, record_files
 from pipeline.memory import peak_mb, reset_peak
 from pipeline.progress import Progress, Silent
+from pipeline.registry import STAGES
 from pipeline.stage import Stage, StageContext, StageOutcome
-from pipeline.stages import STAGES
 from pipeline.workspace import Workspace
 from refdepth.errors import ConfigurationError, InputError, ResourceError, StageError
 

@@ -1,0 +1,71 @@
+"""`refdepth evaluate`: a reconstruction against the truth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import Json
+
+
+def evaluate(
+    out: Annotated[Path, typer.Argument(help="Output folder of a reconstruction.")],
+    ground_truth: Annotated[
+        Path,
+        typer.Option(
+            "--ground-truth",
+            "-g",
+            help="Folder of true depth (NAME.npz with depth, K, cam_from_world; 16-bit PNG; COLMAP"
+            " depth maps), a reference cloud (.ply), or poses (.json).",
+            show_default=False,
+        ),
+    ],
+    distance: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Distance for the cloud's precision and recall, in the truth's unit; may be"
+            " repeated. [default: 0.02 and 0.05]",
+            show_default=False,
+        ),
+    ] = None,
+    icp: Annotated[
+        bool, typer.Option(help="Refine the cloud's alignment by ICP before comparing.")
+    ] = True,
+    png_scale: Annotated[
+        float, typer.Option(help="Metres a level of 16-bit PNG depth.", min=0)
+    ] = 0.001,
+    metres_per_unit: Annotated[
+        float | None,
+        typer.Option(
+            help="Length of the truth's unit, where it is not metres.", show_default=False
+        ),
+    ] = None,
+    by_view: Annotated[bool, typer.Option("--by-view", help="Also list every view.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare depth maps, confidence and cloud with ground truth.
+
+    One scale for the scene comes from the SfM points' depths; what was assumed is printed.
+    """
+    from cli.tables import print_evaluation
+    from pipeline.evaluate import evaluate_workspace
+    from pipeline.workspace import Workspace
+    from refdepth.errors import InputError
+
+    if not ground_truth.exists():
+        raise InputError("does not exist.", subject=ground_truth, action="Check --ground-truth.")
+    result = evaluate_workspace(
+        Workspace.find(out),
+        ground_truth,
+        distances=distance,
+        use_icp=icp,
+        png_scale=png_scale,
+        metres_per_unit=metres_per_unit,
+    )
+    if as_json:
+        typer.echo(json.dumps(result))
+    else:
+        print_evaluation(result, by_view=by_view)
