@@ -41,6 +41,7 @@ def extract_features(
     run_step(
         "extract",
         label="finding features",
+        total=len(photos),
         database=database,
         images=images,
         names=[photo.name for photo in photos],
@@ -77,9 +78,9 @@ def match_features(
         run_step(
             "match",
             label="matching photos",
+            total=len(pairs),
             database=database,
             pairs=path,
-            count=len(pairs),
             guided=guided,
             seed=settings.seed,
             threads=threads,

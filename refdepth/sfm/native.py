@@ -31,6 +31,8 @@ Progress = Callable[[str, float, float | None], None]
 
 _POLL_SECONDS = 0.1
 _LOG_LINE = re.compile(r"^([IWEF])\d{8} \S+ +\d+ (\S+)\] ?(.*)$")
+_PHOTO_DONE = re.compile(r"(?:Processed file|Undistorting image) \[(\d+)/\d+\]")
+_BLOCK_BEGUN = re.compile(r"Processing block \[(\d+)/(\d+)\]")
 _LEVELS = {"I": logging.DEBUG, "W": logging.INFO, "E": logging.INFO, "F": logging.WARNING}
 
 
@@ -38,12 +40,13 @@ def run_step(
     step: str,
     *,
     label: str = "",
+    total: int | None = None,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
     **arguments: Any,
 ) -> Any:
     """Runs function `step` of `refdepth.sfm.steps` with `arguments` (JSON-able) in a child process
-    and returns its result.
+    and returns its result. `total` is the number of photos or pairs that progress counts to.
 
     pycolmap's messages go to this module's logger. Raises `Interrupted` when `cancelled` says so
     and `StageError` when the step fails; the child does not outlive this process.
@@ -60,13 +63,48 @@ def run_step(
             reader.start()
         job = {"step": step, "arguments": arguments}
         _send(child.stdin, json.dumps(job, default=os.fspath))
-        return _follow(step, label, events, progress, cancelled)
+        return _follow(step, _Meter(label or step, total, progress), events, cancelled)
     finally:
         child.kill()
         child.wait()
         for reader in readers:
             reader.join()
         _close(child)
+
+
+class _Meter:
+    """Turns what pycolmap logs into progress."""
+
+    def __init__(self, label: str, total: int | None, progress: Progress | None) -> None:
+        self.label = label
+        self.total = total
+        self.progress = progress
+        self._before = 0
+        self._last = 0
+
+    def report(self, done: float, total: float | None) -> None:
+        """Passes on what is known."""
+        if self.progress is not None:
+            self.progress(self.label, done, total)
+
+    def read(self, message: str) -> None:
+        """Reports what a message says about photos, or blocks of pairs, done."""
+        if self.total is None:
+            return
+        if match := _PHOTO_DONE.search(message):
+            count = int(match[1])
+            if count < self._last:  # the second of two calls in one step
+                self._before += self._last
+            self._last = count
+            self.report(min(self._before + count, self.total), self.total)
+        elif match := _BLOCK_BEGUN.search(message):
+            block, blocks = int(match[1]), int(match[2])
+            self.report(self.total * (block - 1) // max(1, blocks), self.total)
+
+    def finish(self) -> None:
+        """Reports that everything is done."""
+        if self.total is not None:
+            self.report(self.total, self.total)
 
 
 def _start() -> subprocess.Popen[str]:
@@ -107,12 +145,11 @@ def _read(name: str, pipe: IO[str] | None, events: queue.Queue[tuple[str, str | 
 
 def _follow(
     step: str,
-    label: str,
+    meter: _Meter,
     events: queue.Queue[tuple[str, str | None]],
-    progress: Progress | None,
     cancelled: Cancelled | None,
 ) -> Any:
-    last_words: list[str] = []
+    reason = "no reason given; out of memory?"
     open_pipes = 2
     while open_pipes:
         if cancelled is not None and cancelled():
@@ -124,18 +161,20 @@ def _follow(
         if line is None:
             open_pipes -= 1
         elif name == "log":
-            last_words = [*last_words[-19:], _log(line)]
+            message = _log(line)
+            meter.read(message)
+            if "what():" in message or "Check failed" in message:
+                reason = message.strip()
         else:
             event = json.loads(line)
             if "result" in event:
+                meter.finish()
                 return event["result"]
             if "error" in event:
                 raise StageError(event["error"], subject=f"pycolmap ({step})")
-            if progress is not None:
-                progress(label or step, *event["progress"])
-    reason = next((words for words in last_words if "Check failed" in words), None)
+            meter.report(*event["progress"])
     raise StageError(
-        f"ended unexpectedly ({reason or 'no reason given; out of memory?'}).",
+        f"ended unexpectedly ({reason}).",
         subject=f"pycolmap ({step})",
         action="The log has its last messages.",
     )

@@ -1,20 +1,16 @@
 """pycolmap's long calls as functions of paths and plain values. They run in a child process (see
-`refdepth.sfm.native`); each reports (done, total) while it works."""
+`refdepth.sfm.native`), which reads progress from what pycolmap logs; mappers report it themselves.
+The database is not looked at meanwhile: a second reader makes pycolmap end its process."""
 
 from __future__ import annotations
 
-import sqlite3
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from refdepth._pycolmap import pycolmap
 
 Report = Callable[[float, float | None], None]
-
-_COUNT_SECONDS = 0.25
 
 
 def extract(
@@ -36,35 +32,33 @@ def extract(
     options.sift.max_num_features = max_features
     masked = [name for name in names if masks and Path(masks, f"{name}.png").exists()]
     unmasked = sorted(set(names) - set(masked))
-    with _counting(database, "descriptors", len(names), report):
-        for group, mask_path in ((masked, masks), (unmasked, None)):
-            if not group:  # which pycolmap would take for all
-                continue
-            reader = pycolmap.ImageReaderOptions()
-            if mask_path is not None:  # given a mask path, it leaves out photos without a mask
-                reader.mask_path = mask_path
-            pycolmap.extract_features(
-                database,
-                images,
-                group,
-                reader_options=reader,
-                extraction_options=options,
-                device=pycolmap.Device.cpu,
-            )
+    for group, mask_path in ((masked, masks), (unmasked, None)):
+        if not group:  # which pycolmap would take for all
+            continue
+        reader = pycolmap.ImageReaderOptions()
+        if mask_path is not None:  # given a mask path, it leaves out photos without a mask
+            reader.mask_path = mask_path
+        pycolmap.extract_features(
+            database,
+            images,
+            group,
+            reader_options=reader,
+            extraction_options=options,
+            device=pycolmap.Device.cpu,
+        )
 
 
 def match(
     *,
     database: str,
     pairs: str,
-    count: int,
     guided: bool,
     seed: int,
     threads: int,
     report: Report,
 ) -> None:
-    """Matches and verifies the `count` pairs of photos listed in file `pairs`; pairs that have
-    their matches are skipped."""
+    """Matches and verifies the pairs of photos listed in file `pairs`; pairs that have their
+    matches are skipped."""
     options = pycolmap.FeatureMatchingOptions()
     options.use_gpu = False
     options.num_threads = threads
@@ -73,15 +67,14 @@ def match(
     verification.ransac.random_seed = seed
     pairing = pycolmap.ImportedPairingOptions()
     pairing.match_list_path = pairs
-    pairing.block_size = 20  # pairs whose results are written at once: what a stop may lose
-    with _counting(database, "two_view_geometries", count, report):
-        pycolmap.match_image_pairs(
-            database,
-            matching_options=options,
-            pairing_options=pairing,
-            verification_options=verification,
-            device=pycolmap.Device.cpu,
-        )
+    pairing.block_size = 10  # pairs whose results are written at once: what a stop may lose
+    pycolmap.match_image_pairs(
+        database,
+        matching_options=options,
+        pairing_options=pairing,
+        verification_options=verification,
+        device=pycolmap.Device.cpu,
+    )
 
 
 def map_incrementally(
@@ -173,19 +166,17 @@ def undistort(
     output: str,
     jpeg_quality: int,
     threads: int,
-    count: int,
     report: Report,
 ) -> None:
     """Writes pinhole images and cameras as a COLMAP dense workspace."""
-    with _polling(lambda: sum(1 for _ in Path(output, "images").glob("**/*.*")), count, report):
-        pycolmap.undistort_images(
-            output,
-            model,
-            images,
-            output_type="COLMAP",
-            jpeg_quality=jpeg_quality,
-            num_threads=threads,
-        )
+    pycolmap.undistort_images(
+        output,
+        model,
+        images,
+        output_type="COLMAP",
+        jpeg_quality=jpeg_quality,
+        num_threads=threads,
+    )
 
 
 def check_model(*, model: str, output: str, report: Report) -> list[dict[str, Any]]:
@@ -207,42 +198,3 @@ def _describe_models(models: dict[int, Any], output: str) -> list[dict[str, Any]
         }
         for index, model in sorted(models.items())
     ]
-
-
-@contextmanager
-def _counting(database: str, table: str, total: int, report: Report) -> Iterator[None]:
-    def count() -> int:
-        with closing(sqlite3.connect(database, timeout=5)) as connection:
-            (rows,) = connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()
-        return int(rows)
-
-    with _polling(count, total, report):
-        yield
-
-
-@contextmanager
-def _polling(count: Callable[[], int], total: int, report: Report) -> Iterator[None]:
-    """Reports `count()` of `total` while the body runs, whenever it has changed."""
-    stop = threading.Event()
-
-    def watch() -> None:
-        last = -1
-        while True:
-            ending = stop.wait(_COUNT_SECONDS)
-            try:
-                done = min(count(), total)
-            except (sqlite3.Error, OSError):
-                done = last
-            if done > last:
-                report(done, total)
-                last = done
-            if ending:
-                return
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        watcher.join()

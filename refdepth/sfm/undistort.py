@@ -38,12 +38,12 @@ def undistort_model(
     run_step(
         "undistort",
         label="undistorting photos",
+        total=reconstruction.num_reg_images(),
         images=images,
         model=model,
         output=out,
         jpeg_quality=_JPEG_QUALITY,
         threads=os.cpu_count() or 1,
-        count=reconstruction.num_reg_images(),
         progress=progress,
         cancelled=cancelled,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -19,26 +20,23 @@ from refdepth.sfm.native import run_step
 
 
 def workers(parent: int) -> list[psutil.Process]:
-    return [
-        child
-        for child in psutil.Process(parent).children(recursive=True)
-        if "refdepth.sfm.worker" in " ".join(child.cmdline())
-    ]
+    found = []
+    for child in psutil.Process(parent).children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            if "refdepth.sfm.worker" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
-def start_extraction(photo_set, tmp_path: Path) -> subprocess.Popen[str]:
-    """A process that finds features again and again; its first line says that it is at work."""
+def start_work(photo_set, tmp_path: Path) -> subprocess.Popen[str]:
+    """A process that undistorts the photos again and again, caught while a child is at work."""
     script = f"""
-        import itertools
-        from pathlib import Path
         from refdepth.sfm.native import run_step
         print("ready", flush=True)
-        for round in itertools.count():
+        while True:
             run_step(
-                "extract", database={str(tmp_path)!r} + f"/{{round}}.db", masks=None, threads=1,
-                images={str(photo_set.images)!r}, max_features=8192, max_image_size=3200,
-                names={[photo.name for photo in photo_set.photos]!r},
-                progress=lambda *done: print(done, flush=True),
+                "undistort", output={str(tmp_path)!r}, jpeg_quality=90, threads=1,
+                images={str(photo_set.images)!r}, model={str(photo_set.out / "sparse")!r},
             )
     """
     process = subprocess.Popen(
@@ -75,7 +73,7 @@ def test_a_stop_is_obeyed_and_no_process_stays(photo_set, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_the_child_ends_with_its_parent(photo_set, tmp_path: Path, sent: signal.Signals) -> None:
-    process = start_extraction(photo_set, tmp_path)
+    process = start_work(photo_set, tmp_path)
     children = workers(process.pid)
     process.send_signal(sent)
     process.communicate(timeout=60)
@@ -88,7 +86,7 @@ def test_nothing_reaches_the_terminal_and_the_log_has_it(
     photo_set, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    arguments = {"images": photo_set.images, "model": photo_set.out / "sparse", "count": 6}
+    arguments = {"images": photo_set.images, "model": photo_set.out / "sparse"}
     run_step("undistort", output=tmp_path / "out", jpeg_quality=90, threads=1, **arguments)
     assert capfd.readouterr() == ("", "")
     assert any("Undistort" in record.getMessage() for record in caplog.records)
