@@ -62,7 +62,7 @@ class PropagationSettings(Settings):
 class ConsistencySettings(Settings):
     """How much neighbours' depth counts."""
 
-    weight: float = setting(2.0, "Weight of a neighbour's depth against the view's own", ge=0)
+    weight: float = setting(0.5, "Weight of a neighbour's depth against the view's own", ge=0)
     least_confidence: float = setting(
         0.05, "Confidence given to depth that was carried there from sure pixels", ge=0, le=1
     )
