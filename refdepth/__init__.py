@@ -1,1 +1,80 @@
-"""refdepth."""
+"""Accurate dense depth from photos: monocular priors fitted to structure from motion and refined
+against the neighbouring views.
+
+What is named here is the public interface. Heavy parts are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from refdepth.camera import PinholeCamera
+from refdepth.depth_map import DepthMap
+from refdepth.errors import RefdepthError
+from refdepth.prior.base import DepthPrior, Prior, PriorKind
+from refdepth.scene import PosedImage, Scene, SparseDepth, SparsePoints, View
+
+if TYPE_CHECKING:
+    from refdepth.fusion import FusedCloud, FusionSettings, fuse, fuse_mesh
+    from refdepth.prior.maps import MapsPrior
+    from refdepth.prior.network import NetworkPrior
+    from refdepth.prior.sweep import SweepPrior
+    from refdepth.refine.rounds import first_round, second_round
+    from refdepth.refine.settings import RefineSettings
+    from refdepth.render import select_renderer
+    from refdepth.scale import ScaleSettings, apply_fit, fit_scale
+    from refdepth.view_selection import select_sources
+
+_LATER = {
+    "FusedCloud": "refdepth.fusion",
+    "FusionSettings": "refdepth.fusion",
+    "fuse": "refdepth.fusion",
+    "fuse_mesh": "refdepth.fusion",
+    "MapsPrior": "refdepth.prior.maps",
+    "NetworkPrior": "refdepth.prior.network",
+    "SweepPrior": "refdepth.prior.sweep",
+    "first_round": "refdepth.refine.rounds",
+    "second_round": "refdepth.refine.rounds",
+    "RefineSettings": "refdepth.refine.settings",
+    "select_renderer": "refdepth.render",
+    "ScaleSettings": "refdepth.scale",
+    "apply_fit": "refdepth.scale",
+    "fit_scale": "refdepth.scale",
+    "select_sources": "refdepth.view_selection",
+}
+
+__all__ = [
+    "DepthMap",
+    "DepthPrior",
+    "FusedCloud",
+    "FusionSettings",
+    "MapsPrior",
+    "NetworkPrior",
+    "PinholeCamera",
+    "PosedImage",
+    "Prior",
+    "PriorKind",
+    "RefdepthError",
+    "RefineSettings",
+    "ScaleSettings",
+    "Scene",
+    "SparseDepth",
+    "SparsePoints",
+    "SweepPrior",
+    "View",
+    "apply_fit",
+    "first_round",
+    "fit_scale",
+    "fuse",
+    "fuse_mesh",
+    "second_round",
+    "select_renderer",
+    "select_sources",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATER[name]), name)

@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 from numpy.typing import ArrayLike, NDArray
 
 WIDTH, HEIGHT = 400, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 10, 10, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 10, 20, 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +51,7 @@ class _Axes:
             f'<text class="label" x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">'
             f"{escape(x_label)}</text>"
         )
-        parts.append(
-            f'<text class="label" transform="translate(12 {(_TOP + HEIGHT - _BOTTOM) / 2})'
-            f' rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
-        )
+        parts.append(f'<text class="label" x="{_LEFT}" y="11">{escape(y_label)}</text>')
         return "".join(parts)
 
 
