@@ -97,7 +97,7 @@ def _photos(prepare: Mapping[str, Any], sfm: Mapping[str, Any]) -> Iterable[Advi
             what=f"{len(failed)} of {registered + len(failed)} photos could not be placed.",
             try_="They share too little with the others: blurred, turned away, or a gap in the walk"
             " around. Add photos in between."
-            + (" A video may need more frames: lower prepare's frame spacing." if few else ""),
+            + (" From a video, take more frames: --set prepare.frame_spacing=0.03." if few else ""),
             names=failed,
         )
     skipped = prepare.get("skipped", ())
