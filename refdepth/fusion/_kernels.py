@@ -45,6 +45,7 @@ def compare(
     b_back: Array,
     max_px: float,
     max_ratio: float,
+    average_ratio: float,
     floor: float,
     bit: np.uint32,
     agreeing: Counts,
@@ -52,7 +53,7 @@ def compare(
     voters: Bits,
     weight: Array,
     weighted_inverse: Array,
-    weighted_confidence: Array,
+    trust: Array,
 ) -> None:
     """Adds one source's opinion on every pixel of `depth` to the accumulators (height, width)."""
     height, width = depth.shape
@@ -88,15 +89,14 @@ def compare(
                 continue
             # The source's surface, met on the ref pixel's own ray.
             met = (measured - b[2]) / slope if slope > 0 else back
-            if not abs(met / z - 1) <= 2 * max_ratio:
-                met = back
             confidence = float(source_confidence[int(v), int(u)])
             w = max(confidence, floor)
             agreeing[y, x] += 1
             voters[y, x] |= bit
-            weight[y, x] += w
-            weighted_inverse[y, x] += w / met
-            weighted_confidence[y, x] += w * confidence
+            trust[y, x] += confidence
+            if abs(met / z - 1) <= average_ratio:
+                weight[y, x] += w
+                weighted_inverse[y, x] += w / met
 
 
 @njit(parallel=True, cache=True, nogil=True, error_model="numpy")

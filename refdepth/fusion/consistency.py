@@ -16,6 +16,7 @@ from refdepth.fusion.settings import FusionSettings
 from refdepth.scene import Scene, View
 
 WEIGHT_FLOOR = 0.05  # an estimate that claims no confidence still counts a little in the average
+OWN_OPINION = 1.0  # a view's own confidence weighs as much as the word of so many neighbours
 
 
 class DepthCache:
@@ -59,10 +60,10 @@ class ViewConsistency:
 
     depth: NDArray[np.float32]
     """Agreed depth (height, width), SfM units: confidence-weighted mean of this view's estimate
-    and of those that agree with it; 0 where the pixel is not kept."""
+    and of those that hardly differ from it; 0 where the pixel is not kept."""
     confidence: NDArray[np.float32]
-    """In [0, 1] (height, width): mean confidence of the estimates times the share of opinions
-    that agree, less with few of them; 0 where the pixel is not kept."""
+    """In [0, 1] (height, width): mean confidence of the agreeing estimates times the belief in
+    the pixel; 0 where it is not kept."""
     agreeing: NDArray[np.uint8]
     """Number of neighbours that agree (height, width)."""
     contradicting: NDArray[np.uint8]
@@ -89,6 +90,8 @@ def check_view(
     A source agrees with a pixel when its depth at the pixel's point, carried back, lands within
     `max_reprojection_px` of the pixel and within `max_depth_ratio` of its depth; it contradicts
     when it measures a surface behind the point. A nearer surface hides the point: no opinion.
+    The belief in a pixel is the share of opinions in its favour, its own confidence among them: a
+    surface that few views see needs no more than that most of those agree.
     """
     from refdepth.fusion import _kernels
 
@@ -100,7 +103,7 @@ def check_view(
     valid = depth > 0
     weight = np.maximum(own.confidence, WEIGHT_FLOOR).astype(np.float64)
     weighted_inverse = np.divide(weight, depth, out=np.zeros_like(weight), where=valid)
-    weighted_confidence = weight * own.confidence
+    trust = own.confidence.astype(np.float64)
     for index, source in enumerate(sources):
         other = load(source.name)
         source_from_ref = relative_pose(source.cam_from_world, view.cam_from_world)
@@ -118,6 +121,7 @@ def check_view(
             b_back,
             settings.max_reprojection_px,
             settings.max_depth_ratio,
+            settings.average_ratio,
             WEIGHT_FLOOR,
             np.uint32(1 << index),
             agreeing,
@@ -125,18 +129,15 @@ def check_view(
             voters,
             weight,
             weighted_inverse,
-            weighted_confidence,
+            trust,
         )
-    needed = min(settings.min_agreeing, len(sources))
-    opinions = agreeing.astype(np.float64) + contradicting
-    keep = (
-        valid
-        & (agreeing >= needed)
-        & (contradicting <= settings.max_contradicting * np.maximum(opinions, 1))
+    belief = (OWN_OPINION * own.confidence + agreeing) / (
+        OWN_OPINION + agreeing.astype(np.float64) + contradicting
     )
+    needed = min(settings.min_agreeing, len(sources))
+    keep = valid & (agreeing >= needed) & (belief >= settings.min_belief)
     agreed = np.divide(weight, weighted_inverse, out=np.zeros_like(weight), where=keep)
-    support = (1.0 + agreeing) / (2.0 + opinions)
-    confidence = np.where(keep, weighted_confidence / weight * support, 0)
+    confidence = np.where(keep, trust / (1.0 + agreeing) * belief, 0)
     return ViewConsistency(
         depth=agreed.astype(np.float32),
         confidence=confidence.astype(np.float32),

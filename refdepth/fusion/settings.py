@@ -15,14 +15,17 @@ class FusionSettings(Settings):
         1.5, "Largest reprojection error at which two views agree.", unit="px", gt=0
     )
     max_depth_ratio: float = setting(
-        0.015, "Largest relative difference of depth at which two views agree.", gt=0, lt=1
+        0.01, "Largest relative difference of depth at which two views agree.", gt=0, lt=1
+    )
+    average_ratio: float = setting(
+        0.003, "Estimates of a depth that differ by less are averaged.", ge=0, lt=1
     )
     min_agreeing: int = setting(
-        2, "How many neighbours must agree with a pixel (fewer where a view has fewer).", ge=0
+        1, "How many neighbours must agree with a pixel (fewer where a view has fewer).", ge=0
     )
-    max_contradicting: float = setting(
-        0.5,
-        "Largest share of the neighbours with an opinion that may see through a pixel's point.",
+    min_belief: float = setting(
+        0.4,
+        "Least share of opinions in favour of a pixel, its own confidence included.",
         ge=0,
         le=1,
     )
