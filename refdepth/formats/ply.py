@@ -128,7 +128,7 @@ def read_ply_vertices(path: Path) -> Mapping[str, NDArray[np.generic]]:
                 raise ValueError("it ends early")
             rows = np.frombuffer(data, dtype)
             return {name: rows[name].astype(kind) for name, kind in fields}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, IndexError) as error:
         raise InputError(
             f"not a PLY file that can be read ({error}).",
             subject=path,
