@@ -16,7 +16,7 @@ from refdepth.sfm.native import Cancelled, Progress, run_step
 from refdepth.sfm.pairs import choose_pairs
 from refdepth.sfm.settings import Guided, Matching, SfmSettings
 
-_SIFT_BYTES_PER_PIXEL = 300
+_SIFT_BYTES_PER_PIXEL = 320
 """Peak memory of one SIFT thread per pixel of the (shrunk) photo: pyramids start at twice the
 size. Measured, rounded up."""
 _GUIDED_BYTES_PER_PAIR = 16
