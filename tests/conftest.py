@@ -22,5 +22,5 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     asked = config.getoption("-m") or ""
     for item in items:
         for marker in ("gpu", "faults"):
-            if marker in item.keywords and marker not in asked:
+            if item.get_closest_marker(marker) and marker not in asked:
                 item.add_marker(pytest.mark.skip(reason=f"run with -m {marker}"))

@@ -33,7 +33,7 @@ class ScaleStage:
         return {}
 
     def progress_of(self, workspace: Workspace, fingerprint: str) -> tuple[int, int] | None:
-        """Fits take milliseconds; the stage is all or nothing."""
+        """Fits take milliseconds: not worth a count."""
         return None
 
     def run(self, context: StageContext) -> StageOutcome:
@@ -57,8 +57,9 @@ class ScaleStage:
             if fits[name].weak and fallback is not None:
                 sparse = scene.sparse_depth(scene[name])
                 fits[name] = fit_scale(prior, sparse, settings, fallback=fallback)
-            depth = apply_fit(prior, fits[name])
-            items.write(name, {"depth": depth}, fits[name].to_dict())
+            if not items.is_done(name):
+                depth = apply_fit(prior, fits[name])
+                items.write(name, {"depth": depth}, fits[name].to_dict())
         items.remove_others(scene.names)
         return self._outcome(context, items, fits)
 

@@ -1,0 +1,122 @@
+"""Runs the command line in forked children that kill themselves where they are told to.
+
+Everything heavy is imported once, before the first fork, so that a run costs little more than its
+work. Reads one JSON job a line; answers with the child's pid, then with how it ended.
+
+A job: `arguments` of the command line; `output`: file for what it prints; `folder`: the workspace;
+`kill_before`: kind of event (`rename` or `any` change of the file system) and its number;
+`tear`: whether the file written last is cut in half first, as after a power failure; `limit_file`:
+largest file in bytes; `limit_memory`: address space in bytes beyond what is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.truncate")
+HEAVY = (
+    "torch",
+    "numba",
+    "PIL.Image",
+    "pipeline.engine",
+    "refdepth._pycolmap",
+    "refdepth.fusion.cloud",
+    "refdepth.formats.ply",
+    "refdepth.prior.sweep",
+    "refdepth.refine.rounds",
+    "refdepth.render",
+    "refdepth.render.cpu",
+    "refdepth.sfm.model_entry",
+    "refdepth.sfm.reconstruct",
+)
+
+
+class Killer:
+    """An audit hook that ends the process before a chosen change of the workspace."""
+
+    def __init__(self, folder: str, kind: str, number: int, tear: bool) -> None:
+        self.folder = folder
+        self.kind = kind
+        self.left = number
+        self.tear = tear
+        self.written = ""
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        opened = event == "open" and _writes(arguments)
+        if not (opened or event in CHANGES) or not isinstance(arguments[0], str | os.PathLike):
+            return
+        path = os.fspath(arguments[0])
+        if not isinstance(path, str) or not path.startswith(self.folder):
+            return
+        if self.kind == "any" or event == "os.rename":
+            self.left -= 1
+            if self.left == 0:
+                self._end()
+        if opened:
+            self.written = path
+
+    def _end(self) -> None:
+        if self.tear and self.written and not self.written.endswith((".log", ".lock")):
+            try:
+                descriptor = os.open(self.written, os.O_RDWR)
+                os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+            except OSError:
+                pass
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _writes(arguments: tuple[Any, ...]) -> bool:
+    return bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
+
+
+def _child(job: dict[str, Any]) -> int:
+    from cli.main import run
+
+    output = os.open(job["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for descriptor, target in ((nothing, 0), (output, 1), (output, 2)):
+        os.dup2(descriptor, target)
+    sys.argv = ["refdepth", *job["arguments"]]
+    if "limit_file" in job:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job["limit_file"],) * 2)
+    if "limit_memory" in job:
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGESIZE")
+        resource.setrlimit(resource.RLIMIT_AS, (used + job["limit_memory"],) * 2)
+    if "kill_before" in job:
+        kind, number = job["kill_before"]
+        sys.addaudithook(Killer(job["folder"], kind, number, job.get("tear", False)))
+    return run(job["arguments"])
+
+
+def main() -> None:
+    from cli.environment import prepare_process
+
+    prepare_process()
+    for name in HEAVY:
+        importlib.import_module(name)
+    for line in sys.stdin:
+        job = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                code = _child(job)
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+        print(pid, flush=True)
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    main()
