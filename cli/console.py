@@ -6,6 +6,7 @@ import sys
 import time
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -52,7 +53,7 @@ class RichProgress:
     def stage_started(self, name: str, why: str) -> None:
         """Shows an empty bar."""
         self._stage = name
-        self._new_task(why, None)
+        self._new_task(escape(why), None)
 
     def stage_reused(self, name: str) -> None:
         """Prints a line."""
@@ -61,7 +62,8 @@ class RichProgress:
     def stage_finished(self, name: str, seconds: float, headline: str) -> None:
         """Replaces the bar by a line."""
         self._drop_task()
-        self._console.print(f"[green]✓[/] {name:<8} {headline} [dim]{format_seconds(seconds)}[/]")
+        took = format_seconds(seconds)
+        self._console.print(f"[green]✓[/] {name:<8} {escape(headline)} [dim]{took}[/]")
 
     def step(self, label: str, done: float, total: float | None) -> None:
         """Moves the bar."""
@@ -72,7 +74,7 @@ class RichProgress:
 
     def note(self, message: str) -> None:
         """Prints a line."""
-        self._console.print(f"[yellow]![/] {message}")
+        self._console.print(f"[yellow]![/] {escape(message)}")
 
     def _new_task(self, label: str, total: float | None) -> None:
         self._drop_task()
@@ -117,7 +119,7 @@ class PlainProgress:
         """Prints a line when the last one is some time ago."""
         if time.monotonic() - self._last >= self._seconds_between:
             self._last = time.monotonic()
-            self._say(f"{self._stage}: {label} {done:g}" + (f"/{total:g}" if total else ""))
+            self._say(f"{self._stage}: {label} {done:.0f}" + (f" of {total:.0f}" if total else ""))
 
     def note(self, message: str) -> None:
         """Prints a line."""

@@ -15,7 +15,9 @@ from pipeline.engine import Engine
 from pipeline.files import resource_error
 from pipeline.lock import WorkspaceLock
 from pipeline.workspace import Workspace
-from refdepth.errors import Interrupted
+from refdepth.errors import Interrupted, RefdepthError
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -60,6 +62,17 @@ def working_on(
             raise Interrupted(message) from error
         finally:
             workspace.save_hashes()
+
+
+def report_on(workspace: Workspace) -> None:
+    """Writes the report of a finished run. That it cannot be written ends no run."""
+    from pipeline.report import write_report
+
+    try:
+        write_report(workspace)
+    except (RefdepthError, OSError) as error:
+        logger.warning("no report: %s", error)
+        err.print(f"The report could not be written: {error}", markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -68,6 +68,8 @@ def _print_places(workspace: Workspace, finished: set[str]) -> None:
         "sfm": ("cameras", "sfm/undistorted"),
     }
     rows = [place for stage, place in places.items() if stage in finished]
+    if (workspace.root / "report.html").is_file():
+        rows.append(("report", "report.html"))
     rows.append(("log", workspace.log_path.name))
     out.print()
     for label, place in rows:

@@ -31,7 +31,7 @@ def demo(
     """
     from cli.commands.reconstruct import quality_of
     from cli.console import out as console
-    from cli.session import working_on
+    from cli.session import report_on, working_on
     from cli.summary import print_summary
     from cli.tables import print_evaluation
     from pipeline.config import RunInputs, RunRequest, build_config
@@ -53,5 +53,6 @@ def demo(
         workspace, request, quiet=quiet, debug=debug, wait=wait, go_on=f"refdepth demo {out}"
     ) as engine:
         statuses = engine.reconstruct()
+        report_on(workspace)
     print_summary(workspace, statuses)
     print_evaluation(evaluate_workspace(workspace, exact))

@@ -130,6 +130,15 @@ def reconstruct(
             rich_help_panel=_RUN,
         ),
     ] = None,
+    export: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="Also write OUT/export/FORMAT: colmap, nerfstudio, depth, splat, mesh or cloud;"
+            " may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     until: Annotated[
         str | None,
         typer.Option(
@@ -159,10 +168,12 @@ def reconstruct(
 
     Stages whose result is still valid are reused; an interrupted run goes on where it stopped.
     """
-    from cli.session import working_on
+    from cli.session import report_on, working_on
     from cli.summary import print_plan, print_summary
     from pipeline.config import RunInputs, RunRequest, build_config
     from pipeline.engine import Engine, stage_names
+    from pipeline.export import export as write_exports
+    from pipeline.export import parse_formats
     from pipeline.workspace import Workspace
     from refdepth.errors import ConfigurationError
 
@@ -172,6 +183,7 @@ def reconstruct(
             subject=f"--until {until}",
             action=f"Use one of {', '.join(stage_names())}.",
         )
+    formats = parse_formats(export) if export else ()
     _refuse_combinations(model, poses, depth_maps, depth_kind, depth_model)
     settings = build_config(
         quality=quality_of(quality),
@@ -206,6 +218,15 @@ def reconstruct(
         workspace, request, quiet=quiet, debug=debug, wait=wait, go_on=command
     ) as engine:
         statuses = engine.reconstruct(until=until, resume=resume)
+        if formats:
+            write_exports(
+                workspace,
+                formats,
+                force=True,
+                progress=engine.progress,
+                cancellation=engine.cancellation,
+            )
+        report_on(workspace)
     print_summary(workspace, statuses)
 
 

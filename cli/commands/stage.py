@@ -32,7 +32,7 @@ def stage(
     debug: Debug = False,
 ) -> None:
     """Run one stage again from its inputs, or continue it with --resume."""
-    from cli.session import working_on
+    from cli.session import report_on, working_on
     from cli.summary import print_summary
     from pipeline.workspace import Workspace as Folder
     from refdepth.errors import ConfigurationError
@@ -45,4 +45,5 @@ def stage(
     go_on = shlex.join(["refdepth", "stage", name, "--workspace", str(folder.root), "--resume"])
     with working_on(folder, None, quiet=quiet, debug=debug, wait=wait, go_on=go_on) as engine:
         status = engine.run_stage(name, resume=resume or bool(views), views=tuple(views or ()))
+        report_on(folder)
     print_summary(folder, [status])
