@@ -13,11 +13,20 @@ from refdepth.evaluation.tables import Table as PlainTable
 from refdepth.evaluation.tables import cloud_table, depth_tables, view_table
 
 
-def print_evaluation(result: Mapping[str, Any], *, by_view: bool = False) -> None:
-    """All tables of a workspace's evaluation."""
+_ESSENTIAL = ("AbsRel", "median", "RMSE", "within 3 %", "< 1.25", "< 5 cm", "coverage")
+"""Columns that stay where the terminal is too narrow for all of them; JSON always has all."""
+_DETAIL = ("Depth, pixels known in every stage", "Depth, truth up to")
+"""Beginnings of the titles of tables that are printed only when asked for."""
+
+
+def print_evaluation(
+    result: Mapping[str, Any], *, by_view: bool = False, detailed: bool = False
+) -> None:
+    """The tables of a workspace's evaluation; `detailed` adds common pixels and depth caps."""
     if "depth" in result:
         for table in depth_tables(result["depth"]):
-            _print(table)
+            if detailed or not table.title.startswith(_DETAIL):
+                _print(table)
         if by_view:
             _print(view_table(result["depth"]))
     if "cloud" in result:
@@ -33,12 +42,20 @@ def print_evaluation(result: Mapping[str, Any], *, by_view: bool = False) -> Non
 
 
 def _print(plain: PlainTable) -> None:
-    table = Table(box=None, pad_edge=False, title_justify="left", title=escape(plain.title))
-    for number, column in enumerate(plain.columns):
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
+    widths = [
+        max(len(line[number]) for line in (plain.columns, *plain.rows))
+        for number in range(len(plain.columns))
+    ]
+    chosen = list(range(len(plain.columns)))
+    if sum(widths) + 2 * len(widths) > out.width:
+        essential = [n for n in chosen if n == 0 or plain.columns[n] in _ESSENTIAL]
+        chosen = essential if len(essential) > 1 else chosen
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for number in chosen:
+        table.add_column(plain.columns[number], justify="right" if number else "left")
     for row in plain.rows:
-        table.add_row(*(escape(cell) for cell in row))
-    out.print()
+        table.add_row(*(escape(row[number]) for number in chosen))
+    out.print(f"\n[bold]{escape(plain.title)}[/]")
     out.print(table)
     for note in plain.notes:
-        out.print(f"[dim]{escape(note)}[/]", soft_wrap=True)
+        out.print(f"[dim]{escape(note)}[/]")

@@ -44,6 +44,10 @@ def evaluate(
         ),
     ] = None,
     by_view: Annotated[bool, typer.Option("--by-view", help="Also list every view.")] = False,
+    detailed: Annotated[
+        bool,
+        typer.Option("--detailed", help="Also the pixels known in every stage, and depth caps."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Compare depth maps, confidence and cloud with ground truth.
@@ -68,4 +72,4 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(result))
     else:
-        print_evaluation(result, by_view=by_view)
+        print_evaluation(result, by_view=by_view, detailed=detailed)
