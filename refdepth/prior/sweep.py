@@ -30,6 +30,9 @@ class SweepSettings(Settings):
     """Plane sweep without any other prior."""
 
     sources: int = setting(8, "How many neighbours are compared", ge=1)
+    close_sources: int = setting(
+        3, "How many of the closest other views are compared as well, for near things", ge=0
+    )
     planes: int = setting(128, "How many depths are tried", ge=8)
     working_pixels: int = setting(
         300_000, "The sweep runs on the photo reduced to at most so many pixels", unit="px", ge=1024
@@ -38,9 +41,12 @@ class SweepSettings(Settings):
         2, "The sweep never runs on a finer grid than this", unit="px", ge=1
     )
     margin: float = setting(
-        1.1, "How far the tried depths reach beyond the SfM points' range, as a factor", ge=1
+        1.1, "How far the tried depths reach behind the SfM points, as a factor", ge=1
     )
-    match: MatchSettings = setting(MatchSettings(), "How windows are compared")
+    near_margin: float = setting(
+        4.0, "How far they reach in front of them: near, plain things carry no points", ge=1
+    )
+    match: MatchSettings = setting(MatchSettings(best_sources=2), "How windows are compared")
     fill: PropagationSettings = setting(
         PropagationSettings(smoothness=2.0, image_edge=20.0, depth_edge=0.0, outlier=0.1, rounds=4),
         "How inverse depth, as a share of its median, spreads from sure to unsure pixels",
@@ -64,13 +70,30 @@ class SweepPrior:
         confidence in [0, 1] that is low where it was filled. NaN everywhere for a view that sees
         no point and shares nothing with any other."""
         sparse = scene.sparse_depth(view, min_track_length=3)
-        bounds = depth_bounds(view, scene, sparse, self.settings.margin)
-        names = select_sources(scene, view, self.settings.sources)
+        bounds = depth_bounds(
+            view,
+            scene,
+            sparse,
+            near_margin=self.settings.near_margin,
+            far_margin=self.settings.margin,
+        )
+        names = self._sources(view, scene)
         if bounds is None:
             unknown = np.full(view.camera.shape, np.nan, np.float32)
             return Prior(values=unknown, kind=PriorKind.METRIC, confidence=np.zeros_like(unknown))
         depth, confidence = self._sweep(view, [scene[name] for name in names], sparse, bounds)
         return Prior(values=depth, kind=PriorKind.METRIC, confidence=confidence)
+
+    def _sources(self, view: View, scene: Scene) -> list[str]:
+        """The views best placed for the SfM points, and the closest of the others: what lies
+        nearer than the points is seen well only over a short baseline."""
+        chosen = select_sources(scene, view, self.settings.sources)
+        others = sorted(
+            (float(np.linalg.norm(other.center - view.center)), other.name)
+            for other in scene.views
+            if other.name != view.name and other.name not in chosen
+        )
+        return [*chosen, *(name for _, name in others[: self.settings.close_sources])]
 
     def _sweep(
         self,
@@ -90,16 +113,17 @@ class SweepPrior:
             view.load(), [source.load() for source in sources], factor, settings.match
         )
         near, far = bounds
-        inverse = np.linspace(1 / far, 1 / near, settings.planes).astype(np.float32)
+        # Even steps of log depth: near things without SfM points need a wide range, and the search
+        # that follows wants the same relative precision everywhere.
+        planes = np.geomspace(near, far, settings.planes).astype(np.float32)
         if sources:
             ahead = np.ones_like(match.gray)
-            found = search(match, ahead, (1 / inverse).astype(np.float32), settings.match)
-            step = inverse[1] - inverse[0]
-            swept = np.clip(inverse[0] + found.step * step, inverse[0], inverse[-1])
-            swept = swept.astype(np.float32)
+            found = search(match, ahead, planes, settings.match)
+            share = np.clip(found.step / (settings.planes - 1), 0, 1)
+            swept = (np.exp(-share * np.log(far / near)) / near).astype(np.float32)
             confidence = photometric_confidence(found.zncc, found.texture)
         else:
-            swept = np.full_like(match.gray, inverse.mean())
+            swept = np.full_like(match.gray, 1 / np.sqrt(near * far))
             confidence = np.zeros_like(swept)
         filled = self._fill(match, swept, confidence, sparse, bounds)
         depth = (1 / grow(filled, factor, shape)).astype(np.float32)
@@ -140,10 +164,10 @@ class SweepPrior:
 
 
 def depth_bounds(
-    view: View, scene: Scene, sparse: SparseDepth, margin: float
+    view: View, scene: Scene, sparse: SparseDepth, *, near_margin: float, far_margin: float
 ) -> tuple[float, float] | None:
     """Nearest and farthest depth worth trying: the range of the points that the view observes, or,
-    where these are few, of all that fall into its picture, widened by `margin`. None without."""
+    where these are few, of all that fall into its picture, widened by factors. None without."""
     depth = sparse.depth
     if len(depth) < ENOUGH_POINTS:
         points = transform(view.cam_from_world, scene.points.xyz)
@@ -152,4 +176,4 @@ def depth_bounds(
     if not len(depth):
         return None
     near, far = np.quantile(depth, [0.005, 0.995])
-    return float(near / margin), float(far * margin)
+    return float(near / near_margin), float(far * far_margin)
