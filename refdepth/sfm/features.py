@@ -72,7 +72,7 @@ def match_features(
     threads = settings.threads or os.cpu_count() or 1
     if guided:
         threads = _affordable(threads, _GUIDED_BYTES_PER_PAIR * counts[-1] ** 2)
-    with tempfile.TemporaryDirectory(prefix="refdepth-pairs-") as folder:
+    with tempfile.TemporaryDirectory(prefix=".tmp-pairs-", dir=database.parent) as folder:
         path = Path(folder) / "pairs.txt"
         path.write_text("".join(f"{first} {second}\n" for first, second in pairs))
         run_step(
