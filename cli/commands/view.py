@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,8 @@ def view(
     from pipeline.viewer import Viewer
     from pipeline.workspace import Workspace
 
+    # Browsers open connections that they never use; the server would print a traceback for each.
+    logging.getLogger("websockets").setLevel(logging.CRITICAL)
     viewer = Viewer(Results(Workspace.find(out)), host=host, port=port)
     console.print(f"{viewer.url}  (stop with Ctrl-C)", markup=False, soft_wrap=True)
     try:

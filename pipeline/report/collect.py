@@ -86,7 +86,7 @@ def collect(results: Results) -> Report:
     libraries: dict[str, str] = {}
     for manifest in manifests.values():
         libraries |= manifest.libraries if manifest is not None else {}
-    rows = setting_rows(results.workspace.request().config)
+    rows = _settings(results)
     metres = metres_per_unit(results)
     return Report(
         title=results.workspace.root.name,
@@ -154,6 +154,14 @@ def _facts(
     total = sum(m.seconds for m in manifests.values() if m is not None)
     facts.append(Fact(value=seconds_text(total), label="of work"))
     return tuple(facts)
+
+
+def _settings(results: Results) -> list[SettingRow]:
+    """All settings; none where another version of the program wrote them."""
+    try:
+        return setting_rows(results.workspace.request().config)
+    except InputError:
+        return []
 
 
 def _overview(results: Results, scene: Scene) -> Overview | None:

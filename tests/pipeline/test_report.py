@@ -119,6 +119,11 @@ def test_a_run_that_stopped_after_a_stage_has_a_report(finished: Workspace, left
     assert "not finished" in page.text
 
 
+def test_settings_of_another_version_do_not_stop_it(finished: Workspace) -> None:
+    change(finished.root / "refdepth.json", lambda d: d["config"]["fuse"].update(gone=1))
+    assert "another version" in Page(write_report(finished)).text
+
+
 def test_damaged_artifacts_are_left_out(finished: Workspace, room: ExactRoom) -> None:
     name = room.scene.names[0]
     (finished.root / "refine" / f"{name}.npz").write_bytes(b"rubbish")
