@@ -55,7 +55,7 @@ class PrepareStage:
         the stage will skip it and say so."""
         candidates = _candidates(workspace, request)
         photos = [[found.original, _content_hash(workspace, found.path)] for found in candidates]
-        identity: dict[str, Any] = {"photos": hash_json(photos), "count": len(photos)}
+        identity: dict[str, Any] = {"photos": hash_json(photos)}
         masks = request.inputs.path("masks")
         if masks is not None:
             identity["masks"] = workspace.folder_hash(masks)
