@@ -12,9 +12,6 @@ import typer
 from cli.environment import prepare_process
 from cli.exit_codes import ExitCode, exit_code
 
-logger = logging.getLogger(__name__)
-
-
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -88,7 +85,6 @@ def run(arguments: list[str]) -> int:
 
 def _report(error: Exception, *, debug: bool) -> int:
     code = exit_code(error)
-    logger.error("%s", error, exc_info=error if code is ExitCode.FAILED or debug else None)
     if debug:
         traceback.print_exception(error)
     elif code is ExitCode.FAILED:

@@ -84,12 +84,16 @@ def _log_to(path: Path, *, debug: bool) -> Iterator[None]:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     level = logging.DEBUG if debug else logging.INFO
     loggers = [logging.getLogger(name) for name in ("refdepth", "pipeline", "cli")]
-    for logger in loggers:
-        logger.setLevel(level)
-        logger.addHandler(handler)
+    for each in loggers:
+        each.setLevel(level)
+        each.addHandler(handler)
     try:
         yield
+    except Exception as error:
+        expected = isinstance(error, RefdepthError)
+        logger.error("%s", error, exc_info=None if expected and not debug else error)
+        raise
     finally:
-        for logger in loggers:
-            logger.removeHandler(handler)
+        for each in loggers:
+            each.removeHandler(handler)
         handler.close()

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 SERVER = Path(__file__).with_name("fault_server.py")
-NEVER_COMPARED = ("refdepth.log", ".refdepth.lock", ".hashes.json")
+NEVER_COMPARED = ("report.html", "refdepth.log", ".refdepth.lock", ".hashes.json")
 TIMES = ("seconds", "mtime_ns", "peak_memory_mb")
 STAGES = ("prepare", "sfm", "depth", "scale", "refine", "fuse")
 
@@ -35,7 +35,11 @@ class Photos:
         """The command line that reconstructs them, SfM taken from the model."""
         options = ["--model", str(self.model), "--depth-model", "sweep", "--quality", "fast"]
         runtime = ["--renderer", "cpu", "--device", "cpu"]
-        settings = ["refine.iterations=6", "refine.fine.checkpoint_every=2", "refine.search.steps=9"]
+        settings = [
+            "refine.iterations=6",
+            "refine.fine.checkpoint_every=2",
+            "refine.search.steps=9",
+        ]
         pairs = [part for value in settings for part in ("--set", value)]
         return ["reconstruct", str(self.images), str(out), *options, *runtime, *pairs, *more]
 
@@ -78,17 +82,22 @@ class Runner:
     def start(self, arguments: list[str], **job: Any) -> int:
         """Starts a command; returns its pid."""
         assert self._server.stdin is not None
+        self._output.unlink(missing_ok=True)
         job |= {"arguments": arguments, "output": str(self._output)}
         self._server.stdin.write(json.dumps(job) + "\n")
         self._server.stdin.flush()
         self._started = time.monotonic()
         return int(self._answer())
 
+    def said(self) -> str:
+        """What the running command has printed so far."""
+        return self._output.read_text(errors="replace") if self._output.exists() else ""
+
     def wait(self) -> Ended:
         """Waits for the started command."""
         code = int(self._answer())
         seconds = time.monotonic() - self._started
-        return Ended(code=code, said=self._output.read_text(errors="replace"), seconds=seconds)
+        return Ended(code=code, said=self.said(), seconds=seconds)
 
     def run(self, arguments: list[str], **job: Any) -> Ended:
         """Runs a command to its end."""
@@ -226,6 +235,8 @@ def _read(path: Path) -> Any:
         return None
 
 
-def made_again(before: dict[Path, tuple[int, int]], after: dict[Path, tuple[int, int]]) -> list[str]:
+def made_again(
+    before: dict[Path, tuple[int, int]], after: dict[Path, tuple[int, int]]
+) -> list[str]:
     """Finished files that were written once more, or are gone."""
     return sorted(str(path) for path, mark in before.items() if after.get(path) != mark)

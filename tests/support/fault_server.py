@@ -4,20 +4,20 @@ Everything heavy is imported once, before the first fork, so that a run costs li
 work. Reads one JSON job a line; answers with the child's pid, then with how it ended.
 
 A job: `arguments` of the command line; `output`: file for what it prints; `folder`: the workspace;
-`kill_before`: kind of event (`rename` or `any` change of the file system) and its number;
-`tear`: whether the file written last is cut in half first, as after a power failure; `limit_file`:
-largest file in bytes; `limit_memory`: address space in bytes beyond what is used.
+`kill_before`: kind of event (`rename` or `any` change of the workspace) and its number;
+`tear`: whether the file written last is cut in half first, as after a power failure; `fail_before`:
+the same event fails instead, with an error number; `pace`: seconds that each progress step takes.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
-import resource
 import signal
 import sys
-from pathlib import Path
+import time
 from typing import Any
 
 CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.truncate")
@@ -38,14 +38,17 @@ HEAVY = (
 )
 
 
-class Killer:
-    """An audit hook that ends the process before a chosen change of the workspace."""
+class Harm:
+    """An audit hook: before a chosen change of the workspace it ends the process, or fails."""
 
-    def __init__(self, folder: str, kind: str, number: int, tear: bool) -> None:
+    def __init__(
+        self, folder: str, kind: str, number: int, *, tear: bool = False, error: int = 0
+    ) -> None:
         self.folder = folder
         self.kind = kind
         self.left = number
         self.tear = tear
+        self.error = error
         self.written = ""
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -57,6 +60,8 @@ class Killer:
             return
         if self.kind == "any" or event == "os.rename":
             self.left -= 1
+            if self.left == 0 and self.error:
+                raise OSError(self.error, os.strerror(self.error), path)
             if self.left == 0:
                 self._end()
         if opened:
@@ -84,15 +89,16 @@ def _child(job: dict[str, Any]) -> int:
     for descriptor, target in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(descriptor, target)
     sys.argv = ["refdepth", *job["arguments"]]
-    if "limit_file" in job:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (job["limit_file"],) * 2)
-    if "limit_memory" in job:
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGESIZE")
-        resource.setrlimit(resource.RLIMIT_AS, (used + job["limit_memory"],) * 2)
     if "kill_before" in job:
         kind, number = job["kill_before"]
-        sys.addaudithook(Killer(job["folder"], kind, number, job.get("tear", False)))
+        sys.addaudithook(Harm(job["folder"], kind, number, tear=job.get("tear", False)))
+    if "fail_before" in job:
+        kind, number, error = job["fail_before"]
+        sys.addaudithook(Harm(job["folder"], kind, number, error=error))
+    if "pace" in job:
+        from cli.console import PlainProgress
+
+        PlainProgress.step = lambda *_: time.sleep(job["pace"])  # type: ignore[method-assign]
     return run(job["arguments"])
 
 
@@ -100,6 +106,7 @@ def main() -> None:
     from cli.environment import prepare_process
 
     prepare_process()
+    logging.getLogger().addHandler(logging.NullHandler())
     for name in HEAVY:
         importlib.import_module(name)
     for line in sys.stdin:

@@ -1,0 +1,130 @@
+"""Ctrl-C and SIGTERM: exit code 130 within 3 s, one line on how to go on, nothing lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from fault_runs import (
+    STAGES,
+    Ended,
+    Photos,
+    Runner,
+    broken,
+    difference,
+    finished,
+    made_again,
+    result,
+    temporaries,
+)
+
+MOST_SECONDS = 3.0
+PATIENCE = 60.0
+
+
+def upto(reference: Path, out: Path, stage: str) -> Path:
+    """A copy of the finished workspace in which `stage` and those after it are still to be made."""
+    left = STAGES[STAGES.index(stage) :]
+    return Path(shutil.copytree(reference, out, ignore=shutil.ignore_patterns(*left)))
+
+
+def interrupt(
+    runner: Runner, command: list[str], stage: str, *signals: int, pace: float, after: float = 0.3
+) -> Ended:
+    """Runs until `stage` has begun, then sends `signals`; `seconds` count from the last one."""
+    pid = runner.start(command, pace=pace)
+    patience = time.monotonic() + PATIENCE
+    while f"{stage}: started" not in runner.said():
+        assert time.monotonic() < patience, runner.said()
+        time.sleep(0.02)
+    for number in signals:
+        time.sleep(after)
+        os.kill(pid, number)
+    asked = time.monotonic()
+    ended = runner.wait()
+    return Ended(code=ended.code, said=ended.said, seconds=time.monotonic() - asked)
+
+
+@pytest.mark.parametrize(
+    ("stage", "number"),
+    [
+        ("sfm", signal.SIGTERM),
+        ("depth", signal.SIGINT),
+        ("scale", signal.SIGTERM),
+        ("refine", signal.SIGINT),
+        ("refine", signal.SIGTERM),
+        ("fuse", signal.SIGINT),
+    ],
+)
+def test_a_signal_stops_a_stage_and_the_same_command_goes_on(
+    stage: str,
+    number: int,
+    runner: Runner,
+    photos: Photos,
+    reference: Path,
+    tmp_path: Path,
+    survived: Counter[str],
+) -> None:
+    out = upto(reference, tmp_path / "out", stage)
+    command = photos.command(out)
+    ended = interrupt(runner, command, stage, number, pace=0.25)
+    assert ended.code == 130, ended.said
+    assert ended.seconds < MOST_SECONDS
+    assert ended.said.count("Go on with: ") == 1
+    assert "Traceback" not in ended.said
+    assert broken(out) == []
+    before = finished(out)
+    assert runner.run(command).code == 0
+    assert made_again(before, finished(out)) == []
+    assert difference(result(out), result(reference)) == []
+    assert temporaries(out) == []
+    survived["interrupts"] += 1
+
+
+def test_a_signal_stops_feature_extraction(
+    runner: Runner, photos: Photos, tmp_path: Path, survived: Counter[str]
+) -> None:
+    out = tmp_path / "out"
+    command = [part for part in photos.command(out) if part not in ("--model", str(photos.model))]
+    ended = interrupt(runner, command, "sfm", signal.SIGINT, pace=0, after=0.6)
+    assert ended.code == 130, ended.said
+    assert ended.seconds < MOST_SECONDS
+    survived["interrupts"] += 1
+
+
+@pytest.mark.parametrize("stage", ["depth", "refine"])
+def test_a_stage_that_hangs_is_ended_all_the_same(
+    stage: str,
+    runner: Runner,
+    photos: Photos,
+    reference: Path,
+    tmp_path: Path,
+    survived: Counter[str],
+) -> None:
+    out = upto(reference, tmp_path / "out", stage)
+    ended = interrupt(runner, photos.command(out), stage, signal.SIGTERM, pace=30)
+    assert ended.code == 130, ended.said
+    assert ended.seconds < MOST_SECONDS
+    assert "Go on with: " in ended.said
+    assert runner.run(photos.command(out)).code == 0
+    assert difference(result(out), result(reference)) == []
+    survived["interrupts"] += 1
+
+
+def test_a_second_signal_stops_at_once(
+    runner: Runner, photos: Photos, reference: Path, tmp_path: Path, survived: Counter[str]
+) -> None:
+    out = upto(reference, tmp_path / "out", "refine")
+    command = photos.command(out)
+    ended = interrupt(runner, command, "refine", signal.SIGINT, signal.SIGINT, pace=30)
+    assert ended.code == 130, ended.said
+    assert ended.seconds < 1.0
+    assert "Go on with: " in ended.said
+    assert runner.run(command).code == 0
+    assert difference(result(out), result(reference)) == []
+    survived["interrupts"] += 1
