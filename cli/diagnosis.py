@@ -36,6 +36,7 @@ PACKAGES = {
 EXTRAS = {
     "av": ("av", "video input", "pip install 'refdepth[video]'"),
     "viser": ("viser", "refdepth view", "pip install 'refdepth[view]'"),
+    "laspy": ("laspy", "LAS and LAZ export", "pip install 'refdepth[las]'"),
 }
 
 SYSTEM_LIBRARIES = "apt-get install -y libusb-1.0-0 libegl1 libgl1 libx11-6 libudev1 libidn2-0"
