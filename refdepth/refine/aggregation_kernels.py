@@ -96,14 +96,9 @@ def aggregate(
 
 
 @njit(parallel=True, cache=True, nogil=True, error_model="numpy")
-def pick_minimum(
-    total: NDArray[np.float32],
-    position: NDArray[np.float32],
-    margin: NDArray[np.float32],
-    exclude: int,
-) -> None:
-    """The best hypothesis of each pixel, sub-step by a parabola, in `position` (H, W), and in
-    `margin` (H, W) how much more the best hypothesis further away than `exclude` steps costs."""
+def pick_minimum(total: NDArray[np.float32], position: NDArray[np.float32]) -> None:
+    """The best hypothesis of each pixel of `total` (H, W, D), sub-step by a parabola, in
+    `position` (H, W)."""
     height, width, n = total.shape
     for y in prange(height):
         for x in range(width):
@@ -118,8 +113,3 @@ def pick_minimum(
                 if bend > 1e-9:
                     offset = (costs[best - 1] - costs[best + 1]) / (2 * bend)
             position[y, x] = best + min(max(offset, -0.5), 0.5)
-            second = np.float32(1e9)
-            for d in range(n):
-                if abs(d - best) > exclude:
-                    second = min(second, costs[d])
-            margin[y, x] = second - costs[best]

@@ -5,7 +5,6 @@ The first looks at photos alone; the second also at what the first found in the 
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,8 +25,6 @@ from refdepth.scene import PosedImage, SparseDepth
 if TYPE_CHECKING:
     from refdepth.refine.steps import Checkpoint
     from refdepth.render import Renderer
-
-logger = logging.getLogger(__name__)
 
 Map = NDArray[np.float32]
 

@@ -51,8 +51,6 @@ class Match:
     """Position in the list of hypotheses, fractional."""
     zncc: NDArray[np.float32]
     """Correlation of the chosen hypothesis, mean of the best sources."""
-    margin: NDArray[np.float32]
-    """How much more the best distant hypothesis costs, after aggregation."""
     texture: NDArray[np.float32]
 
 
@@ -152,11 +150,10 @@ def search(
     )
     aggregate(weighted, link_x, link_y, settings.small_penalty, settings.large_penalty, total)
     step = np.empty(depth.shape, np.float32)
-    margin = np.empty(depth.shape, np.float32)
-    pick_minimum(total, step, margin, 2)
+    pick_minimum(total, step)
     nearest = np.clip(np.rint(step), 0, len(factors) - 1).astype(np.int64)
     cost = np.take_along_axis(volume, nearest[..., None], axis=2)[..., 0]
-    return Match(step=step, zncc=1 - cost, margin=margin, texture=match.texture * match.usable)
+    return Match(step=step, zncc=1 - cost, texture=match.texture * match.usable)
 
 
 def matching_cost(
