@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from cli.console import err, make_progress
@@ -75,10 +75,22 @@ def report_on(workspace: Workspace) -> None:
         err.print(f"The report could not be written: {error}", markup=False, soft_wrap=True)
 
 
+class _PatientLog(logging.FileHandler):
+    """A log that a full disk silences: what matters is said on the terminal too."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
+        """Ignores it."""
+
+    def close(self) -> None:
+        """Closes the file; what could not be flushed is lost."""
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def _log_to(path: Path, *, debug: bool) -> Iterator[None]:
     try:
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = _PatientLog(path, encoding="utf-8")
     except OSError as error:
         raise resource_error(error, path) from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))

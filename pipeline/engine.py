@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from pipeline.cancellation import Cancellation
 from pipeline.config import RunRequest
 from pipeline.executor import Executor, SerialExecutor
-from pipeline.files import hash_json, resource_error
+from pipeline.files import disk_is_full, hash_json, resource_error
 from pipeline.manifest import MANIFEST_NAME, Manifest, library_versions, record_files
-from pipeline.memory import peak_mb, reset_peak
+from pipeline.memory import PeakMemory, is_out_of_memory
 from pipeline.progress import Progress, Silent
 from pipeline.registry import STAGES
 from pipeline.stage import Stage, StageContext, StageOutcome
@@ -201,26 +203,34 @@ class Engine:
             views=views,
         )
         started = time.monotonic()
-        reset_peak()
+        peak = PeakMemory()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if fresh:
                 _forget(context)
             self.cancellation.check()
             outcome = stage.run(context)
-        except MemoryError as error:
-            raise ResourceError(
-                "ran out of memory.",
-                subject=stage.name,
-                action="Close other programs or lower prepare.max_size; finished work is kept.",
-            ) from error
-        except OSError as error:
-            raise resource_error(error, folder) from error
+        except StageError as error:
+            if disk_is_full(folder):  # what a library makes of it is seldom clear
+                raise resource_error(OSError(errno.ENOSPC, error.message), folder) from error
+            raise
+        except (MemoryError, RuntimeError, OSError) as error:
+            if is_out_of_memory(error):
+                raise ResourceError(
+                    "ran out of memory.",
+                    subject=stage.name,
+                    action="Close other programs, or lower --max-memory or prepare.max_size;"
+                    " finished work is kept.",
+                ) from error
+            if isinstance(error, OSError):
+                place = error.filename if isinstance(error.filename, str) else folder
+                raise resource_error(error, Path(place)) from error
+            raise
         seconds = time.monotonic() - started
         if not outcome.complete:
             self.progress.stage_finished(stage.name, seconds, outcome.headline)
             return replace(status, state=StageState.PARTIAL, why=outcome.headline)
-        manifest = self._record(stage, context, outcome, seconds)
+        manifest = self._record(stage, context, outcome, seconds, peak.megabytes())
         for warning in outcome.warnings:
             logger.warning("%s: %s", stage.name, warning)
         logger.info("%s: %s in %.1f s", stage.name, outcome.headline, seconds)
@@ -235,7 +245,12 @@ class Engine:
         )
 
     def _record(
-        self, stage: Stage, context: StageContext, outcome: StageOutcome, seconds: float
+        self,
+        stage: Stage,
+        context: StageContext,
+        outcome: StageOutcome,
+        seconds: float,
+        peak_memory_mb: float,
     ) -> Manifest:
         manifest = Manifest(
             stage=stage.name,
@@ -251,7 +266,7 @@ class Engine:
             },
             libraries=library_versions(),
             seconds=round(seconds, 3),
-            peak_memory_mb=round(peak_mb(), 1),
+            peak_memory_mb=round(peak_memory_mb, 1),
         )
         manifest.write(context.folder)
         return manifest

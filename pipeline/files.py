@@ -21,6 +21,9 @@ from refdepth.errors import ResourceError
 TEMPORARY_PREFIX = ".tmp-"
 """Names that start so are unfinished; whoever owns the workspace may remove them."""
 
+_NEXT_TO_NOTHING = 1 << 20
+"""Bytes: a disk with less left is full for a photo."""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -62,10 +65,18 @@ def resource_error(error: OSError, path: Path) -> ResourceError:
             action="Choose an output folder that you may write to, or change its permissions.",
         )
     return ResourceError(
-        f"cannot be written ({error.strerror or error}).",
+        f"cannot be read or written ({error.strerror or error}).",
         subject=path,
         action="Check that the disk is still there, then run the same command again.",
     )
+
+
+def disk_is_full(folder: Path) -> bool:
+    """Whether next to nothing can be written into `folder`."""
+    try:
+        return shutil.disk_usage(folder).free < _NEXT_TO_NOTHING
+    except OSError:
+        return False
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,30 +1,62 @@
-"""How much memory a stage took."""
+"""How much memory a stage took, how much it may take, and whether it ran out."""
 
 from __future__ import annotations
 
+import errno
 import resource
 import sys
 from pathlib import Path
 
+import psutil
+
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
+_RESERVE = 0.25
+"""Share of the free memory that is left to others."""
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc")
+"""How torch, CUDA and C++ libraries say it in a RuntimeError."""
 
 
-def reset_peak() -> None:
-    """Starts a new measurement where the system allows it; else the process's peak stays."""
-    try:
-        _CLEAR.write_text("5")
-    except OSError:
-        return
+class PeakMemory:
+    """Largest resident memory from now on, of this process or of a child, where the system can
+    start anew; else of their whole lives."""
+
+    def __init__(self) -> None:
+        self._children_before = _lifetime_peak(resource.RUSAGE_CHILDREN)
+        try:
+            _CLEAR.write_text("5")
+        except OSError:
+            return
+
+    def megabytes(self) -> float:
+        """MiB. A child counts that has ended and took more than any before."""
+        children = _lifetime_peak(resource.RUSAGE_CHILDREN)
+        return max(_own_peak(), children if children > self._children_before else 0.0)
 
 
-def peak_mb() -> float:
-    """Largest resident memory since `reset_peak`, MiB."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that memory was refused."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or any(phrase in words for phrase in _OUT_OF_MEMORY)
+
+
+def available_mb() -> float:
+    """What a run may take unless it is told, MiB: what is free now, less a reserve."""
+    return float(psutil.virtual_memory().available) * (1 - _RESERVE) / 2**20
+
+
+def _own_peak() -> float:
     try:
         for line in _STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
     except (OSError, ValueError):
         pass
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return _lifetime_peak(resource.RUSAGE_SELF)
+
+
+def _lifetime_peak(whose: int) -> float:
+    peak = resource.getrusage(whose).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 1024)

@@ -87,11 +87,17 @@ class Runner:
         self._server.stdin.write(json.dumps(job) + "\n")
         self._server.stdin.flush()
         self._started = time.monotonic()
-        return int(self._answer())
+        self._pid = int(self._answer())
+        return self._pid
 
     def said(self) -> str:
         """What the running command has printed so far."""
         return self._output.read_text(errors="replace") if self._output.exists() else ""
+
+    def running(self) -> bool:
+        """Whether the started command is still at work."""
+        time.sleep(0.02)
+        return Path(f"/proc/{self._pid}").exists()
 
     def wait(self) -> Ended:
         """Waits for the started command."""

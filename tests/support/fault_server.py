@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.truncate")
@@ -57,6 +58,8 @@ class Harm:
             return
         path = os.fspath(arguments[0])
         if not isinstance(path, str) or not path.startswith(self.folder):
+            return
+        if event == "os.mkdir" and Path(path).is_dir():  # which changes nothing
             return
         if self.kind == "any" or event == "os.rename":
             self.left -= 1

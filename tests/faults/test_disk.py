@@ -1,0 +1,166 @@
+"""A disk that is full, read-only, broken or gone: one clear message with the path, and a workspace
+from which the same command goes on."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fault_runs import STAGES, Photos, Runner, broken, difference, result, temporaries
+
+RESOURCE = 7
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (errno.ENOSPC, "no space left"),
+        (errno.EACCES, "Permission denied"),
+        (errno.EROFS, "Read-only file system"),
+        (errno.EIO, "Input/output error"),
+        (errno.ENOENT, "No such file"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["prepare", "depth", "refine", "fuse"])
+def test_a_write_that_fails_ends_with_a_path_and_the_next_run_goes_on(
+    stage: str,
+    error: int,
+    says: str,
+    runner: Runner,
+    photos: Photos,
+    reference: Path,
+    tmp_path: Path,
+    survived: Counter[str],
+) -> None:
+    left = STAGES[STAGES.index(stage) :]
+    out = Path(shutil.copytree(reference, tmp_path / "out", ignore=shutil.ignore_patterns(*left)))
+    command = photos.command(out, "--until", stage)
+    ended = runner.run(command, folder=str(out / stage), fail_before=("any", 7, error))
+    assert ended.code == RESOURCE, ended.said
+    assert str(out) in ended.said
+    assert says in ended.said
+    assert "Traceback" not in ended.said
+    assert broken(out) == []
+    ended = runner.run(command)
+    assert ended.code == 0, ended.said
+    kept = {name: value for name, value in result(reference).items() if (out / name).exists()}
+    assert difference(result(out), kept) == []
+    assert temporaries(out) == []
+    survived["failed writes"] += 1
+
+
+@pytest.mark.parametrize("number", range(1, 40, 5))
+def test_a_write_that_fails_anywhere_is_no_fault_of_the_program(
+    number: int,
+    runner: Runner,
+    photos: Photos,
+    reference: Path,
+    tmp_path: Path,
+    survived: Counter[str],
+) -> None:
+    out = Path(
+        shutil.copytree(
+            reference, tmp_path / "out", ignore=shutil.ignore_patterns("refine", "fuse")
+        )
+    )
+    command = photos.command(out)
+    ended = runner.run(command, folder=str(out), fail_before=("any", number, errno.ENOSPC))
+    assert ended.code in (0, RESOURCE), ended.said
+    assert broken(out) == []
+    assert runner.run(command).code == 0
+    assert difference(result(out), result(reference)) == []
+    survived["failed writes"] += 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 700 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    except OSError:
+        done = False
+    if not done:
+        pytest.skip("mounting a file system is not permitted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path, leave: int) -> Path:
+    """Fills the file system up to `leave` bytes."""
+    free = shutil.disk_usage(folder).free
+    ballast = folder / "ballast"
+    ballast.write_bytes(bytes(max(0, free - leave)))
+    return ballast
+
+
+@pytest.mark.parametrize("leave_kb", [4, 60, 120, 200, 330])
+def test_a_full_disk_is_named_and_space_is_all_it_takes(
+    leave_kb: int,
+    small_disk: Path,
+    runner: Runner,
+    photos: Photos,
+    reference: Path,
+    survived: Counter[str],
+) -> None:
+    ballast = fill(small_disk, leave_kb * 1024)
+    out = small_disk / "out"
+    ended = runner.run(photos.command(out))
+    assert ended.code == RESOURCE, ended.said
+    assert "no space left" in ended.said
+    assert str(small_disk) in ended.said
+    assert broken(out) == []
+    ballast.unlink()
+    subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
+    ended = runner.run(photos.command(out))
+    assert ended.code == 0, ended.said
+    assert difference(result(out), result(reference)) == []
+    assert temporaries(out) == []
+    survived["full disks"] += 1
+
+
+def test_a_read_only_disk_is_named(
+    small_disk: Path, runner: Runner, photos: Photos, survived: Counter[str]
+) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    ended = runner.run(photos.command(small_disk / "out"))
+    assert ended.code == RESOURCE, ended.said
+    assert "Read-only file system" in ended.said
+    assert str(small_disk) in ended.said
+    survived["read-only disks"] += 1
+
+
+def test_a_workspace_that_vanishes_is_named(
+    runner: Runner, photos: Photos, reference: Path, tmp_path: Path, survived: Counter[str]
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(reference, out, ignore=shutil.ignore_patterns("refine", "fuse"))
+    runner.start(photos.command(out), pace=0.3)
+    while "refine: started" not in runner.said():
+        assert runner.running()
+    out.rename(tmp_path / "elsewhere")
+    ended = runner.wait()
+    assert ended.code in (3, RESOURCE), ended.said
+    assert str(out) in ended.said
+    survived["vanished folders"] += 1
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_an_output_folder_that_is_refused_is_named(
+    number: int, runner: Runner, photos: Photos, tmp_path: Path, survived: Counter[str]
+) -> None:
+    out = tmp_path / "out"
+    ended = runner.run(
+        photos.command(out), folder=str(out), fail_before=("any", number, errno.EACCES)
+    )
+    assert ended.code == RESOURCE, ended.said
+    assert "Permission denied" in ended.said
+    assert str(out) in ended.said
+    survived["failed writes"] += 1
