@@ -76,6 +76,14 @@ class RuntimeSettings(Settings):
         "Renderer of the refinement: nvdiffrast needs CUDA, cpu runs anywhere.",
         affects_result=False,
     )
+    max_memory_gb: float | None = setting(
+        None,
+        "Memory that caches, threads and unmerged points are fitted to; none: three quarters of"
+        " what is free.",
+        unit="GB",
+        gt=0,
+        affects_result=False,
+    )
 
 
 class RunConfig(Settings):
@@ -87,7 +95,7 @@ class RunConfig(Settings):
     scale: ScaleSettings = setting(ScaleSettings(), "Fit of the priors to the SfM points.")
     refine: RefineSettings = setting(RefineSettings(), "Refinement.")
     fuse: FusionSettings = setting(FusionSettings(), "Fusion into a cloud.")
-    runtime: RuntimeSettings = setting(RuntimeSettings(), "Device and renderer.")
+    runtime: RuntimeSettings = setting(RuntimeSettings(), "Device, renderer and memory.")
 
 
 class RunInputs(Settings):

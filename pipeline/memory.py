@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import resource
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -13,6 +14,8 @@ _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 _RESERVE = 0.25
 """Share of the free memory that is left to others."""
+_MOST_PHOTOS = 1 << 30
+"""Bytes of photos beyond which keeping more saves no time."""
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc")
 """How torch, CUDA and C++ libraries say it in a RuntimeError."""
 
@@ -42,9 +45,31 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(phrase in words for phrase in _OUT_OF_MEMORY)
 
 
-def available_mb() -> float:
-    """What a run may take unless it is told, MiB: what is free now, less a reserve."""
-    return float(psutil.virtual_memory().available) * (1 - _RESERVE) / 2**20
+@dataclass(frozen=True, kw_only=True)
+class MemoryBudget:
+    """What may be held besides the work on one view, in bytes. No result depends on it."""
+
+    photos: int
+    """Photos kept between views."""
+    depth_maps: int
+    """Depth maps kept between views."""
+    points: int
+    """Unmerged points of the cloud."""
+    features: int
+    """All threads that find or match features."""
+
+    @classmethod
+    def of(cls, max_memory_gb: float | None) -> MemoryBudget:
+        """From what a run may take (None: what is free now, less a reserve)."""
+        free = float(psutil.virtual_memory().available) * (1 - _RESERVE)
+        limit = free if max_memory_gb is None else max_memory_gb * 2**30
+        quarter = int(limit / 4)
+        return cls(
+            photos=min(quarter, _MOST_PHOTOS),
+            depth_maps=quarter,
+            points=quarter,
+            features=int(limit / 2),
+        )
 
 
 def _own_peak() -> float:

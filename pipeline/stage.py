@@ -11,6 +11,7 @@ from pipeline.cancellation import Cancellation
 from pipeline.config import RunConfig, RunInputs, RunRequest
 from pipeline.executor import Executor
 from pipeline.items import ItemStore
+from pipeline.memory import MemoryBudget
 from pipeline.progress import Progress
 from pipeline.workspace import Workspace
 
@@ -36,6 +37,11 @@ class StageContext:
     def config(self) -> RunConfig:
         """All settings."""
         return self.request.config
+
+    @property
+    def memory(self) -> MemoryBudget:
+        """What the stage may hold besides the work on one view."""
+        return MemoryBudget.of(self.config.runtime.max_memory_gb)
 
     @property
     def given(self) -> RunInputs:

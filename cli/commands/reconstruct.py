@@ -122,6 +122,16 @@ def reconstruct(
             rich_help_panel=_RUN,
         ),
     ] = None,
+    max_memory: Annotated[
+        float | None,
+        typer.Option(
+            metavar="GB",
+            help="Memory to stay within where work can be split."
+            " [default: three quarters of what is free]",
+            show_default=False,
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
     seed: Annotated[
         int | None,
         typer.Option(
@@ -194,6 +204,7 @@ def reconstruct(
             "depth.kind": depth_kind,
             "runtime.renderer": renderer,
             "runtime.device": device,
+            "runtime.max_memory_gb": max_memory,
             "sfm.seed": seed,
             "refine.seed": seed,
         },

@@ -12,15 +12,20 @@ from PIL import Image
 from pipeline.config import RunConfig, RunRequest
 from pipeline.files import replacing
 from pipeline.items import ItemStore
+from pipeline.memory import MemoryBudget
 from pipeline.stage import StageContext, StageOutcome
 from pipeline.views import load_scene, select_views
 from pipeline.workspace import Workspace
 from refdepth.depth_map import DepthMap
 from refdepth.errors import StageError
+from refdepth.fusion.settings import FusionSettings
 from refdepth.scene import Scene
 
 if TYPE_CHECKING:
     from refdepth.fusion import ViewConsistency
+
+_POINT_BYTES = 220
+"""Memory of one unmerged point: its row, and once more while rows are sorted. Rounded up."""
 
 
 class FuseStage:
@@ -76,7 +81,7 @@ class FuseStage:
             pieces = fuse_pieces(
                 chosen,
                 load,
-                context.config.fuse,
+                _within(context.config.fuse, context.memory),
                 report,
                 on_view=keep,
                 scratch=context.folder,
@@ -98,3 +103,13 @@ class FuseStage:
             summary={"points": points, "views": len(names), "confirmed_share": kept},
             headline=f"{points:,} points from {len(names)} views",
         )
+
+
+def _within(settings: FusionSettings, memory: MemoryBudget) -> FusionSettings:
+    """The settings with no more held in memory than the budget allows."""
+    return settings.model_copy(
+        update={
+            "cache_mb": min(settings.cache_mb, memory.depth_maps / 2**20),
+            "memory_points": max(1, min(settings.memory_points, memory.points // _POINT_BYTES)),
+        }
+    )

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 FIRST = "first"
 CHECKPOINTS = "checkpoints"
-_PHOTO_CACHE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +131,7 @@ class _Work:
         self.final = context.items()
         self.first = context.items(FIRST)
         self.scaled = ItemStore(context.workspace.stage_dir("scale"), "")
-        self._photos = PhotoCache(scene, max_bytes=_PHOTO_CACHE_BYTES)
+        self._photos = PhotoCache(scene, max_bytes=context.memory.photos)
         self._sources: dict[str, tuple[str, ...]] = {}
 
     def sources(self, name: str) -> tuple[str, ...]:

@@ -52,7 +52,9 @@ class SfmStage:
             "progress": lambda label, done, total: context.progress.step(label, done, total),
             "cancelled": lambda: context.cancellation.requested,
         }
-        inputs = (prepared / IMAGES, photos, context.folder, context.config.sfm)
+        memory_mb = context.config.sfm.memory_mb or context.memory.features / 2**20
+        settings = context.config.sfm.model_copy(update={"memory_mb": memory_mb})
+        inputs = (prepared / IMAGES, photos, context.folder, settings)
         model, poses = context.given.path("model"), context.given.path("poses")
         if model is not None:
             from refdepth.sfm.model_entry import use_model

@@ -71,7 +71,8 @@ def match_features(
     )
     threads = settings.threads or os.cpu_count() or 1
     if guided:
-        threads = _affordable(threads, _GUIDED_BYTES_PER_PAIR * counts[-1] ** 2)
+        per_thread = _GUIDED_BYTES_PER_PAIR * counts[-1] ** 2
+        threads = _affordable(threads, per_thread, settings.memory_mb)
     with tempfile.TemporaryDirectory(prefix=".tmp-pairs-", dir=database.parent) as folder:
         path = Path(folder) / "pairs.txt"
         path.write_text("".join(f"{first} {second}\n" for first, second in pairs))
@@ -109,9 +110,10 @@ def _extraction_threads(photos: Sequence[PreparedPhoto], settings: SfmSettings) 
 
     largest = max(map(pixels, photos))
     threads = settings.threads or os.cpu_count() or 1
-    return _affordable(threads, largest * _SIFT_BYTES_PER_PIXEL)
+    return _affordable(threads, largest * _SIFT_BYTES_PER_PIXEL, settings.memory_mb)
 
 
-def _affordable(threads: int, bytes_per_thread: float) -> int:
-    budget = _MEMORY_SHARE * psutil.virtual_memory().available
+def _affordable(threads: int, bytes_per_thread: float, memory_mb: float | None) -> int:
+    free = psutil.virtual_memory().available
+    budget = _MEMORY_SHARE * free if memory_mb is None else memory_mb * 2**20
     return max(1, min(threads, int(budget / max(1.0, bytes_per_thread))))

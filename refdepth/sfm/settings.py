@@ -106,3 +106,10 @@ class SfmSettings(Settings):
     threads: int = setting(
         0, "Threads for features and matching; 0 means all cores.", ge=0, affects_result=False
     )
+    memory_mb: float | None = setting(
+        None,
+        "Memory for the threads of features and matching; none: half of what is free.",
+        unit="MB",
+        gt=0,
+        affects_result=False,
+    )
