@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.config import RunConfig, RunRequest
-from pipeline.files import hash_json, read_json, write_json
+from pipeline.files import discard, hash_json, read_json, read_sealed, write_json, write_sealed
 from pipeline.manifest import FileRecord
 from pipeline.stage import StageContext, StageOutcome
 from pipeline.workspace import Workspace
@@ -114,6 +114,8 @@ class _Work:
         self.records = context.folder / RECORDS
         for folder in (self.images, self.masks, self.records):
             folder.mkdir(parents=True, exist_ok=True)
+            for stray in [path for path in folder.iterdir() if path.is_dir()]:
+                discard(stray)
 
     def prepare(self, found: Candidate, stem: str) -> list[PreparedPhoto]:
         """The prepared pictures of one photo or video, made now or before."""
@@ -153,7 +155,7 @@ class _Work:
                     mask_folder=self.masks,
                 )
             ]
-        write_json(
+        write_sealed(
             record,
             {
                 "key": key,
@@ -208,8 +210,8 @@ class _Work:
         ]
 
     def _known(self, record: Path, key: str) -> list[PreparedPhoto] | None:
-        stored = read_json(record)
-        if not isinstance(stored, dict) or stored.get("key") != key:
+        stored = read_sealed(record)
+        if stored is None or stored.get("key") != key:
             return None
         try:
             whole = all(

@@ -6,7 +6,7 @@ Each view of each round is one plain task; what is finished is never done again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,10 +112,10 @@ class RefineStage:
             for name in chosen & set(selected):
                 work.final.record_path(name).unlink(missing_ok=True)
         todo = [name for name in selected if name in chosen and not work.final.is_done(name)]
-        needed = sorted({other for name in todo for other in (name, *work.sources(name))})
+        needed = work.with_sources(name for name in selected if name in chosen)
         work.first_rounds([name for name in needed if not work.first.is_done(name)])
         work.second_rounds(todo, done=len(selected) - len(todo), total=len(selected))
-        left = [name for name in selected if not work.final.is_done(name)]
+        left = [name for name in selected if not work.is_done(name)]
         work.final.remove_others(selected)
         work.first.remove_others(scene.names)
         return _outcome(work, selected, left)
@@ -141,6 +141,15 @@ class _Work:
                 self.scene, self.scene[name], self.settings.sources
             )
         return self._sources[name]
+
+    def with_sources(self, names: Iterable[str]) -> list[str]:
+        """`names` and their neighbours."""
+        return sorted({other for name in names for other in (name, *self.sources(name))})
+
+    def is_done(self, name: str) -> bool:
+        """Whether all that is kept of `name` is whole."""
+        first = all(self.first.is_done(other) for other in self.with_sources([name]))
+        return first and self.final.is_done(name)
 
     def first_rounds(self, names: list[str]) -> None:
         """Makes and stores the first round of `names`."""
@@ -266,9 +275,8 @@ def _outcome(work: _Work, selected: tuple[str, ...], left: list[str]) -> StageOu
         headline += f", {len(kept)} kept as they were"
     if left:
         headline = f"{len(done)} of {len(selected)} views done"
-    used = {other for name in selected for other in (name, *work.sources(name))}
     return StageOutcome(
-        files=[*work.final.paths(done), *work.first.paths(sorted(used))],
+        files=[*work.final.paths(done), *work.first.paths(work.with_sources(selected))],
         summary={
             "views": len(done),
             "accepted_share": share,

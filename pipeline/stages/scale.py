@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,12 +42,15 @@ class ScaleStage:
         settings = context.config.scale
         priors = ItemStore(context.workspace.stage_dir("depth"), "")
         fits: dict[str, ScaleFit] = {}
+        in_metres: set[str] = set()
         for number, name in enumerate(scene.names):
             context.cancellation.check()
             context.progress.step("fitting", number, len(scene))
             prior = load_prior(priors, name)
             sparse = scene.sparse_depth(scene[name])
             fits[name] = fit_scale(prior, sparse, settings, fallback=None)
+            if prior.in_metres:
+                in_metres.add(name)
         fallback = borrowed_fit(list(fits.values()))
         items = context.items()
         for number, name in enumerate(scene.names):
@@ -61,10 +64,11 @@ class ScaleStage:
                 depth = apply_fit(prior, fits[name])
                 items.write(name, {"depth": depth}, fits[name].to_dict())
         items.remove_others(scene.names)
-        return self._outcome(context, items, fits)
+        metric = [fit.a for name, fit in fits.items() if name in in_metres and not fit.weak]
+        return self._outcome(items, fits, metric)
 
     def _outcome(
-        self, context: StageContext, items: ItemStore, fits: Mapping[str, ScaleFit]
+        self, items: ItemStore, fits: Mapping[str, ScaleFit], units_per_metre: Sequence[float]
     ) -> StageOutcome:
         if all(fit.weak for fit in fits.values()):
             raise StageError(
@@ -74,9 +78,16 @@ class ScaleStage:
             )
         residual = float(np.median([fit.median_residual for fit in fits.values() if not fit.weak]))
         flagged = sorted(name for name, fit in fits.items() if fit.flags)
+        summary: dict[str, Any] = {
+            "median_residual": residual,
+            "flagged": flagged,
+            "views": len(fits),
+        }
+        if units_per_metre:
+            summary["metres_per_unit"] = 1 / float(np.median(units_per_metre))
         return StageOutcome(
             files=items.paths(fits),
-            summary={"median_residual": residual, "flagged": flagged, "views": len(fits)},
+            summary=summary,
             headline=f"{len(fits)} views fitted, median residual {100 * residual:.1f} %"
             + (f", {len(flagged)} flagged" if flagged else ""),
             warnings=[f"{name}: {', '.join(fits[name].flags)}" for name in flagged],

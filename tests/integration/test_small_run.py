@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_checkpoints import save_depth_anything
 
 from cli.main import run
 from pipeline.results import Results
 from pipeline.workspace import Workspace
+from refdepth.camera import camera_center
 from refdepth.formats.ply import read_ply_points
 from refdepth.synthetic import SyntheticScene, make_scene
 
@@ -35,10 +36,10 @@ def base(room: SyntheticScene, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture
-def copy(base: Path, tmp_path: Path) -> Iterator[Path]:
+def copy(base: Path, tmp_path: Path) -> Path:
     """A copy that a test may change."""
     shutil.copytree(base, tmp_path / "copy")
-    yield tmp_path / "copy"
+    return tmp_path / "copy"
 
 
 def reconstruct(folder: Path, *options: str) -> int:
@@ -158,6 +159,54 @@ def test_given_depth_maps_need_not_cover_all_photos(base: Path, tmp_path: Path) 
     fits = Results(Workspace(tmp_path / "out"))
     named = [name for name in fits.scene.names if name not in manifest["summary"]["without_prior"]]
     assert max(fits.fit(name)["residual_quantiles"]["0.5"] for name in named) < 0.01
+
+
+def test_maps_in_metres_give_the_scene_its_unit(base: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ["reconstruct", str(base / "photos"), str(out), "--until", "scale"]
+    command += ["--depth-maps", str(base / "exact"), "--depth-kind", "metric"]
+    assert run([*command, "--model", str(base / "out/sfm/sparse")]) == 0
+    results = Results(Workspace(out))
+    manifest = results.manifest("scale")
+    assert manifest is not None
+    true = [np.load(path)["cam_from_world"] for path in sorted((base / "exact").glob("*.npz"))]
+    centers = np.array([camera_center(pose) for pose in true])
+    found = np.array([view.center for view in results.scene.views])
+    metres = np.linalg.norm(centers[-1] - centers[0]) / np.linalg.norm(found[-1] - found[0])
+    assert manifest.summary["metres_per_unit"] == pytest.approx(metres, rel=0.01)
+
+
+def test_a_checkpoint_folder_gives_the_prior(base: Path, tmp_path: Path) -> None:
+    save_depth_anything(tmp_path / "network")
+    command = ["reconstruct", str(base / "photos"), str(tmp_path / "out"), "--until", "scale"]
+    command += ["--depth-model", str(tmp_path / "network")]
+    assert run([*command, "--model", str(base / "out/sfm/sparse")]) == 0
+    results = Results(Workspace(tmp_path / "out"))
+    manifest = results.manifest("depth")
+    assert manifest is not None
+    assert manifest.inputs["model"] == "local"
+    assert len(manifest.inputs["revision"]) >= 12
+    assert np.isfinite(results.prior(results.scene.names[0])).all()
+
+
+def test_auto_says_everywhere_that_it_falls_back_to_the_sweep(
+    base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "out"
+    command = ["reconstruct", str(base / "photos"), str(out), "--until", "depth"]
+    assert run([*command, "--model", str(base / "out/sfm/sparse")]) == 0
+    note = "built-in sweep is used instead"
+    assert note in " ".join(capsys.readouterr().out.split())
+    assert note in (out / "refdepth.log").read_text()
+    manifest = Results(Workspace(out)).manifest("depth")
+    assert manifest is not None
+    assert any(note in warning for warning in manifest.summary["warnings"])
+    assert manifest.inputs["prior"] == "sweep"
 
 
 def test_status_shows_every_stage(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
