@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.cancellation import Cancellation
 from pipeline.config import RunRequest
 from pipeline.executor import Executor, SerialExecutor
-from pipeline.files import disk_is_full, hash_json, resource_error
+from pipeline.files import discard, disk_is_full, hash_json, resource_error
 from pipeline.manifest import MANIFEST_NAME, Manifest, library_versions, record_files
 from pipeline.memory import PeakMemory, is_out_of_memory
 from pipeline.progress import Progress, Silent
@@ -148,7 +148,7 @@ class Engine:
             state = StageState.PARTIAL if items and items[0] else StageState.MISSING
             why = f"{items[0]} of {items[1]} done" if items and items[0] else "not made yet"
             if (folder / MANIFEST_NAME).exists():
-                why = f"its manifest cannot be read, {why}"
+                why = f"its manifest was edited or cannot be read, {why}"
         elif manifest.fingerprint != fingerprint:
             items = stage.progress_of(self.workspace, fingerprint)
             state = StageState.PARTIAL if items and items[0] else StageState.STALE
@@ -288,7 +288,7 @@ def _forget(context: StageContext) -> None:
     """Makes every item count as not done. The data stay until they are replaced."""
     (context.folder / MANIFEST_NAME).unlink(missing_ok=True)
     for record in context.folder.rglob("*.json"):
-        record.unlink(missing_ok=True)
+        discard(record)
 
 
 def _difference(

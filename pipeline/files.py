@@ -21,6 +21,7 @@ from refdepth.errors import ResourceError
 TEMPORARY_PREFIX = ".tmp-"
 """Names that start so are unfinished; whoever owns the workspace may remove them."""
 
+_SEAL = "sha256_of_content"
 _NEXT_TO_NOTHING = 1 << 20
 """Bytes: a disk with less left is full for a photo."""
 
@@ -36,13 +37,15 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _sync(temporary)
+        if path.is_dir():  # somebody put a folder where the artifact belongs
+            discard(path)
         temporary.replace(path)
         _sync(path.parent)
     except OSError as error:
-        _discard(temporary)
+        discard(temporary)
         raise resource_error(error, path) from error
     except BaseException:
-        _discard(temporary)
+        discard(temporary)
         raise
 
 
@@ -98,6 +101,21 @@ def read_json(path: Path) -> Any | None:
         return None
 
 
+def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes a JSON object with the hash of its content, atomically."""
+    plain = json.loads(json.dumps(value, default=_plain))
+    write_json(path, {**plain, _SEAL: hash_json(plain)})
+
+
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """What `write_sealed` has written, or None when it is absent or has been changed since."""
+    stored = read_json(path)
+    if not isinstance(stored, dict):
+        return None
+    seal = stored.pop(_SEAL, None)
+    return stored if seal == hash_json(stored) else None
+
+
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Writes an uncompressed .npz, atomically; equal arrays give equal bytes."""
     with replacing(path) as temporary, temporary.open("wb") as file:
@@ -133,7 +151,7 @@ def remove_temporaries(folder: Path) -> int:
     patterns = (f"{TEMPORARY_PREFIX}*", ".*.partial")
     leftovers = sorted({path for pattern in patterns for path in folder.rglob(pattern)})
     for leftover in leftovers:
-        _discard(leftover)
+        discard(leftover)
     return len(leftovers)
 
 
@@ -156,7 +174,8 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _discard(path: Path) -> None:
+def discard(path: Path) -> None:
+    """Removes a file or folder, if it is there and can be removed."""
     try:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)

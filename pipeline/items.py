@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from pipeline.files import read_arrays, read_json, write_arrays, write_json
+from pipeline.files import read_arrays, read_json, read_sealed, write_arrays, write_sealed
 from pipeline.manifest import FileRecord
 from refdepth.errors import InputError
 
@@ -19,7 +19,8 @@ class ItemStore:
     """Items of one stage in one folder: `NAME.npz` with the arrays, `NAME.json` with the record.
 
     The record is written after the arrays and names their hash and the fingerprint, so an item
-    counts as done only when both are whole and were made for the present inputs.
+    counts as done only when both are whole and were made for the present inputs. It holds its own
+    hash too: an edited record is made again with its item.
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
@@ -36,8 +37,8 @@ class ItemStore:
 
     def is_done(self, name: str) -> bool:
         """Whether `name` was finished under the present fingerprint and is undamaged."""
-        stored = read_json(self.record_path(name))
-        if not isinstance(stored, dict) or stored.get("fingerprint") != self.fingerprint:
+        stored = read_sealed(self.record_path(name))
+        if stored is None or stored.get("fingerprint") != self.fingerprint:
             return False
         try:
             return FileRecord.model_validate(stored.get("file")).matches(self.arrays_path(name))
@@ -50,7 +51,7 @@ class ItemStore:
         """Stores one finished item."""
         path = self.arrays_path(name)
         write_arrays(path, arrays)
-        write_json(
+        write_sealed(
             self.record_path(name),
             {
                 "fingerprint": self.fingerprint,

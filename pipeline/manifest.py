@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.files import hash_file, read_json, write_json
+from pipeline.files import hash_file, read_sealed, write_sealed
 
 MANIFEST_NAME = "manifest.json"
 LIBRARIES = (
@@ -80,15 +80,15 @@ class Manifest(BaseModel):
 
     @classmethod
     def read(cls, stage_dir: Path) -> Manifest | None:
-        """The stage's manifest, or None when it is absent or not one."""
+        """The stage's manifest, or None when it is absent, not one, or edited."""
         try:
-            return cls.model_validate(read_json(stage_dir / MANIFEST_NAME))
+            return cls.model_validate(read_sealed(stage_dir / MANIFEST_NAME))
         except ValidationError:
             return None
 
     def write(self, stage_dir: Path) -> None:
         """Writes it into the stage folder, atomically."""
-        write_json(stage_dir / MANIFEST_NAME, self.model_dump(mode="json"))
+        write_sealed(stage_dir / MANIFEST_NAME, self.model_dump(mode="json"))
 
     def damaged_files(self, stage_dir: Path, *, thorough: bool = False) -> list[str]:
         """Files that are gone or no longer what was recorded."""

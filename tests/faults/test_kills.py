@@ -1,5 +1,5 @@
-"""SIGKILL at any moment: the same command goes on, nothing is made twice, and the end result is that
-of an undisturbed run, byte for byte."""
+"""SIGKILL at any moment: the same command goes on, nothing is made twice, and the end result is
+that of an undisturbed run, byte for byte."""
 
 from __future__ import annotations
 

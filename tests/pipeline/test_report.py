@@ -17,6 +17,7 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 from pipeline.config import RunInputs, RunRequest, build_config
+from pipeline.files import read_sealed, write_sealed
 from pipeline.report import write_report
 from pipeline.report.advice import advise
 from pipeline.report.charts import lines, scatter, ticks
@@ -56,9 +57,9 @@ class Page(HTMLParser):
 
 
 def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
-    stored = json.loads(path.read_text())
+    stored = read_sealed(path) or json.loads(path.read_text())
     edit(stored)
-    path.write_text(json.dumps(stored))
+    write_sealed(path, stored)
 
 
 def test_the_page_needs_nothing_else(finished: Workspace) -> None:

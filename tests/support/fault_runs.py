@@ -20,7 +20,7 @@ from PIL import Image
 
 SERVER = Path(__file__).with_name("fault_server.py")
 NEVER_COMPARED = ("report.html", "refdepth.log", ".refdepth.lock", ".hashes.json")
-TIMES = ("seconds", "mtime_ns", "peak_memory_mb")
+TIMES = ("seconds", "mtime_ns", "peak_memory_mb", "sha256_of_content")
 STAGES = ("prepare", "sfm", "depth", "scale", "refine", "fuse")
 
 
