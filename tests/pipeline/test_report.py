@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 from pipeline.config import RunInputs, RunRequest, build_config
-from pipeline.files import read_sealed, write_sealed
+from pipeline.files import read_sealed, write_json, write_sealed
 from pipeline.report import write_report
 from pipeline.report.advice import advise
 from pipeline.report.charts import lines, scatter, ticks
@@ -57,9 +57,10 @@ class Page(HTMLParser):
 
 
 def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
-    stored = read_sealed(path) or json.loads(path.read_text())
-    edit(stored)
-    write_sealed(path, stored)
+    stored = read_sealed(path)
+    edited = stored or json.loads(path.read_text())
+    edit(edited)
+    (write_sealed if stored else write_json)(path, edited)
 
 
 def test_the_page_needs_nothing_else(finished: Workspace) -> None:
