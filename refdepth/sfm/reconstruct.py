@@ -103,6 +103,7 @@ def _map(
         "database": database,
         "images": images,
         "output": output,
+        "refine_principal_point": settings.refine_principal_point,
         "seed": settings.seed,
         "threads": threads,
         "progress": progress,

@@ -95,6 +95,11 @@ class SfmSettings(Settings):
         gt=0,
         lt=90,
     )
+    refine_principal_point: bool = setting(
+        True,
+        "Find where the lens' axis meets the picture, for cameras of ten photos or more that "
+        "clearly ask for it; else the picture's centre is taken.",
+    )
     min_registered: int = setting(2, "A model with fewer photos is no result.", ge=2)
     refine_intrinsics: bool = setting(
         False, "With given poses: refine the given focal lengths and distortion."

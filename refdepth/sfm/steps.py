@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from refdepth._pycolmap import pycolmap
+from refdepth.sfm.principal_point import refine_principal_points
 
 Report = Callable[[float, float | None], None]
 
@@ -86,6 +87,7 @@ def map_incrementally(
     min_model_size: int,
     min_triangulation_angle_deg: float,
     min_inliers: int,
+    refine_principal_point: bool,
     seed: int,
     threads: int,
     report: Report,
@@ -112,11 +114,20 @@ def map_incrementally(
         initial_image_pair_callback=lambda: placed(2),
         next_image_callback=lambda: placed(1),
     )
+    if refine_principal_point:
+        models = _with_principal_points(models, output, threads)
     return _describe_models(models, output)
 
 
 def map_globally(
-    *, database: str, images: str, output: str, seed: int, threads: int, report: Report
+    *,
+    database: str,
+    images: str,
+    output: str,
+    refine_principal_point: bool,
+    seed: int,
+    threads: int,
+    report: Report,
 ) -> list[dict[str, Any]]:
     """Places all cameras at once. Each model is left in a folder of `output`."""
     options = pycolmap.GlobalPipelineOptions()
@@ -126,7 +137,17 @@ def map_globally(
     options.mapper.global_positioning.use_gpu = False
     options.mapper.bundle_adjustment.ceres.use_gpu = False
     report(0, None)
-    return _describe_models(pycolmap.global_mapping(database, images, output, options), output)
+    models = pycolmap.global_mapping(database, images, output, options)
+    if refine_principal_point:
+        models = _with_principal_points(models, output, threads)
+    return _describe_models(models, output)
+
+
+def _with_principal_points(models: dict[int, Any], output: str, threads: int) -> dict[int, Any]:
+    return {
+        index: refine_principal_points(Path(output) / str(index), threads=threads)
+        for index in models
+    }
 
 
 def triangulate(
