@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from survival import pytest_terminal_summary, survived  # noqa: F401  (a hook and a fixture)
 
 
 @pytest.fixture(scope="session")
