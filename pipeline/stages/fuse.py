@@ -101,7 +101,7 @@ class FuseStage:
         return StageOutcome(
             files=[path, *written],
             summary={"points": points, "views": len(names), "confirmed_share": kept},
-            headline=f"{points:,} points from {len(names)} views",
+            headline=f"{points:,} points from {len(names)} view" + "s" * (len(names) != 1),
         )
 
 

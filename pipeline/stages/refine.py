@@ -272,7 +272,7 @@ def _outcome(work: _Work, selected: tuple[str, ...], left: list[str]) -> StageOu
     share = float(np.mean(accepted)) if accepted else 0.0
     headline = f"{len(done) - len(kept)} views refined"
     if kept:
-        headline += f", {len(kept)} kept as they were"
+        headline += f", {len(kept)} left as scaled"
     if left:
         headline = f"{len(done)} of {len(selected)} views done"
     return StageOutcome(
