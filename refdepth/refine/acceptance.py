@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from refdepth.refine.consistency import Transferred, agreement
 from refdepth.refine.matching_kernels import MISSING_COST
-from refdepth.refine.problem import ANCHOR, LEAST_LINK, ViewProblem
+from refdepth.refine.problem import LEAST_LINK, ViewProblem
 from refdepth.refine.propagation import propagate
 from refdepth.refine.search import edge_links, matching_cost
 
@@ -45,8 +45,9 @@ def accept(held_out: ViewProblem, transferred: Transferred, before: Map, after: 
     `held_out` and its own depth map, `transferred`.
 
     Evidence is the gain in correlation, weighted with texture, and the gain in agreement with the
-    neighbour's depth, weighted with its confidence, pooled over surfaces. Where the pooled gain is
-    not positive, nothing is taken over.
+    neighbour's depth, weighted with its confidence, pooled over surfaces; surfaces that the
+    neighbour does not see, or where it has little to say, follow the view as a whole. Where the
+    pooled gain is not positive, nothing is taken over.
     """
     settings = held_out.settings.acceptance
     match = held_out.match
@@ -68,13 +69,16 @@ def accept(held_out: ViewProblem, transferred: Transferred, before: Map, after: 
         depth_edge=propagation.depth_edge,
         floor=LEAST_LINK,
     )
-    pooled = propagate(
-        np.stack([gain, closer]),
-        np.stack([weight, (trust * (transferred.depth[0] > 0)).astype(np.float32)]),
+    evidence = np.stack([gain, closer])
+    weights = np.stack([weight, (trust * (transferred.depth[0] > 0)).astype(np.float32)])
+    typical = np.float32((weights * evidence).sum() / max(float(weights.sum()), 1e-9))
+    pooled = typical + propagate(
+        evidence - typical,
+        weights,
         *links,
         smoothness=settings.smoothness,
         outlier=1.0,
-        anchor=ANCHOR,
+        anchor=settings.whole_view,
         rounds=1,
     )
     share = np.clip(pooled / np.float32(settings.clear_gain), 0, 1)

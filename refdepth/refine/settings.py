@@ -79,9 +79,12 @@ class ConsistencySettings(Settings):
 class AcceptanceSettings(Settings):
     """When the scaled prior stays."""
 
-    smoothness: float = setting(300.0, "How far evidence is pooled over a surface", gt=0)
+    smoothness: float = setting(1000.0, "How far evidence is pooled over a surface", gt=0)
+    whole_view: float = setting(
+        0.01, "Weight of the view's typical evidence against that of a textured pixel", gt=0
+    )
     geometry_weight: float = setting(
-        1.0, "Weight of agreement with the left-out neighbour's depth against correlation", ge=0
+        0.3, "Weight of agreement with the left-out neighbour's depth against correlation", ge=0
     )
     tolerance: float = setting(0.02, "Log-depth distance that counts as half agreement", gt=0)
     clear_gain: float = setting(
