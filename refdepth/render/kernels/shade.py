@@ -14,6 +14,8 @@ triangle's pixels S = sum s w p, S_u = sum g_u w p, S_v = sum g_v w p, vertex i 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
@@ -21,43 +23,54 @@ from numpy.typing import NDArray
 from refdepth.render.kernels.geometry import (
     KERNEL,
     PARALLEL_KERNEL,
+    SLACK,
     Floats,
     Ids,
     Offsets,
     clamp,
     planes,
 )
-from refdepth.render.kernels.visibility import draw_triangle
+from refdepth.render.kernels.visibility import nearness_at
+
+FUSING = {**PARALLEL_KERNEL, "fastmath": {"contract"}}
+"""Multiplications and additions may be fused, where nothing else has to come to the same bits."""
 
 Lanes = tuple[int, ...]
-"""A tuple as long as the texture has channels, which makes their number a constant of the compiled
-code."""
+"""A tuple as long as there are channels, which makes their number a constant of the compiled code.
+"""
+
+
+@njit(**KERNEL)
+def corners(u: float, v: float, last_u: int, last_v: int) -> tuple[Any, ...]:
+    """Indices of the four texels around a place inside the texture (rows one after the other), and
+    how far it is from the first of them."""
+    u0, v0 = np.int32(u), np.int32(v)
+    pitch = np.uint64(last_u + 1)
+    t00 = np.uint64(v0) * pitch + np.uint64(u0)
+    right = np.uint64(u0 < last_u)
+    t10 = t00 + (pitch if v0 < last_v else np.uint64(0))
+    return t00, t00 + right, t10, t10 + right, u - u0, v - v0
 
 
 @njit(**KERNEL)
 def texture_planes(
-    matrix: tuple[float, ...], uv: Floats, i0: int, i1: int, i2: int, row: int, table: Floats
-) -> None:
-    """Writes N, U, V into `table[row]`; u and v moved so that whole numbers are texel centres."""
+    matrix: tuple[float, ...], uv: Floats, i0: int, i1: int, i2: int
+) -> tuple[float, ...]:
+    """N, U and V, flattened; u and v moved so that whole numbers are texel centres."""
     ax, ay, az, bx, by, bz, cx, cy, cz = matrix
     u0, u1, u2 = uv[i0, 0] - 0.5, uv[i1, 0] - 0.5, uv[i2, 0] - 0.5
     v0, v1, v2 = uv[i0, 1] - 0.5, uv[i1, 1] - 0.5, uv[i2, 1] - 0.5
-    table[row, 0], table[row, 1], table[row, 2] = ax + bx + cx, ay + by + cy, az + bz + cz
-    table[row, 3] = u0 * ax + u1 * bx + u2 * cx
-    table[row, 4] = u0 * ay + u1 * by + u2 * cy
-    table[row, 5] = u0 * az + u1 * bz + u2 * cz
-    table[row, 6] = v0 * ax + v1 * bx + v2 * cx
-    table[row, 7] = v0 * ay + v1 * by + v2 * cy
-    table[row, 8] = v0 * az + v1 * bz + v2 * cz
-
-
-@njit(**KERNEL)
-def texture_position(table: Floats, row: int, px: float, py: float) -> tuple[float, float, float]:
-    """w, u and v of the triangle in `table[row]` at a pixel centre."""
-    w = 1.0 / (table[row, 0] * px + table[row, 1] * py + table[row, 2])
-    u = (table[row, 3] * px + table[row, 4] * py + table[row, 5]) * w
-    v = (table[row, 6] * px + table[row, 7] * py + table[row, 8]) * w
-    return w, u, v
+    return (
+        ax + bx + cx,
+        ay + by + cy,
+        az + bz + cz,
+        u0 * ax + u1 * bx + u2 * cx,
+        u0 * ay + u1 * by + u2 * cy,
+        u0 * az + u1 * bz + u2 * cz,
+        v0 * ax + v1 * bx + v2 * cx,
+        v0 * ay + v1 * by + v2 * cy,
+        v0 * az + v1 * bz + v2 * cz,
+    )
 
 
 @njit(**PARALLEL_KERNEL)
@@ -76,60 +89,64 @@ def draw_and_shade(
     color: Floats,
 ) -> None:
     """Fills `ids` and `depth` (B, H, W) as `visibility.draw` does, and `color` (B, H, W, C) with
-    the bilinear texture colour. Beyond the outer texel centres the border's colour holds."""
+    the bilinear texture colour. Beyond the outer texel centres the border's colour holds.
+
+    A pixel is shaded as soon as a triangle is the nearest so far: on a depth map's mesh few pixels
+    are covered twice, and the triangle's planes are at hand.
+    """
     views, height, width = ids.shape
     bands = ((height - 1) >> shift) + 1
     last_v, last_u = texture.shape[0] - 1, texture.shape[1] - 1
+    texels = texture.reshape(-1, len(lanes))
     scalar = color.dtype.type
     for item in prange(views * bands):
         view, first = item // bands, (item % bands) << shift
         last = min(first + (1 << shift), height) - 1
         ids[view, first : last + 1] = 0
         depth[view, first : last + 1] = 0
-        start = bounds[item]
-        table = np.empty((bounds[item + 1] - start, 9))
-        for row in range(len(table)):
-            t = listed[start + row]
+        color[view, first : last + 1] = 0
+        for entry in range(bounds[item], bounds[item + 1]):
+            t = listed[entry]
             i0, i1, i2 = triangles[t, 0], triangles[t, 1], triangles[t, 2]
             drawn, ax, ay, az, bx, by, bz, cx, cy, cz = planes(q, view, i0, i1, i2)
-            if drawn:
-                matrix = (ax, ay, az, bx, by, bz, cx, cy, cz)
-                texture_planes(matrix, uv, i0, i1, i2, row, table)
-                draw_triangle(
-                    matrix,
-                    int(boxes[view, t, 0]),
-                    int(boxes[view, t, 1]),
-                    max(int(boxes[view, t, 2]), first),
-                    min(int(boxes[view, t, 3]), last),
-                    row + 1,
-                    view,
-                    ids,
-                    depth,
-                )
+            if not drawn:
+                continue
+            nx, ny, nz, ux, uy, uz, vx, vy, vz = texture_planes(
+                (ax, ay, az, bx, by, bz, cx, cy, cz), uv, i0, i1, i2
+            )
+            slack = -SLACK * (abs(az) + abs(bz) + abs(cz))
+            left, right = int(boxes[view, t, 0]), int(boxes[view, t, 1])
+            for y in range(
+                max(int(boxes[view, t, 2]), first), min(int(boxes[view, t, 3]), last) + 1
+            ):
+                py = y + 0.5
+                a_row, b_row, c_row = ay * py + az, by * py + bz, cy * py + cz
+                n_row, u_row, v_row = ny * py + nz, uy * py + uz, vy * py + vz
+                for x in range(left, right + 1):
+                    px = x + 0.5
+                    near = scalar(nearness_at(px, ax, bx, cx, a_row, b_row, c_row, slack))
+                    if near > depth[view, y, x]:
+                        depth[view, y, x] = near
+                        ids[view, y, x] = t + 1
+                        w = 1.0 / (nx * px + n_row)
+                        u = clamp((ux * px + u_row) * w, last_u)
+                        v = clamp((vx * px + v_row) * w, last_v)
+                        t00, t01, t10, t11, du, dv = corners(u, v, last_u, last_v)
+                        fu, fv = scalar(du), scalar(dv)
+                        s11 = fu * fv
+                        s01, s10 = fu - s11, fv - s11
+                        s00 = scalar(1) - fu - s10
+                        for lane in range(len(lanes)):
+                            color[view, y, x, lane] = (
+                                s00 * texels[t00, lane]
+                                + s01 * texels[t01, lane]
+                                + s10 * texels[t10, lane]
+                                + s11 * texels[t11, lane]
+                            )
         for y in range(first, last + 1):
             for x in range(width):
-                row = ids[view, y, x] - 1
-                if row < 0:
-                    for lane in range(len(lanes)):
-                        color[view, y, x, lane] = 0
-                    continue
-                ids[view, y, x] = listed[start + row] + 1
-                depth[view, y, x] = 1 / depth[view, y, x]
-                _, u, v = texture_position(table, row, x + 0.5, y + 0.5)
-                u, v = clamp(u, last_u), clamp(v, last_v)
-                u0, v0 = int(u), int(v)
-                u1, v1 = min(u0 + 1, last_u), min(v0 + 1, last_v)
-                fu, fv = scalar(u - u0), scalar(v - v0)
-                s11 = fu * fv
-                s01, s10 = fu - s11, fv - s11
-                s00 = 1 - fu - s10
-                for lane in range(len(lanes)):
-                    color[view, y, x, lane] = (
-                        s00 * texture[v0, u0, lane]
-                        + s01 * texture[v0, u1, lane]
-                        + s10 * texture[v1, u0, lane]
-                        + s11 * texture[v1, u1, lane]
-                    )
+                if ids[view, y, x] > 0:
+                    depth[view, y, x] = 1 / depth[view, y, x]
 
 
 @njit(**PARALLEL_KERNEL)
@@ -148,7 +165,7 @@ def vertex_ranges(triangles: Ids, bounds: Offsets, listed: Ids, items: int) -> O
     return ranges
 
 
-@njit(**PARALLEL_KERNEL)
+@njit(**FUSING)
 def shade_backward(
     q: Floats,
     triangles: Ids,
@@ -171,50 +188,60 @@ def shade_backward(
     bands = ((height - 1) >> shift) + 1
     items = len(ranges)
     last_v, last_u = texture.shape[0] - 1, texture.shape[1] - 1
+    texels = texture.reshape(-1, len(lanes))
     with_depth = grad_depth.size > 0
     scalar = texture.dtype.type
     for item in prange(items):
         base = offsets[item] - ranges[item, 0]
         partial[offsets[item] : offsets[item + 1]] = 0
-        row_of = np.empty(len(triangles), np.int32)
+        # By id, so that 0, no triangle, is row 0.
+        row_of = np.zeros(len(triangles) + 1, np.int32)
         for band in range(views * bands * item // items, views * bands * (item + 1) // items):
             view, first = band // bands, (band % bands) << shift
             last = min(first + (1 << shift), height) - 1
             start = bounds[band]
-            table = np.empty((bounds[band + 1] - start, 9))
-            sums = np.zeros(table.shape)
-            inverse = np.empty(table.shape)
-            for row in range(len(table)):
-                t = listed[start + row]
-                row_of[t] = row
+            # A_0, A_1, A_2, N, U, V of each triangle.
+            table = np.empty((bounds[band + 1] - start + 1, 18))
+            sums = np.zeros((len(table), 9))
+            for row in range(1, len(table)):
+                t = listed[start + row - 1]
+                row_of[t + 1] = row
                 i0, i1, i2 = triangles[t, 0], triangles[t, 1], triangles[t, 2]
                 _, ax, ay, az, bx, by, bz, cx, cy, cz = planes(q, view, i0, i1, i2)
-                inverse[row, 0], inverse[row, 1], inverse[row, 2] = ax, ay, az
-                inverse[row, 3], inverse[row, 4], inverse[row, 5] = bx, by, bz
-                inverse[row, 6], inverse[row, 7], inverse[row, 8] = cx, cy, cz
-                texture_planes((ax, ay, az, bx, by, bz, cx, cy, cz), uv, i0, i1, i2, row, table)
+                matrix = (ax, ay, az, bx, by, bz, cx, cy, cz)
+                rest = texture_planes(matrix, uv, i0, i1, i2)
+                for k in range(9):
+                    table[row, k] = matrix[k]
+                    table[row, 9 + k] = rest[k]
             for y in range(first, last + 1):
+                py = y + 0.5
+                seen = ids[view, y]
+                pull = grad_color[view, y]
                 for x in range(width):
-                    t = ids[view, y, x] - 1
-                    if t < 0:
+                    row = np.uint64(
+                        row_of[np.uint64(seen[x])]
+                    )  # unsigned: no index counts from the end
+                    px = x + 0.5
+                    if row == 0:
                         continue
-                    row = row_of[t]
-                    px, py = x + 0.5, y + 0.5
-                    w, u, v = texture_position(table, row, px, py)
-                    inside_u, inside_v = 0 <= u < last_u, 0 <= v < last_v
-                    clamped_u, clamped_v = clamp(u, last_u), clamp(v, last_v)
-                    u0, v0 = int(clamped_u), int(clamped_v)
-                    u1, v1 = min(u0 + 1, last_u), min(v0 + 1, last_v)
-                    fu, fv = scalar(clamped_u - u0), scalar(clamped_v - v0)
-                    d00 = d01 = d10 = d11 = scalar(0)
+                    w = 1.0 / (table[row, 9] * px + table[row, 10] * py + table[row, 11])
+                    u = (table[row, 12] * px + table[row, 13] * py + table[row, 14]) * w
+                    v = (table[row, 15] * px + table[row, 16] * py + table[row, 17]) * w
+                    inside_u, inside_v = (u >= 0) & (u < last_u), (v >= 0) & (v < last_v)
+                    u, v = clamp(u, last_u), clamp(v, last_v)
+                    t00, t01, t10, t11, du, dv = corners(u, v, last_u, last_v)
+                    fu, fv = scalar(du), scalar(dv)
+                    slope_u = slope_v = scalar(0)
                     for lane in range(len(lanes)):
-                        g = grad_color[view, y, x, lane]
-                        d00 += g * texture[v0, u0, lane]
-                        d01 += g * texture[v0, u1, lane]
-                        d10 += g * texture[v1, u0, lane]
-                        d11 += g * texture[v1, u1, lane]
-                    grad_u = w * ((d01 - d00) * (1 - fv) + (d11 - d10) * fv) if inside_u else 0.0
-                    grad_v = w * ((d10 - d00) * (1 - fu) + (d11 - d01) * fu) if inside_v else 0.0
+                        g = pull[x, lane]
+                        corner = texels[t00, lane]
+                        above = texels[t01, lane] - corner
+                        beside = texels[t10, lane] - corner
+                        twist = texels[t11, lane] - texels[t10, lane] - above
+                        slope_u += g * (above + fv * twist)
+                        slope_v += g * (beside + fu * twist)
+                    grad_u = w * slope_u if inside_u else 0.0
+                    grad_v = w * slope_v if inside_v else 0.0
                     both = grad_u * u + grad_v * v
                     if with_depth:
                         both += grad_depth[view, y, x] * w * w
@@ -227,23 +254,22 @@ def shade_backward(
                     sums[row, 6] += grad_v * px
                     sums[row, 7] += grad_v * py
                     sums[row, 8] += grad_v
-            for row in range(len(table)):
+            for row in range(1, len(table)):
                 touched = False
                 for k in range(9):
                     touched |= sums[row, k] != 0
                 if not touched:
                     continue
-                t = listed[start + row]
+                t = listed[start + row - 1]
                 for corner in range(3):
                     vertex = base + triangles[t, corner]
-                    spread(sums, table, inverse, row, corner, vertex, partial)
+                    spread(sums, table, row, corner, vertex, partial)
 
 
 @njit(**KERNEL)
 def spread(
     sums: Floats,
     table: Floats,
-    inverse: Floats,
     row: int,
     corner: int,
     vertex: int,
@@ -251,13 +277,13 @@ def spread(
 ) -> None:
     """Adds a triangle's gradient to one of its vertices."""
     ax, ay, az = (
-        inverse[row, 3 * corner],
-        inverse[row, 3 * corner + 1],
-        inverse[row, 3 * corner + 2],
+        table[row, 3 * corner],
+        table[row, 3 * corner + 1],
+        table[row, 3 * corner + 2],
     )
     s = ax * sums[row, 0] + ay * sums[row, 1] + az * sums[row, 2]
     s_u = ax * sums[row, 3] + ay * sums[row, 4] + az * sums[row, 5]
     s_v = ax * sums[row, 6] + ay * sums[row, 7] + az * sums[row, 8]
     for axis in range(3):
-        partial[vertex, axis] += s * table[row, axis]
-        partial[vertex, axis] -= s_u * table[row, 3 + axis] + s_v * table[row, 6 + axis]
+        partial[vertex, axis] += s * table[row, 9 + axis]
+        partial[vertex, axis] -= s_u * table[row, 12 + axis] + s_v * table[row, 15 + axis]
