@@ -90,7 +90,7 @@ def test_a_signal_stops_feature_extraction(
     runner: Runner, photos: Photos, tmp_path: Path, survived: Counter[str]
 ) -> None:
     out = tmp_path / "out"
-    command = [part for part in photos.command(out) if part not in ("--model", str(photos.model))]
+    command = photos.from_photos(out)
     ended = interrupt(runner, command, "sfm", signal.SIGINT, pace=0, after=0.6)
     assert ended.code == 130, ended.said
     assert ended.seconds < MOST_SECONDS

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 from fault_runs import (
+    STAGES,
     Ended,
     Photos,
     Runner,
@@ -17,10 +19,16 @@ from fault_runs import (
     difference,
     finished,
     made_again,
+    make_photos,
     manifests,
     result,
     temporaries,
 )
+
+from pipeline.engine import Engine
+from pipeline.files import read_arrays
+from pipeline.progress import Silent
+from pipeline.workspace import Workspace
 
 KILLED = -9
 MOST_KILLS = 400
@@ -69,14 +77,98 @@ def test_killed_before_every_rename_with_the_last_file_torn(
     chain = Chain(runner, photos.command(tmp_path / "out"), tmp_path / "out")
     chain.run(kind="rename", first=2, tear=True)
     check(chain.out, reference)
-    assert chain.kills >= 60
+    assert chain.kills >= 40
     survived["kills at a write"] += chain.kills
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(("kind", "first"), [("rename", 1), ("any", 3)])
+def test_killed_before_every_change_of_the_workspace(
+    kind: str,
+    first: int,
+    runner: Runner,
+    photos: Photos,
+    reference: Path,
+    tmp_path: Path,
+    survived: Counter[str],
+) -> None:
+    chain = Chain(runner, photos.command(tmp_path / "out"), tmp_path / "out")
+    chain.run(kind=kind, first=first, tear=kind == "any")
+    check(chain.out, reference)
+    survived["kills at a write"] += chain.kills
+
+
+@pytest.mark.parametrize(
+    "number", [2, 5, *(pytest.param(n, marks=pytest.mark.faults) for n in (1, 3, 4, 6, 7))]
+)
+def test_killed_while_a_given_model_is_taken_over(
+    number: int,
+    runner: Runner,
+    photos: Photos,
+    reference: Path,
+    tmp_path: Path,
+    survived: Counter[str],
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(reference, out, ignore=shutil.ignore_patterns(*STAGES[1:]))
+    sfm = str(out / "sfm")
+    ended = runner.run(photos.command(out), folder=sfm, kill_before=("any", number))
+    assert ended.code == KILLED, ended.said
+    assert runner.run(photos.command(out)).code == 0
+    check(out, reference)
+    survived["kills at a write"] += 1
+
+
+def test_a_view_goes_on_from_its_checkpoint(
+    runner: Runner, photos: Photos, reference: Path, tmp_path: Path, survived: Counter[str]
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(reference, out, ignore=shutil.ignore_patterns("refine", "fuse"))
+    folder = str(out / "refine" / "checkpoints")
+    ended = runner.run(photos.command(out), folder=folder, kill_before=("rename", 2))
+    assert ended.code == KILLED
+    (checkpoint,) = (out / "refine" / "checkpoints").glob("[!.]*.npz")
+    steps = len(read_arrays(checkpoint)["losses"])
+    assert 0 < steps < 6
+    workspace = Workspace(out)
+    progress = Steps()
+    Engine(workspace, workspace.request(), progress=progress).reconstruct(until="refine")
+    assert progress.within_first_view[0] == pytest.approx((steps + 1) / 6)
+    assert runner.run(photos.command(out)).code == 0
+    check(out, reference)
+    survived["kills at a write"] += 1
+
+
+class Steps(Silent):
+    """Notes how far the refinement of the first view is whenever it says so."""
+
+    def __init__(self) -> None:
+        self.within_first_view: list[float] = []
+
+    def step(self, label: str, done: float, total: float | None) -> None:
+        if label == "refining views" and 0 < done <= 1:
+            self.within_first_view.append(done)
+
+
+def test_a_write_that_is_not_atomic_would_be_noticed(
+    runner: Runner, photos: Photos, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    wrong: list[str] = []
+    for number in range(12, 40, 3):
+        job = {"folder": str(out), "kill_before": ("any", number), "tear": True}
+        runner.run(photos.command(out, "--until", "depth"), break_writes=True, **job)
+        wrong += broken(out)
+    assert wrong
 
 
 def test_killed_at_random_moments(
     runner: Runner, photos: Photos, reference: Path, tmp_path: Path, survived: Counter[str]
 ) -> None:
-    kills = random_kills(runner, photos.command(tmp_path / "out"), tmp_path / "out", seed=0, runs=8)
+    kills = random_kills(
+        runner, photos.command(tmp_path / "out"), tmp_path / "out", seed=0, runs=16
+    )
     check(tmp_path / "out", reference)
     survived["kills at a random moment"] += kills
 
@@ -99,3 +191,45 @@ def random_kills(
     ended = runner.run(command)
     assert ended.code == 0, ended.said
     return kills
+
+
+SFM_VIEWS, SFM_WIDTH, SFM_HEIGHT = 6, 240, 180
+
+
+@pytest.fixture(scope="session")
+def larger(tmp_path_factory: pytest.TempPathFactory) -> Photos:
+    """Photos that features can be found in."""
+    folder = tmp_path_factory.mktemp("larger")
+    return make_photos(folder, views=SFM_VIEWS, width=SFM_WIDTH, height=SFM_HEIGHT)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_while_structure_from_motion_runs(
+    seed: int, runner: Runner, larger: Photos, tmp_path: Path, survived: Counter[str]
+) -> None:
+    reference, out = tmp_path / "reference", tmp_path / "out"
+    ended = runner.run(larger.from_photos(reference, "--until", "sfm"))
+    assert ended.code == 0, ended.said
+    command = larger.from_photos(out, "--until", "sfm")
+    kills = random_kills(runner, command, out, seed=seed, runs=10, most=ended.seconds)
+    check(out, reference)
+    survived["kills at a random moment"] += kills
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_killed_at_many_random_moments(
+    seed: int,
+    runner: Runner,
+    photos: Photos,
+    reference: Path,
+    tmp_path: Path,
+    survived: Counter[str],
+) -> None:
+    out = tmp_path / "out"
+    kills = random_kills(runner, photos.command(out), out, seed=seed, runs=20)
+    check(out, reference)
+    survived["kills at a random moment"] += kills

@@ -43,6 +43,12 @@ class Photos:
         pairs = [part for value in settings for part in ("--set", value)]
         return ["reconstruct", str(self.images), str(out), *options, *runtime, *pairs, *more]
 
+    def from_photos(self, out: Path, *more: str) -> list[str]:
+        """The command line that reconstructs them from photos alone."""
+        command = self.command(out, *more)
+        at = command.index("--model")
+        return command[:at] + command[at + 2 :]
+
 
 def make_photos(folder: Path, *, views: int = 4, width: int = 64, height: int = 48) -> Photos:
     """Photographs the room into `folder`."""

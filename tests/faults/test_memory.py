@@ -1,0 +1,141 @@
+"""Memory: refused, it ends in one clear message; it does not grow with the number of views; and
+what it may be changes no result."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fault_runs import Photos, Runner, difference, make_photos, result
+
+from pipeline.engine import Engine
+from pipeline.memory import MemoryBudget, PeakMemory, is_out_of_memory
+from pipeline.stages.refine import RefineStage
+from pipeline.views import PhotoCache
+from pipeline.workspace import Workspace
+from refdepth.errors import ResourceError
+from refdepth.scene import Scene
+
+WIDTH, HEIGHT = 240, 180
+
+
+def numpy_refuses() -> None:
+    np.empty(1 << 60, np.uint8)
+
+
+def torch_refuses() -> None:
+    import torch
+
+    torch.empty(1 << 60, dtype=torch.uint8)
+
+
+def cuda_refuses() -> None:
+    raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def system_refuses() -> None:
+    raise OSError(12, "Cannot allocate memory")
+
+
+REFUSALS = [numpy_refuses, torch_refuses, cuda_refuses, system_refuses]
+
+
+@pytest.mark.parametrize("refuse", REFUSALS)
+def test_a_stage_without_memory_says_so_and_the_workspace_stays_valid(
+    refuse: Callable[[], None],
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    survived: Counter[str],
+) -> None:
+    folder = Workspace(workspace)
+    engine = Engine(folder, folder.request())
+    before = result(workspace)
+    with monkeypatch.context() as patch:
+        patch.setattr(RefineStage, "run", lambda *_: refuse())
+        (workspace / "refine" / "manifest.json").unlink()
+        with pytest.raises(ResourceError, match=r"refine: ran out of memory.*--max-memory"):
+            engine.reconstruct()
+    statuses = Engine(folder, folder.request()).reconstruct()
+    assert [status.state for status in statuses] == ["done"] * len(statuses)
+    assert difference(result(workspace), before) == []
+    survived["refused memory"] += 1
+
+
+def test_other_faults_are_not_taken_for_a_lack_of_memory() -> None:
+    assert not is_out_of_memory(RuntimeError("shapes do not fit"))
+    assert not is_out_of_memory(OSError(28, "No space left on device"))
+
+
+def test_the_budget_follows_what_is_given_and_never_exceeds_what_is_free() -> None:
+    small, large = MemoryBudget.of(1.0), MemoryBudget.of(4.0)
+    assert small.points * 4 == large.points * 1 == 1 << 30
+    assert small.photos + small.depth_maps + small.points <= 1 << 30
+    free = MemoryBudget.of(None)
+    assert 0 < free.depth_maps * 4 < 2**50
+
+
+def test_the_least_memory_gives_the_same_result(
+    runner: Runner, photos: Photos, reference: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(reference, out, ignore=shutil.ignore_patterns("refine", "fuse"))
+    ended = runner.run(photos.command(out, "--max-memory", "0.0001"))
+    assert ended.code == 0, ended.said
+    ours, theirs = result(out), result(reference)
+    assert difference(ours, theirs) == ["refdepth.json"]
+
+
+def test_the_peak_counts_what_was_given_back_again() -> None:
+    peak = PeakMemory()
+    before = peak.megabytes()
+    block = np.ones(100 << 17)
+    del block
+    assert before + 90 < peak.megabytes() < before + 400
+
+
+def test_every_manifest_says_how_much_memory_its_stage_took(reference: Path) -> None:
+    for path in reference.glob("*/manifest.json"):
+        assert json.loads(path.read_text())["peak_memory_mb"] > 20, path
+
+
+def test_photos_beyond_the_budget_are_dropped(photos: Photos) -> None:
+    scene = Scene.from_colmap(photos.model, photos.images)
+    size = scene[scene.names[0]].load().image.nbytes
+    cache = PhotoCache(scene, max_bytes=2 * size)
+    tracemalloc.start()
+    try:
+        for _ in range(15):
+            for name in scene.names:
+                assert cache[name].image.shape == (*scene[name].camera.shape, 3)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 3 * size
+
+
+def stage_memory(root: Path, views: int, runner: Runner) -> dict[str, float]:
+    """Peak memory in MiB by stage."""
+    photos = make_photos(root, views=views, width=WIDTH, height=HEIGHT)
+    ended = runner.run(photos.command(root / "out", "--max-memory", "0.01"))
+    assert ended.code == 0, ended.said
+    manifests = {
+        path.parent.name: json.loads(path.read_text()) for path in root.glob("out/*/manifest.json")
+    }
+    return {name: manifest["peak_memory_mb"] for name, manifest in manifests.items()}
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(900)
+def test_memory_does_not_grow_with_the_number_of_views(tmp_path: Path, runner: Runner) -> None:
+    few = stage_memory(tmp_path / "few", 10, runner)
+    many = stage_memory(tmp_path / "many", 60, runner)
+    photo_mb = WIDTH * HEIGHT * 3 * 4 / 2**20
+    for stage in ("depth", "scale", "refine", "fuse"):
+        # Half of what fifty more photos would take, were they kept; sparse points and records do.
+        assert many[stage] < few[stage] + 25 * photo_mb, (stage, few[stage], many[stage])
