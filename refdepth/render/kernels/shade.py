@@ -30,7 +30,6 @@ from refdepth.render.kernels.geometry import (
     clamp,
     planes,
 )
-from refdepth.render.kernels.visibility import nearness_at
 
 FUSING = {**PARALLEL_KERNEL, "fastmath": {"contract"}}
 """Multiplications and additions may be fused, where nothing else has to come to the same bits."""
@@ -124,25 +123,27 @@ def draw_and_shade(
                 n_row, u_row, v_row = ny * py + nz, uy * py + uz, vy * py + vz
                 for x in range(left, right + 1):
                     px = x + 0.5
-                    near = scalar(nearness_at(px, ax, bx, cx, a_row, b_row, c_row, slack))
-                    if near > depth[view, y, x]:
-                        depth[view, y, x] = near
-                        ids[view, y, x] = t + 1
-                        w = 1.0 / (nx * px + n_row)
-                        u = clamp((ux * px + u_row) * w, last_u)
-                        v = clamp((vx * px + v_row) * w, last_v)
-                        t00, t01, t10, t11, du, dv = corners(u, v, last_u, last_v)
-                        fu, fv = scalar(du), scalar(dv)
-                        s11 = fu * fv
-                        s01, s10 = fu - s11, fv - s11
-                        s00 = scalar(1) - fu - s10
-                        for lane in range(len(lanes)):
-                            color[view, y, x, lane] = (
-                                s00 * texels[t00, lane]
-                                + s01 * texels[t01, lane]
-                                + s10 * texels[t10, lane]
-                                + s11 * texels[t11, lane]
-                            )
+                    a, b, c = ax * px + a_row, bx * px + b_row, cx * px + c_row
+                    if a >= slack and b >= slack and c >= slack:
+                        near = scalar(a + b + c)
+                        if near > depth[view, y, x]:
+                            depth[view, y, x] = near
+                            ids[view, y, x] = t + 1
+                            w = 1.0 / (nx * px + n_row)
+                            u = clamp((ux * px + u_row) * w, last_u)
+                            v = clamp((vx * px + v_row) * w, last_v)
+                            t00, t01, t10, t11, du, dv = corners(u, v, last_u, last_v)
+                            fu, fv = scalar(du), scalar(dv)
+                            s11 = fu * fv
+                            s01, s10 = fu - s11, fv - s11
+                            s00 = scalar(1) - fu - s10
+                            for lane in range(len(lanes)):
+                                color[view, y, x, lane] = (
+                                    s00 * texels[t00, lane]
+                                    + s01 * texels[t01, lane]
+                                    + s10 * texels[t10, lane]
+                                    + s11 * texels[t11, lane]
+                                )
         for y in range(first, last + 1):
             for x in range(width):
                 if ids[view, y, x] > 0:

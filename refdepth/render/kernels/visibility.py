@@ -105,22 +105,6 @@ def list_bands(q: Floats, triangles: Ids, height: int, width: int) -> Bands:
 
 
 @njit(**KERNEL)
-def nearness_at(
-    px: float,
-    ax: float,
-    bx: float,
-    cx: float,
-    a_row: float,
-    b_row: float,
-    c_row: float,
-    slack: float,
-) -> float:
-    """1 / w of a triangle at a pixel centre of a row, 0 outside it; `a_row` is A_0 . (0, py, 1)."""
-    a, b, c = ax * px + a_row, bx * px + b_row, cx * px + c_row
-    return a + b + c if a >= slack and b >= slack and c >= slack else 0.0
-
-
-@njit(**KERNEL)
 def draw_triangle(
     matrix: tuple[float, ...],
     left: int,
@@ -140,10 +124,13 @@ def draw_triangle(
         py = y + 0.5
         a_row, b_row, c_row = ay * py + az, by * py + bz, cy * py + cz
         for x in range(left, right + 1):
-            near = nearness.dtype.type(nearness_at(x + 0.5, ax, bx, cx, a_row, b_row, c_row, slack))
-            if near > nearness[view, y, x]:
-                nearness[view, y, x] = near
-                marks[view, y, x] = mark
+            px = x + 0.5
+            a, b, c = ax * px + a_row, bx * px + b_row, cx * px + c_row
+            if a >= slack and b >= slack and c >= slack:
+                near = nearness.dtype.type(a + b + c)
+                if near > nearness[view, y, x]:
+                    nearness[view, y, x] = near
+                    marks[view, y, x] = mark
 
 
 @njit(**PARALLEL_KERNEL)
