@@ -12,7 +12,6 @@ from cli.console import out
 from refdepth.evaluation.tables import Table as PlainTable
 from refdepth.evaluation.tables import cloud_table, depth_tables, view_table
 
-
 _ESSENTIAL = ("AbsRel", "median", "RMSE", "within 3 %", "< 1.25", "< 5 cm", "coverage")
 """Columns that stay where the terminal is too narrow for all of them; JSON always has all."""
 _DETAIL = ("Depth, pixels known in every stage", "Depth, truth up to")

@@ -15,7 +15,7 @@ def demo(
     quality: Annotated[
         str | None,
         typer.Option(
-            help="Time for accuracy: fast, balanced, high or paper. [default: balanced]",
+            help="Time for accuracy: fast, balanced, high or paper. \\[default: balanced]",
             show_default=False,
         ),
     ] = None,

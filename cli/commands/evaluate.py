@@ -27,7 +27,7 @@ def evaluate(
         list[float] | None,
         typer.Option(
             help="Distance for the cloud's precision and recall, in the truth's unit; may be"
-            " repeated. [default: 0.02 and 0.05]",
+            " repeated. \\[default: 0.02 and 0.05]",
             show_default=False,
         ),
     ] = None,

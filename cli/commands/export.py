@@ -27,7 +27,7 @@ def export(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Where the formats' folders go. [default: OUT/export]",
+            help="Where the formats' folders go. \\[default: OUT/export]",
             show_default=False,
         ),
     ] = None,
@@ -43,7 +43,7 @@ def export(
         typer.Option(
             metavar="KIND",
             help="depth only: png16, tiff32, npz or pictures; may be repeated."
-            " [default: png16 and pictures]",
+            " \\[default: png16 and pictures]",
             show_default=False,
         ),
     ] = None,
@@ -51,7 +51,7 @@ def export(
         list[str] | None,
         typer.Option(
             metavar="KIND",
-            help="cloud only: ply, las or laz; may be repeated. [default: ply]",
+            help="cloud only: ply, las or laz; may be repeated. \\[default: ply]",
             show_default=False,
         ),
     ] = None,

@@ -25,7 +25,7 @@ def reconstruct(
         str | None,
         typer.Option(
             help="Time for accuracy: fast, balanced, high, or paper (the published method)."
-            " [default: balanced]",
+            " \\[default: balanced]",
             show_default=False,
         ),
     ] = None,
@@ -46,7 +46,7 @@ def reconstruct(
         typer.Option(
             metavar="ID|PATH|sweep|auto",
             help="Depth network (hub id or checkpoint folder), sweep (built in, no weights), or"
-            " auto (Depth Anything V2 Small where it can be had, else sweep). [default: auto]",
+            " auto (Depth Anything V2 Small where it can be had, else sweep). \\[default: auto]",
             show_default=False,
         ),
     ] = None,
@@ -108,7 +108,7 @@ def reconstruct(
         str | None,
         typer.Option(
             metavar="auto|cpu|nvdiffrast",
-            help="Renderer of the refinement. [default: auto]",
+            help="Renderer of the refinement. \\[default: auto]",
             show_default=False,
             rich_help_panel=_RUN,
         ),
@@ -117,7 +117,7 @@ def reconstruct(
         str | None,
         typer.Option(
             metavar="auto|cpu|cuda",
-            help="Where networks and renderer run. [default: auto]",
+            help="Where networks and renderer run. \\[default: auto]",
             show_default=False,
             rich_help_panel=_RUN,
         ),
@@ -127,7 +127,7 @@ def reconstruct(
         typer.Option(
             metavar="GB",
             help="Memory to stay within where work can be split."
-            " [default: three quarters of what is free]",
+            " \\[default: three quarters of what is free]",
             show_default=False,
             rich_help_panel=_RUN,
         ),
@@ -135,7 +135,7 @@ def reconstruct(
     seed: Annotated[
         int | None,
         typer.Option(
-            help="Seed of all random choices. [default: 0]",
+            help="Seed of all random choices. \\[default: 0]",
             show_default=False,
             rich_help_panel=_RUN,
         ),
