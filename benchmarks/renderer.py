@@ -3,7 +3,7 @@
 A step moves the depth of a textured grid mesh: project into four views, render, mean absolute
 colour error over covered pixels, backward, Adam. All ways do the same step on the same scene and
 are timed in turn, so that what disturbs the machine disturbs all of them. The floor is the time to
-copy what any step has to move through memory.
+copy as many bytes as any step moves that keeps its pictures in memory (see `FLOOR_BYTES`).
 
     python benchmarks/renderer.py [--iterations 20] [--quick] [--output results/renderer.json]
 """
@@ -38,6 +38,11 @@ from refdepth.render.cpu import CpuRenderer
 from refdepth.render.selection import cuda_available, nvdiffrast_installed
 
 VIEWS = 4
+FLOOR_BYTES = 76
+"""Bytes per pixel and view that any such step moves, in float32: colour written (12), id and depth
+written (8); colour, target and id read by the loss (28) and its gradient written (12); gradient
+and id read by the backward pass (16). Not counted: vertices, the texture, what the optimiser keeps,
+and all that an implementation adds."""
 CASES = [(640, 480, 4), (640, 480, 2), (960, 640, 4), (1920, 1280, 4)]
 
 Draw = Callable[["Scene", torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -211,11 +216,10 @@ def stepper(scene: Scene, draw: Draw) -> Callable[[], None]:
 
 
 def floor_stepper(scene: Scene) -> Callable[[], None]:
-    """Copies what every step must move at least: colour written and read, its gradient written and
-    read, target read, ids and depth written, ids read again."""
+    """Copies half of `FLOOR_BYTES` per pixel, so that reads and writes together make them up, with
+    all of torch's threads, between arrays that are already there."""
     pixels = scene.height * scene.width * VIEWS
-    accesses = pixels * (3 * 5 + 1 + 2)
-    source = torch.ones(accesses // 2)
+    source = torch.ones(pixels * FLOOR_BYTES // 2 // 4)
     sink = torch.empty_like(source)
 
     def copy() -> None:
@@ -229,19 +233,21 @@ def time_in_turn(
 ) -> dict[str, float]:
     """Median milliseconds of each step."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for iteration in range(iterations + 2):
+    for iteration in range(iterations + 1):
         for name, step in steps.items():
             start = time.perf_counter()
             step()
             if synchronise:
                 torch.cuda.synchronize()
-            if iteration >= 2:
+            # The first step compiles and takes its memory.
+            if iteration:
                 seconds[name].append(time.perf_counter() - start)
     return {name: 1e3 * float(np.median(values)) for name, values in seconds.items()}
 
 
 def measure_case(width: int, height: int, stride: int, iterations: int) -> dict[str, Any]:
     """All ways on one scene."""
+    print(f"{width}x{height}, stride {stride} …", file=sys.stderr)
     scene = make_scene(width, height, stride)
     steps = {
         "memory floor": floor_stepper(scene),
@@ -292,8 +298,12 @@ def measure_parts(iterations: int) -> dict[str, float]:
 
 
 def measure_threads(iterations: int) -> dict[str, float]:
-    """The fused step (640x480, stride 4) on one thread and on two, milliseconds."""
-    step = stepper(make_scene(640, 480, 4), render_with(CpuRenderer()))
+    """The fused step and the floor (640x480, stride 4) on one thread and on two, milliseconds."""
+    scene = make_scene(640, 480, 4)
+    steps = {
+        "step": stepper(scene, render_with(CpuRenderer())),
+        "memory floor": floor_stepper(scene),
+    }
     before = numba.get_num_threads(), torch.get_num_threads()
     times = {}
     try:
@@ -301,7 +311,8 @@ def measure_threads(iterations: int) -> dict[str, float]:
             if threads <= before[0]:
                 numba.set_num_threads(threads)
                 torch.set_num_threads(threads)
-                times[str(threads)] = time_in_turn({"step": step}, iterations)["step"]
+                for name, value in time_in_turn(steps, iterations).items():
+                    times[f"{name}, {threads} thread{'s' * (threads > 1)}"] = value
     finally:
         numba.set_num_threads(before[0])
         torch.set_num_threads(before[1])
@@ -342,7 +353,7 @@ def print_table(report: dict[str, Any]) -> None:
         cells = [f"{case[key]:.1f}" for case in report["cases"]]
         print(f"| {key.replace('_', ' ')} | " + " | ".join(cells) + " |")
     for key in ("parts_ms", "threads_ms", "first_step_seconds"):
-        values = ", ".join(f"{name} {value:.2f}" for name, value in report[key].items())
+        values = "; ".join(f"{name} {value:.2f}" for name, value in report[key].items())
         print(f"\n{key.replace('_', ' ')}: {values}")
 
 

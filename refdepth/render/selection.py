@@ -59,8 +59,18 @@ def select_renderer(name: RendererName = "auto", device: DeviceName = "auto") ->
         logger.info("CUDA found but not nvdiffrast: rendering on the CPU. %s", NVDIFFRAST_HELP)
         return _cpu()
 
-    from refdepth.render.nvdiffrast import NvdiffrastRenderer
-
+    try:
+        from refdepth.render.nvdiffrast import NvdiffrastRenderer
+    except ImportError as error:
+        # Built for another torch, or the compiled part is missing.
+        if wants_cuda:
+            raise UnavailableError(
+                f"it is installed but cannot be loaded: {error}.",
+                subject="nvdiffrast",
+                action=NVDIFFRAST_HELP,
+            ) from error
+        logger.warning("nvdiffrast cannot be loaded (%s): rendering on the CPU.", error)
+        return _cpu()
     return NvdiffrastRenderer()
 
 
