@@ -101,7 +101,7 @@ class GaussNewton:
         q = turned + level.b[:, None]
         w = q[..., 2:].clamp_min(1e-12)
         xy = q[..., :2] / w
-        motion = ((turned[..., :2] - xy * turned[..., 2:]) / w).norm(dim=-1)
+        motion = torch.hypot(*((turned[..., :2] - xy * turned[..., 2:]) / w).unbind(dim=-1))
         size = xy.new_tensor([level.size[1], level.size[0]])
         seen = self.meshed & (q[..., 2] > 0) & ((xy > 0) & (xy < size)).all(dim=-1)
         median = torch.where(seen, motion, torch.nan).nanmedian(dim=1).values

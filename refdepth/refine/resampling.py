@@ -24,9 +24,12 @@ def shrink(picture: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
     height, width = picture.shape[:2]
     pad = [(0, -height % factor), (0, -width % factor)] + [(0, 0)] * (picture.ndim - 2)
     padded = np.pad(picture, pad, mode="edge")
-    rows, columns = padded.shape[0] // factor, padded.shape[1] // factor
-    blocks = padded.reshape(rows, factor, columns, factor, *picture.shape[2:])
-    return np.ascontiguousarray(blocks.mean(axis=(1, 3), dtype=np.float32))
+    # Several times as fast as a mean over two axes of blocks.
+    total = np.zeros_like(padded[::factor, ::factor])
+    for row in range(factor):
+        for column in range(factor):
+            total += padded[row::factor, column::factor]
+    return total / np.float32(factor**2)
 
 
 def shrink_depth(depth: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
