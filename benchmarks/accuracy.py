@@ -1,11 +1,11 @@
 """How good the depth of every preset is, and what it costs.
 
 Synthetic scenes have exact depth and a simulated monocular prior of two kinds: wrong smoothly over
-the picture, and wrong surface by surface. Where $REFDEPTH_SCENES holds `hololens` with an
-undistorted model (`ref/dense`), its sensor depth and its maps in `mono/` are used as well.
+the picture, and wrong surface by surface. Where $REFDEPTH_SCENES holds `hololens`, its photos, its
+maps in `mono/` and its sensor's depth are used as well, with cameras found by SfM.
 
-    python benchmarks/accuracy.py [--quick] [--scenes room plain_walls] [--methods scaled balanced]
-                                  [--cloud] [--curve] [--output benchmarks/results/accuracy.json]
+    python benchmarks/accuracy.py [--quick] [--scenes room hololens] [--methods scaled balanced]
+                                  [--curve] [--output benchmarks/results/accuracy.json]
 """
 
 from __future__ import annotations
@@ -21,121 +21,37 @@ import json
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accuracy_scenes import Task, photo_task, synthetic_tasks
 
 from refdepth.depth_map import DepthMap
-from refdepth.evaluation import (
-    Table,
-    align_by_points,
-    cloud_table,
-    depth_tables,
-    evaluate_cloud,
-    evaluate_depth,
-    true_cloud,
-)
-from refdepth.fusion import FusionSettings, fuse
-from refdepth.ground_truth import GroundTruth, open_ground_truth
-from refdepth.prior.base import Prior, PriorKind
-from refdepth.prior.maps import MapsPrior
+from refdepth.evaluation import Table, evaluate_depth
+from refdepth.evaluation.correspondence import scale_from_points
+from refdepth.refine.coarse import coarse_refine
 from refdepth.refine.rounds import first_round, second_round
 from refdepth.refine.settings import CoarseSettings, RefineSettings
 from refdepth.render import select_renderer
-from refdepth.resampling import InputPhoto
-from refdepth.scale import ScaleSettings, apply_fit, borrowed_fit, fit_scale
-from refdepth.scene import PosedImage, Scene, View
-from refdepth.synthetic import PriorError, SyntheticScene, Variant, make_scene
+from refdepth.scene import PosedImage, Scene
+from refdepth.synthetic import Variant
 from refdepth.view_selection import select_sources
 
 Maps = dict[str, DepthMap]
-METHODS = (
-    "scaled",
-    "coarse",
-    "paper",
-    "fast",
-    "balanced",
-    "high",
-    "balanced without gradient steps",
-)
-CURVE_STEPS = (0, 1, 2, 4, 6, 10, 16)
+METHODS = ("scaled", "coarse", "paper", "fast", "no gradient steps", "balanced", "high")
+"""`no gradient steps` is `balanced` without them."""
+CURVE_STEPS = (0, 1, 2, 4, 8, 16)
 HERE = Path(__file__).resolve().parent
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Task:
-    """A scene with photos, a prior for each and the truth."""
-
-    name: str
-    scene: Scene
-    prior: Callable[[View], Prior]
-    truth: GroundTruth
-
-
-def synthetic_tasks(names: list[str], args: argparse.Namespace, folder: Path) -> Iterator[Task]:
-    """One task for each scene and kind of error of the prior."""
-    for name in names:
-        made = make_scene(name, args.seed, args.views, args.width, args.height)
-        place = folder / name
-        made.write_ground_truth(place / "gt")
-        scene = made.to_scene(place / "images")
-        for error in PriorError:
-            yield Task(
-                name=f"{name}, {error} prior",
-                scene=scene,
-                prior=partial(simulated, made, args.seed, error),
-                truth=open_ground_truth(place / "gt"),
-            )
-
-
-def simulated(made: SyntheticScene, seed: int, error: PriorError, view: View) -> Prior:
-    """The simulated prior of a view of the scene."""
-    stems = [Path(view.name).stem for view in made.views]
-    return made.simulated_prior(stems.index(Path(view.name).stem), seed, error=error)
-
-
-def photo_task(folder: Path) -> Task | None:
-    """The real scene in `folder`, None where it is not complete."""
-    dense = folder / "ref" / "dense"
-    if not all((folder / part).is_dir() for part in ("gt", "mono")) or not dense.is_dir():
-        return None
-    scene = Scene.from_colmap(dense / "sparse", dense / "images")
-    truth = open_ground_truth(folder / "gt")
-
-    def photo_of(view: View) -> InputPhoto:
-        found = truth.load(view.name)
-        if found is None or found.K is None:
-            raise SystemExit(f"{view.name}: its truth has no calibration to place the prior with.")
-        K, (height, width) = found.K, found.depth.shape
-        params = (K[0, 0], K[1, 1], K[0, 2], K[1, 2])
-        return InputPhoto(
-            name=view.name,
-            camera_model="PINHOLE",
-            width=width,
-            height=height,
-            camera_params=tuple(float(value) for value in params),
-        )
-
-    maps = MapsPrior(folder / "mono", PriorKind.INVERSE_AFFINE, photo_of)
-    return Task(
-        name=folder.name, scene=scene, prior=lambda view: maps.estimate(view, scene), truth=truth
-    )
-
-
-def refine_settings(method: str, paper_iterations: int) -> RefineSettings:
+def refine_settings(method: str, paper_steps: int) -> RefineSettings:
     """Settings of a method that refines."""
     if method == "paper":
-        settings = RefineSettings.preset("paper")
-        return with_steps(settings, min(paper_iterations, settings.iterations))
-    if method == "balanced without gradient steps":
+        return with_steps(RefineSettings.preset("paper"), paper_steps)
+    if method == "no gradient steps":
         return with_steps(RefineSettings.preset("balanced"), 0)
-    if method in ("fast", "balanced", "high"):
-        return RefineSettings.preset(method)
-    raise SystemExit(f"{method}: no such method. Choose from {', '.join(METHODS)}.")
+    return RefineSettings.preset(method)  # type: ignore[arg-type]
 
 
 def with_steps(settings: RefineSettings, steps: int) -> RefineSettings:
@@ -144,206 +60,270 @@ def with_steps(settings: RefineSettings, steps: int) -> RefineSettings:
     return settings.model_copy(update={"iterations": steps, "fine": fine})
 
 
-def scaled_depth(task: Task) -> dict[str, np.ndarray]:
-    """Every view's prior, fitted to the SfM points."""
-    settings = ScaleSettings()
-    priors = {view.name: task.prior(view) for view in task.scene.views}
-    fits = {
-        view.name: fit_scale(
-            priors[view.name], task.scene.sparse_depth(view), settings, fallback=None
-        )
-        for view in task.scene.views
-    }
-    fallback = borrowed_fit(list(fits.values()))
-    for view in task.scene.views:
-        if fits[view.name].weak:
-            sparse = task.scene.sparse_depth(view)
-            fits[view.name] = fit_scale(priors[view.name], sparse, settings, fallback=fallback)
-    return {name: apply_fit(priors[name], fit) for name, fit in fits.items()}
+class Bench:
+    """One task and what its methods share: photos, scaled priors, first rounds."""
 
+    def __init__(self, task: Task, every: int) -> None:
+        self.task, self.scene = task, task.scene
+        self.judged = [view.name for view in self.scene.views][::every]
+        self.images: dict[str, PosedImage] = {v.name: v.load() for v in self.scene.views}
+        self.points = {view.name: self.scene.sparse_depth(view) for view in self.scene.views}
+        start = time.perf_counter()
+        self.scaled = task.scaled()
+        self.seconds = {"scaled": (time.perf_counter() - start) / len(self.scene)}
+        self.maps: dict[str, Maps] = {"scaled": self._unsure(self.scaled)}
+        self._first: dict[str, tuple[Maps, float]] = {}
 
-def coarse_depth(task: Task, scaled: dict[str, np.ndarray]) -> tuple[Maps, float]:
-    """Depth after the coarse stage alone, and seconds a view."""
-    from refdepth.refine.coarse import coarse_refine
-
-    start = time.perf_counter()
-    out = {
-        view.name: unsure(
-            coarse_refine(scaled[view.name], task.scene.sparse_depth(view), CoarseSettings(), 0)
-        )
-        for view in task.scene.views
-    }
-    return out, (time.perf_counter() - start) / len(task.scene)
-
-
-def refined_depth(
-    task: Task,
-    scaled: dict[str, np.ndarray],
-    images: dict[str, PosedImage],
-    settings: RefineSettings,
-) -> tuple[Maps, float]:
-    """Depth after both rounds, and seconds a view."""
-    scene = task.scene
-    renderer = select_renderer("cpu") if settings.iterations else None
-    sources = {view.name: select_sources(scene, view, settings.sources) for view in scene.views}
-    start = time.perf_counter()
-    first: Maps = {}
-    for view in scene.views:
-        found = first_round(
-            images[view.name],
-            [images[name] for name in sources[view.name]],
-            scaled=scaled[view.name],
-            sparse=scene.sparse_depth(view),
-            settings=settings,
-        )
-        first[view.name] = found.depth_map
-    out: Maps = {}
-    for view in scene.views:
-        out[view.name] = second_round(
-            images[view.name],
-            [images[name] for name in sources[view.name]],
-            scaled=scaled[view.name],
-            sparse=scene.sparse_depth(view),
-            first=first[view.name],
-            source_depths=[first[name] for name in sources[view.name]],
-            settings=settings,
-            renderer=renderer,
-        ).depth_map
-    return out, (time.perf_counter() - start) / len(scene)
-
-
-def unsure(depth: np.ndarray) -> DepthMap:
-    """Depth that comes without a confidence."""
-    return DepthMap(depth=depth, confidence=np.where(depth > 0, 0.5, 0).astype(np.float32))
-
-
-def measure(task: Task, args: argparse.Namespace) -> dict[str, Any]:
-    """All methods on one task."""
-    images = {view.name: view.load() for view in task.scene.views}
-    start = time.perf_counter()
-    scaled = scaled_depth(task)
-    seconds = {"scaled": (time.perf_counter() - start) / len(task.scene)}
-    depths: dict[str, Maps] = {"scaled": {n: unsure(d) for n, d in scaled.items()}}
-    for method in args.methods:
+    def run(self, method: str, paper_steps: int) -> None:
+        """Depth and seconds a view of one method."""
         if method == "coarse":
-            depths[method], seconds[method] = coarse_depth(task, scaled)
-        elif method != "scaled":
-            settings = refine_settings(method, args.paper_iterations)
-            depths[method], seconds[method] = refined_depth(task, scaled, images, settings)
-        print(f"  {method}: {seconds[method]:.2f} s a view", flush=True)
-    result = evaluate_depth(
-        task.scene, {name: maps.get for name, maps in depths.items()}, task.truth
-    )
-    for table in depth_tables(result):
-        print(f"\n{table.to_text()}")
-    found: dict[str, Any] = {"seconds_per_view": seconds, "depth": result}
-    if args.cloud:
-        found["cloud"] = {name: measure_cloud(task, maps) for name, maps in depths.items()}
-    if args.curve:
-        found["curve"] = curve(task, scaled, images)
-    return found
-
-
-def measure_cloud(task: Task, maps: Maps) -> dict[str, Any]:
-    """Score of the fused cloud."""
-    cloud = fuse(task.scene, maps.__getitem__, FusionSettings())
-    result = evaluate_cloud(
-        cloud.points,
-        true_cloud(task.scene, task.truth, 0.01),
-        alignment=align_by_points(task.scene, task.truth),
-        spacing=0.01,
-    )
-    print(f"\n{cloud_table(result).to_text()}")
-    return result
-
-
-def curve(
-    task: Task, scaled: dict[str, np.ndarray], images: dict[str, PosedImage]
-) -> list[dict[str, float]]:
-    """Error against time as gradient steps are added."""
-    points = []
-    for steps in CURVE_STEPS:
-        settings = with_steps(RefineSettings.preset("balanced"), steps)
-        maps, seconds = refined_depth(task, scaled, images, settings)
-        mean = evaluate_depth(task.scene, {"depth": maps.get}, task.truth)["stages"]["depth"]
-        errors = mean["mean"]["all"]
-        points.append(
-            {
-                "steps": steps,
-                "seconds_per_view": seconds,
-                "abs_rel": errors["abs_rel"],
-                "inlier_1.03": errors["inlier_1.03"],
-                "edge_abs_rel": mean["mean"]["edges"]["abs_rel"],
+            start = time.perf_counter()
+            bent = {
+                name: coarse_refine(self.scaled[name], self.points[name], CoarseSettings(), 0)
+                for name in self.judged
             }
-        )
-    keys = ("steps", "seconds_per_view", "abs_rel", "inlier_1.03", "edge_abs_rel")
-    rows = tuple(tuple(f"{point[key]:.4g}" for key in keys) for point in points)
-    print(f"\n{Table(title='Error against time', columns=keys, rows=rows).to_text()}")
-    return points
+            self.seconds[method] = (time.perf_counter() - start) / len(self.judged)
+            self.maps[method] = self._unsure(bent)
+        elif method != "scaled":
+            settings = refine_settings(method, paper_steps)
+            self.maps[method], self.seconds[method] = self.refine(settings)
 
+    def refine(self, settings: RefineSettings) -> tuple[Maps, float]:
+        """Depth of the judged views after both rounds, and seconds a view."""
+        sources = {
+            view.name: select_sources(self.scene, view, settings.sources)
+            for view in self.scene.views
+        }
+        first, seconds = self._first_rounds(settings, sources)
+        renderer = select_renderer("cpu") if settings.iterations else None
+        out: Maps = {}
+        start = time.perf_counter()
+        for name in self.judged:
+            out[name] = second_round(
+                self.images[name],
+                [self.images[source] for source in sources[name]],
+                scaled=self.scaled[name],
+                sparse=self.points[name],
+                first=first[name],
+                source_depths=[first[source] for source in sources[name]],
+                settings=settings,
+                renderer=renderer,
+            ).depth_map
+        return out, seconds + (time.perf_counter() - start) / len(self.judged)
 
-def overview(results: dict[str, Any]) -> Table:
-    """One line a scene and method."""
-    rows = []
-    for scene, found in results.items():
-        for method, stage in found["depth"]["stages"].items():
-            whole, edges = stage["mean"]["all"], stage["mean"]["edges"]
-            rows.append(
-                (
-                    scene,
-                    method,
-                    f"{whole['inlier_1.03']:.3f}",
-                    f"{whole['abs_rel']:.4f}",
-                    f"{whole['median_rel']:.4f}",
-                    f"{edges['abs_rel']:.4f}",
-                    f"{whole['coverage']:.3f}",
-                    f"{found['seconds_per_view'][method]:.2f}",
-                )
+    def _first_rounds(
+        self, settings: RefineSettings, sources: dict[str, tuple[str, ...]]
+    ) -> tuple[Maps, float]:
+        """First rounds of the judged views and their sources; shared by methods that differ in
+        gradient steps alone."""
+        key = with_steps(settings, 0).model_dump_json()
+        if key not in self._first:
+            needed = sorted({n for name in self.judged for n in (name, *sources[name])})
+            start = time.perf_counter()
+            maps = {
+                name: first_round(
+                    self.images[name],
+                    [self.images[source] for source in sources[name]],
+                    scaled=self.scaled[name],
+                    sparse=self.points[name],
+                    settings=settings,
+                ).depth_map
+                for name in needed
+            }
+            self._first[key] = maps, (time.perf_counter() - start) / len(needed)
+        return self._first[key]
+
+    def _unsure(self, depths: dict[str, np.ndarray]) -> Maps:
+        """Depth of the judged views that comes without a confidence."""
+        return {
+            name: DepthMap(
+                depth=depths[name],
+                confidence=np.where(depths[name] > 0, 0.5, 0).astype(np.float32),
             )
-    columns = ("scene", "method", "< 3 %", "AbsRel", "median", "edges", "coverage", "s a view")
-    return Table(title="All scenes", columns=columns, rows=tuple(rows))
+            for name in self.judged
+        }
+
+    def score(self) -> dict[str, dict[str, float]]:
+        """Figures of every method over the judged views."""
+        task = self.task
+        judged = Scene([self.scene[name] for name in self.judged], self.scene.points)
+        scale = scale_from_points(self.scene, task.truth)
+        loads = {method: maps.get for method, maps in self.maps.items()}
+        result = evaluate_depth(judged, loads, task.truth, scale=scale)
+        stages = result["stages"]
+        mirror = None
+        if task.patch is not None:
+            mirror = evaluate_depth(judged, loads, task.patch, scale=scale)["stages"]
+        before = _abs_rel(stages["scaled"])
+        out = {}
+        for method, stage in stages.items():
+            whole, edges = stage["mean"]["all"], stage["mean"]["edges"]
+            trust = result["confidence"][method]
+            ratio = _abs_rel(stage) / before
+            out[method] = {
+                "abs_rel": whole["abs_rel"],
+                "median_rel": whole["median_rel"],
+                "inlier_1.03": whole["inlier_1.03"],
+                "edges_abs_rel": edges["abs_rel"],
+                "coverage": whole["coverage"],
+                "ause_over_random": trust["ause_abs_rel"] / trust["ause_random"],
+                "gain_of_dropping_20_percent": trust["gain_of_dropping_20_percent"],
+                "views": len(ratio),
+                "views_improved": float((ratio < 1).mean()),
+                "worst_view_ratio": float(ratio.max()),
+                "seconds_per_view": self.seconds[method],
+            }
+            if mirror is not None:
+                out[method]["mirror_abs_rel"] = mirror[method]["mean"]["all"]["abs_rel"]
+        return out
+
+    def curve(self) -> list[dict[str, float]]:
+        """Error against time as gradient steps are added."""
+        points = []
+        for steps in CURVE_STEPS:
+            self.maps = {"scaled": self.maps["scaled"]}
+            name = f"{steps} steps"
+            settings = with_steps(RefineSettings.preset("balanced"), steps)
+            self.maps[name], self.seconds[name] = self.refine(settings)
+            points.append({"steps": steps, **self.score()[name]})
+        return points
 
 
-def main() -> None:
-    """Measures, prints and writes."""
+def _abs_rel(stage: dict[str, Any]) -> np.ndarray:
+    return np.array([view["all"]["abs_rel"] for view in stage["views"].values()])
+
+
+def overview(title: str, rows: list[tuple[str, dict[str, float]]]) -> Table:
+    """One line a row of figures."""
+    columns = ("", "AbsRel", "median", "< 3 %", "edges", "cover", "AUSE", "better", "s")
+    lines = tuple(
+        (
+            name,
+            f"{f['abs_rel']:.4f}",
+            f"{f['median_rel']:.4f}",
+            f"{f['inlier_1.03']:.3f}",
+            f"{f['edges_abs_rel']:.3f}",
+            f"{f['coverage']:.3f}",
+            f"{f['ause_over_random']:.2f}",
+            f"{f['views_improved']:.2f}",
+            f"{f['seconds_per_view']:.2f}",
+        )
+        for name, f in rows
+    )
+    return Table(title=title, columns=columns, rows=lines)
+
+
+def promises(scores: dict[str, dict[str, dict[str, float]]], method: str) -> Table:
+    """What a method must keep on each scene, against the scaled prior."""
+    rows = []
+    for scene, found in scores.items():
+        if method not in found:
+            continue
+        after, before = found[method], found["scaled"]
+        calm = scores.get(scene.replace(Variant.EXPOSURE_CHANGES, Variant.ROOM), {})
+        exposure = "-"
+        if scene.startswith(Variant.EXPOSURE_CHANGES) and method in calm:
+            exposure = f"{after['abs_rel'] / calm[method]['abs_rel']:.2f}"
+        mirror = "-"
+        if "mirror_abs_rel" in after:
+            mirror = f"{after['mirror_abs_rel'] / before['mirror_abs_rel']:.2f}"
+        rows.append(
+            (
+                scene,
+                f"{after['median_rel'] / before['median_rel']:.2f}",
+                f"{after['worst_view_ratio']:.2f}",
+                mirror,
+                exposure,
+                f"{after['gain_of_dropping_20_percent']:.0%}",
+            )
+        )
+    columns = ("", "median", "worst view", "mirror", "exposure", "drop 20 %")
+    notes = (
+        "Error of the refined depth divided by that of the scaled prior: median, AbsRel of the",
+        "worst view, AbsRel on the mirror; AbsRel under exposure changes divided by that without;",
+        "fall of AbsRel when the least confident 20 % are dropped.",
+    )
+    return Table(title=f"{method}: bounds", columns=columns, rows=tuple(rows), notes=notes)
+
+
+def mean_over(scores: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Mean of every figure over scenes."""
+    return {
+        method: {key: float(np.mean([found[method][key] for found in scores])) for key in figures}
+        for method, figures in scores[0].items()
+        for figures in [{k for k in figures if k != "mirror_abs_rel"}]
+    }
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     every = [str(variant) for variant in Variant]
     parser.add_argument("--scenes", nargs="+", default=[*every, "hololens"])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--views", type=int, default=8, help="photos of a synthetic scene")
-    parser.add_argument("--width", type=int, default=480)
-    parser.add_argument("--height", type=int, default=360)
+    parser.add_argument("--every", type=int, default=2, help="judge each such synthetic view")
+    parser.add_argument("--every-photo", type=int, default=5, help="judge each such real view")
+    parser.add_argument("--width", type=int, default=320)
+    parser.add_argument("--height", type=int, default=240)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--paper-iterations",
+        "--paper-steps",
         type=int,
-        default=400,
+        default=100,
         help="gradient steps of `paper`; the published 24,000 take hours on a CPU",
     )
-    parser.add_argument("--cloud", action="store_true", help="also fuse and score the clouds")
     parser.add_argument("--curve", action="store_true", help="also measure error against time")
-    parser.add_argument("--quick", action="store_true", help="two small scenes, to see it work")
+    parser.add_argument("--quick", action="store_true", help="small pictures, three scenes")
     parser.add_argument("--output", type=Path, default=HERE / "results" / "accuracy.json")
     args = parser.parse_args()
     if args.quick:
-        args.scenes, args.views, args.width, args.height = ["room", "plain_walls"], 5, 192, 144
-        args.paper_iterations = min(args.paper_iterations, 20)
-    results: dict[str, Any] = {}
+        args.scenes = [name for name in ("room", "plain_walls", "mirror_patch") if name in every]
+        args.width, args.height, args.every = 240, 180, 4
+        args.paper_steps = min(args.paper_steps, 20)
+    if "scaled" not in args.methods:
+        args.methods = ["scaled", *args.methods]
+    return args
+
+
+def main() -> None:
+    """Measures, prints and writes."""
+    args = arguments()
+    scores: dict[str, Any] = {}
+    curves: dict[str, Any] = {}
+
+    def measure(task: Task, every: int) -> None:
+        bench = Bench(task, every)
+        for method in args.methods:
+            bench.run(method, args.paper_steps)
+        scores[task.name] = bench.score()
+        print(f"\n{overview(task.name, list(scores[task.name].items())).to_text()}", flush=True)
+        if args.curve:
+            curves[task.name] = bench.curve()
+            rows = [(f"{point['steps']} steps", point) for point in curves[task.name]]
+            print(overview("Error against time", rows).to_text(), flush=True)
+
     with tempfile.TemporaryDirectory() as folder:
-        synthetic = [name for name in args.scenes if name != "hololens"]
-        for task in synthetic_tasks(synthetic, args, Path(folder)):
-            print(f"\n=== {task.name}", flush=True)
-            results[task.name] = measure(task, args)
+        names = [name for name in args.scenes if name != "hololens"]
+        size = {"views": args.views, "width": args.width, "height": args.height}
+        for task in synthetic_tasks(names, seed=args.seed, folder=Path(folder), **size):
+            measure(task, args.every)
+        synthetic = list(scores.values())
         if "hololens" in args.scenes:
             given = os.environ.get("REFDEPTH_SCENES")
-            real = photo_task(Path(given) / "hololens") if given else None
+            real = photo_task(Path(given) / "hololens", Path(folder) / "real") if given else None
             if real is None:
-                print("\nhololens is left out: set REFDEPTH_SCENES to where it lies, undistorted.")
+                print("\nhololens is left out: set REFDEPTH_SCENES to the folder that holds it.")
             else:
-                print(f"\n=== {real.name}", flush=True)
-                results[real.name] = measure(real, args)
-    table = overview(results)
-    print(f"\n{table.to_text()}")
+                measure(real, args.every_photo)
+    if synthetic:
+        mean = mean_over(synthetic)
+        print(f"\n{overview('Mean over the synthetic scenes', list(mean.items())).to_text()}")
+    for method in ("balanced", "fast", "high"):
+        if method in args.methods:
+            print(f"\n{promises(scores, method).to_text()}")
+    if "paper" in args.methods:
+        print(f"\n`paper` is stopped after {args.paper_steps} of its 24,000 steps.")
     args.output.parent.mkdir(parents=True, exist_ok=True)
     about = {
         "machine": platform.machine(),
@@ -351,7 +331,8 @@ def main() -> None:
         "python": platform.python_version(),
         "arguments": {k: v for k, v in vars(args).items() if k != "output"},
     }
-    args.output.write_text(json.dumps({"about": about, "results": results}, indent=1) + "\n")
+    found = {"about": about, "scores": scores, "curves": curves}
+    args.output.write_text(json.dumps(found, indent=1) + "\n")
     print(f"\nWritten to {args.output}")
 
 
