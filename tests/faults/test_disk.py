@@ -14,19 +14,22 @@ import pytest
 from fault_runs import STAGES, Photos, Runner, broken, difference, result, temporaries
 
 RESOURCE = 7
+ERRORS = [
+    (errno.ENOSPC, "no space left"),
+    (errno.EACCES, "Permission denied"),
+    (errno.EROFS, "Read-only file system"),
+    (errno.EIO, "Input/output error"),
+    (errno.ENOENT, "No such file"),
+]
+STAGES_THAT_WRITE = ("prepare", "depth", "refine", "fuse")
+FAILURES = [
+    pytest.param(stage, *error, marks=() if m == n else pytest.mark.faults)
+    for n, stage in enumerate(STAGES_THAT_WRITE)
+    for m, error in enumerate(ERRORS)
+]
 
 
-@pytest.mark.parametrize(
-    ("error", "says"),
-    [
-        (errno.ENOSPC, "no space left"),
-        (errno.EACCES, "Permission denied"),
-        (errno.EROFS, "Read-only file system"),
-        (errno.EIO, "Input/output error"),
-        (errno.ENOENT, "No such file"),
-    ],
-)
-@pytest.mark.parametrize("stage", ["prepare", "depth", "refine", "fuse"])
+@pytest.mark.parametrize(("stage", "error", "says"), FAILURES)
 def test_a_write_that_fails_ends_with_a_path_and_the_next_run_goes_on(
     stage: str,
     error: int,
@@ -54,7 +57,10 @@ def test_a_write_that_fails_ends_with_a_path_and_the_next_run_goes_on(
     survived["failed writes"] += 1
 
 
-@pytest.mark.parametrize("number", range(1, 40, 5))
+@pytest.mark.parametrize(
+    "number",
+    [n if n % 3 == 1 else pytest.param(n, marks=pytest.mark.faults) for n in range(1, 40, 4)],
+)
 def test_a_write_that_fails_anywhere_is_no_fault_of_the_program(
     number: int,
     runner: Runner,
@@ -101,7 +107,9 @@ def fill(folder: Path, leave: int) -> Path:
     return ballast
 
 
-@pytest.mark.parametrize("leave_kb", [4, 60, 120, 200, 330])
+@pytest.mark.parametrize(
+    "leave_kb", [4, 120, 330, *(pytest.param(n, marks=pytest.mark.faults) for n in (60, 200))]
+)
 def test_a_full_disk_is_named_and_space_is_all_it_takes(
     leave_kb: int,
     small_disk: Path,
