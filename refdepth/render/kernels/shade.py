@@ -219,15 +219,14 @@ def shade_backward(
                 seen = ids[view, y]
                 pull = grad_color[view, y]
                 for x in range(width):
-                    row = np.uint64(
-                        row_of[np.uint64(seen[x])]
-                    )  # unsigned: no index counts from the end
+                    # Unsigned: no code for indices that count from the end.
+                    mark = np.uint64(row_of[np.uint64(seen[x])])
                     px = x + 0.5
-                    if row == 0:
+                    if mark == 0:
                         continue
-                    w = 1.0 / (table[row, 9] * px + table[row, 10] * py + table[row, 11])
-                    u = (table[row, 12] * px + table[row, 13] * py + table[row, 14]) * w
-                    v = (table[row, 15] * px + table[row, 16] * py + table[row, 17]) * w
+                    w = 1.0 / (table[mark, 9] * px + table[mark, 10] * py + table[mark, 11])
+                    u = (table[mark, 12] * px + table[mark, 13] * py + table[mark, 14]) * w
+                    v = (table[mark, 15] * px + table[mark, 16] * py + table[mark, 17]) * w
                     inside_u, inside_v = (u >= 0) & (u < last_u), (v >= 0) & (v < last_v)
                     u, v = clamp(u, last_u), clamp(v, last_v)
                     t00, t01, t10, t11, du, dv = corners(u, v, last_u, last_v)
@@ -246,15 +245,15 @@ def shade_backward(
                     both = grad_u * u + grad_v * v
                     if with_depth:
                         both += grad_depth[view, y, x] * w * w
-                    sums[row, 0] += both * px
-                    sums[row, 1] += both * py
-                    sums[row, 2] += both
-                    sums[row, 3] += grad_u * px
-                    sums[row, 4] += grad_u * py
-                    sums[row, 5] += grad_u
-                    sums[row, 6] += grad_v * px
-                    sums[row, 7] += grad_v * py
-                    sums[row, 8] += grad_v
+                    sums[mark, 0] += both * px
+                    sums[mark, 1] += both * py
+                    sums[mark, 2] += both
+                    sums[mark, 3] += grad_u * px
+                    sums[mark, 4] += grad_u * py
+                    sums[mark, 5] += grad_u
+                    sums[mark, 6] += grad_v * px
+                    sums[mark, 7] += grad_v * py
+                    sums[mark, 8] += grad_v
             for row in range(1, len(table)):
                 touched = False
                 for k in range(9):
