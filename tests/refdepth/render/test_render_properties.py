@@ -35,10 +35,16 @@ def meshes(draw, numbers=coordinate):
 def test_ids_and_depth_equal_brute_force(mesh):
     got, expected = (renderer.visibility(*mesh, HEIGHT, WIDTH) for renderer in (cpu, reference))
     different = got.triangle_id != expected.triangle_id
-    # Where two surfaces meet, rounding may choose either; both are then equally near.
     torch.testing.assert_close(got.depth, expected.depth, rtol=1e-9, atol=1e-12)
     assert torch.equal(got.coverage, expected.coverage)
-    assert different.sum() <= 0.02 * different.numel()
+    # Where surfaces meet or coincide, rounding may choose either, if it is there and as near.
+    q, triangles = mesh
+    for t in (got.triangle_id[different] - 1).unique():
+        chosen = different & (got.triangle_id == t + 1)
+        alone = reference.visibility(q, triangles[t : t + 1], HEIGHT, WIDTH)
+        torch.testing.assert_close(
+            alone.depth[chosen], expected.depth[chosen], rtol=1e-9, atol=1e-12
+        )
 
 
 @settings(max_examples=100, deadline=None)
