@@ -6,6 +6,7 @@ Each view of each round is one plain task; what is finished is never done again.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +119,8 @@ class RefineStage:
         left = [name for name in selected if not work.is_done(name)]
         work.final.remove_others(selected)
         work.first.remove_others(scene.names)
+        if not left:  # a kill may have come between a result and the end of its checkpoint
+            shutil.rmtree(context.folder / CHECKPOINTS, ignore_errors=True)
         return _outcome(work, selected, left)
 
 
