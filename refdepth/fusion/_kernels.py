@@ -174,3 +174,55 @@ def normals(depth: Map, K: Array, radius: int, max_ratio: float) -> Map:
             length = -np.sqrt(nx * nx + ny * ny + nz * nz)
             out[y, x, 0], out[y, x, 1], out[y, x, 2] = nx / length, ny / length, nz / length
     return out
+
+
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+def near_steps(depth: Map, radius: int, max_ratio: float) -> NDArray[np.bool_]:
+    """Where the known depths within `radius` pixels differ by more than the factor 1 + max_ratio
+    (height, width)."""
+    height, width = depth.shape
+    out = np.zeros((height, width), np.bool_)
+    for y in prange(height):
+        for x in range(width):
+            if not depth[y, x] > 0:
+                continue
+            low, high = depth[y, x], depth[y, x]
+            for j in range(max(y - radius, 0), min(y + radius + 1, height)):
+                for i in range(max(x - radius, 0), min(x + radius + 1, width)):
+                    other = depth[j, i]
+                    if other > 0:
+                        low, high = min(low, other), max(high, other)
+            out[y, x] = high > low * (1 + max_ratio)
+    return out
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def small_segments(depth: Map, keep: NDArray[np.bool_], max_ratio: float, least: int) -> None:
+    """Clears from `keep` (height, width) the connected pieces of surface with fewer than `least`
+    pixels. Two of a pixel and its eight neighbours are connected where both are kept and their
+    depths differ by less than the factor 1 + max_ratio."""
+    height, width = depth.shape
+    seen = np.zeros((height, width), np.bool_)
+    queue = np.empty(height * width, np.int64)
+    for start in range(height * width):
+        if seen[start // width, start % width] or not keep[start // width, start % width]:
+            continue
+        seen[start // width, start % width] = True
+        queue[0] = start
+        head, tail = 0, 1
+        while head < tail:
+            y, x = queue[head] // width, queue[head] % width
+            head += 1
+            z = depth[y, x]
+            for j in range(max(y - 1, 0), min(y + 2, height)):
+                for i in range(max(x - 1, 0), min(x + 2, width)):
+                    if seen[j, i] or not keep[j, i]:
+                        continue
+                    other = depth[j, i]
+                    if max(z, other) <= min(z, other) * (1 + max_ratio):
+                        seen[j, i] = True
+                        queue[tail] = j * width + i
+                        tail += 1
+        if tail < least:
+            for k in range(tail):
+                keep[queue[k] // width, queue[k] % width] = False

@@ -16,6 +16,7 @@ from refdepth.fusion.settings import FusionSettings
 from refdepth.scene import Scene, View
 
 WEIGHT_FLOOR = 0.05  # an estimate that claims no confidence still counts a little in the average
+STEP_RADIUS_PX = 2  # depth is interpolated, so wrong, this close to a step
 OWN_OPINION = 1.0  # a view's own confidence weighs as much as the word of so many neighbours
 
 
@@ -134,8 +135,12 @@ def check_view(
     belief = (OWN_OPINION * own.confidence + agreeing) / (
         OWN_OPINION + agreeing.astype(np.float64) + contradicting
     )
-    needed = min(settings.min_agreeing, len(sources))
+    steep = _kernels.near_steps(own.depth, STEP_RADIUS_PX, _steepest(view, settings))
+    needed = np.where(steep, settings.min_agreeing_steep, settings.min_agreeing)
+    needed = np.minimum(needed, len(sources))
     keep = valid & (agreeing >= needed) & (belief >= settings.min_belief)
+    least = int(np.ceil(settings.min_segment * keep.size))
+    _kernels.small_segments(depth, keep, 2 * settings.max_depth_ratio, least)
     agreed = np.divide(weight, weighted_inverse, out=np.zeros_like(weight), where=keep)
     confidence = np.where(keep, trust / (1.0 + agreeing) * belief, 0)
     return ViewConsistency(
@@ -146,3 +151,9 @@ def check_view(
         voters=voters,
         sources=tuple(source.name for source in sources),
     )
+
+
+def _steepest(view: View, settings: FusionSettings) -> float:
+    """Relative change of depth across the step window of a surface at the largest slant."""
+    slope = np.tan(np.radians(settings.max_slant_deg)) / view.camera.mean_focal_px
+    return float(2 * STEP_RADIUS_PX * slope)

@@ -29,7 +29,26 @@ class FusionSettings(Settings):
         ge=0,
         le=1,
     )
-    min_confidence: float = setting(0.0, "Pixels with a lower confidence are left out.", ge=0, le=1)
+    min_confidence: float = setting(
+        0.05, "Pixels with a lower confidence are left out.", ge=0, le=1
+    )
+    max_slant_deg: float = setting(
+        75.0,
+        "Depth that changes faster than on a surface that leans away this much counts as steep: "
+        "depth steps, and surfaces seen edge-on.",
+        unit="deg",
+        gt=0,
+        lt=90,
+    )
+    min_agreeing_steep: int = setting(
+        3, "How many neighbours must agree with a pixel where depth is steep.", ge=0
+    )
+    min_segment: float = setting(
+        2e-5,
+        "Connected pieces of surface that cover a smaller share of the picture are left out.",
+        ge=0,
+        lt=1,
+    )
     voxel_px: float = setting(
         1.0,
         "Spacing of the cloud's points, in pixels at their distance (ground sampling distance).",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,13 +126,12 @@ def _merge(rows: NDArray[np.void]) -> NDArray[np.void]:
     """Rows of one cell added up, ordered by cell. Sums run in the order of the rows."""
     if not len(rows):
         return rows
-    cell = rows["cell"]
-    order = np.lexsort((cell[:, 2], cell[:, 1], cell[:, 0], rows["level"]))
-    rows = rows[order]
-    cell, level = rows["cell"], rows["level"]
-    new = np.ones(len(rows), bool)
-    new[1:] = (cell[1:] != cell[:-1]).any(axis=1) | (level[1:] != level[:-1])
-    start = np.flatnonzero(new)
+    key = _keys(np.concatenate([rows["level"][:, None].astype(np.int32), rows["cell"]], axis=1))
+    order = np.argsort(key, kind="stable")
+    rows, key = rows[order], key[order]
+    start = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
+    if len(start) == len(rows):
+        return rows
     merged = rows[start].copy()
     merged["weight"] = np.add.reduceat(rows["weight"], start)
     merged["sums"] = np.add.reduceat(rows["sums"], start, axis=0)
@@ -147,12 +147,23 @@ def _drop_covered(rows: NDArray[np.void]) -> NDArray[np.void]:
     finer = np.empty((0, 3), np.int32)
     below = int(levels[0])
     for level in levels:
-        finer = np.unique(finer >> (int(level) - below), axis=0)
+        finer = finer >> (int(level) - below)
         here = np.flatnonzero(rows["level"] == level)
-        cells = rows["cell"][here]
-        both, inverse = np.unique(np.concatenate([finer, cells]), axis=0, return_inverse=True)
-        covered = np.zeros(len(both), bool)
-        covered[inverse[: len(finer)]] = True
-        keep[here] = ~covered[inverse[len(finer) :]]
-        finer, below = both, int(level)
+        both = np.concatenate([finer, rows["cell"][here]])
+        key = _keys(both)
+        keep[here] = ~np.isin(key[len(finer) :], key[: len(finer)])
+        finer, below = both[np.unique(key, return_index=True)[1]], int(level)
     return rows[keep]
+
+
+def _keys(cells: NDArray[np.int32]) -> NDArray[np.int64]:
+    """One number for each row of `cells` (N, K), N > 0: equal for equal rows, and in their order
+    (first column first)."""
+    low = cells.min(axis=0).astype(np.int64)
+    size = [int(n) for n in cells.max(axis=0) - low + 1]
+    if math.prod(size) > np.iinfo(np.int64).max:
+        return np.unique(cells, axis=0, return_inverse=True)[1].astype(np.int64).ravel()
+    key = np.zeros(len(cells), np.int64)
+    for column, (first, count) in enumerate(zip(low, size, strict=True)):
+        key = key * count + (cells[:, column] - first)
+    return key

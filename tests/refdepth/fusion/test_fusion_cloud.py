@@ -10,8 +10,9 @@ import refdepth.view_selection
 from refdepth.camera import PinholeCamera, pose_matrix, transform
 from refdepth.depth_map import DepthMap
 from refdepth.errors import InputError, StageError
-from refdepth.fusion import FusionSettings, check_view, fuse, fuse_mesh, fuse_pieces
+from refdepth.fusion import FusionSettings, _kernels, check_view, fuse, fuse_mesh, fuse_pieces
 from refdepth.fusion.consistency import DepthCache
+from refdepth.fusion.voxels import _keys
 from refdepth.scene import Scene, SparsePoints, View
 
 WIDTH, HEIGHT, FOCAL = 96, 72, 100.0
@@ -161,6 +162,83 @@ def test_a_point_that_neighbours_see_through_is_left_out(wall):
     blind = FusionSettings(min_belief=0)
     assert (abs(fuse(scene, wrong.__getitem__, blind).points[:, 2] - 3) < 0.01).any()
     assert not (abs(fuse(scene, wrong.__getitem__, strict).points[:, 2] - 3) < 0.01).any()
+
+
+def test_a_ramp_across_a_depth_step_needs_more_witnesses_than_a_surface(wall):
+    scene, maps = wall
+    # Two views interpolate across the board's edge: points that hang between board and wall.
+    wrong = dict(maps)
+    for name in ("1.png", "2.png"):
+        depth = maps[name].depth.copy()
+        edge = int(np.flatnonzero(depth[0] == NEAR)[0])
+        depth[:, edge - 2 : edge + 2] = np.linspace(FAR, NEAR, 6, dtype=np.float32)[1:-1]
+        wrong = changed(wrong, name, depth=depth)
+    pair = [scene["1.png"]]
+    loose = {"max_depth_ratio": 0.2, "max_reprojection_px": 5.0, "min_belief": 0.0}
+    plain = FusionSettings(min_agreeing_steep=1, **loose)
+    assert hanging(check_view(scene["2.png"], pair, wrong.__getitem__, plain)) > 0
+    three = [scene["1.png"], scene["0.png"], scene["3.png"]]
+    strict = FusionSettings(min_agreeing_steep=3, **loose)
+    checked = check_view(scene["2.png"], three, wrong.__getitem__, strict)
+    assert hanging(checked) == 0
+    assert checked.mask[:, 10:30].mean() > 0.9  # the wall itself stays
+
+
+def hanging(checked) -> int:
+    """How many kept pixels lie between board and wall."""
+    kept = checked.depth[checked.mask]
+    return int(((kept > NEAR * 1.05) & (kept < FAR * 0.95)).sum())
+
+
+def test_a_slanted_surface_is_not_steep_at_any_picture_size():
+    slant = np.tan(np.radians(60))
+    for focal in (100.0, 800.0):
+        x = (np.arange(60) - 30) / focal
+        depth = np.tile((1 / (1 - slant * x)).astype(np.float32), (20, 1))
+        limit = 4 * np.tan(np.radians(75)) / focal
+        assert not _kernels.near_steps(depth, 2, limit).any()
+        depth[:, 30:] *= 1.5
+        marked = _kernels.near_steps(depth, 2, limit)
+        assert marked[:, 28:32].all()
+        assert not marked[:, :28].any()
+
+
+def test_specks_go_and_thin_connected_things_stay():
+    depth = np.full((60, 80), 2.0, np.float32)
+    keep = np.zeros(depth.shape, bool)
+    keep[5, 3:40] = True  # a wire, 37 px
+    keep[20:24, 20:24] = True  # a speck of 16 px
+    np.fill_diagonal(keep[30:58, 30:58], True)  # a slanted wire, 28 px
+    keep[40:60, :20] = True
+    depth[45:48, 5:8] = 1.0  # a speck in front of a surface, 9 px
+    _kernels.small_segments(depth, keep, 0.02, 20)
+    assert keep[5, 3:40].all()
+    assert keep[30:58, 30:58].diagonal().all()
+    assert not keep[20:24, 20:24].any()
+    assert not keep[45:48, 5:8].any()
+    assert keep.sum() == 37 + 28 + 20 * 20 - 9
+
+
+def test_what_claims_no_confidence_gives_no_point(wall):
+    scene, maps = wall
+    doubtful = {
+        name: DepthMap(depth=m.depth, confidence=np.where(m.depth == FAR, m.confidence, 0))
+        for name, m in maps.items()
+    }
+    cloud = fuse(scene, doubtful.__getitem__, FusionSettings(min_confidence=0.05))
+    assert len(cloud) > 0
+    assert (cloud.points[:, 2] > 3).all()
+
+
+def test_packed_voxel_keys_keep_the_order_of_cells():
+    rng = np.random.default_rng(0)
+    for spread in (5, 2**29):  # packed into one number, and too wide for that
+        cells = rng.integers(-spread, spread, size=(500, 4)).astype(np.int32)
+        cells = np.concatenate([cells, cells[:100]])
+        key = _keys(cells)
+        order = np.lexsort(cells.T[::-1])
+        np.testing.assert_array_equal(np.argsort(key, kind="stable"), order)
+        assert len(np.unique(key)) == len(np.unique(cells, axis=0))
 
 
 def test_a_nearer_surface_hides_and_does_not_contradict(wall):
