@@ -92,7 +92,9 @@ def check_view(
     `max_reprojection_px` of the pixel and within `max_depth_ratio` of its depth; it contradicts
     when it measures a surface behind the point. A nearer surface hides the point: no opinion.
     The belief in a pixel is the share of opinions in its favour, its own confidence among them: a
-    surface that few views see needs no more than that most of those agree.
+    surface that few views see needs no more than that most of those agree. At depth steps and on
+    surfaces seen edge-on (`max_slant_deg`), where depth is interpolated and neighbours share the
+    mistake, `min_agreeing_steep` of them must agree. What is left in small pieces goes.
     """
     from refdepth.fusion import _kernels
 

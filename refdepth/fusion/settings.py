@@ -29,9 +29,7 @@ class FusionSettings(Settings):
         ge=0,
         le=1,
     )
-    min_confidence: float = setting(
-        0.05, "Pixels with a lower confidence are left out.", ge=0, le=1
-    )
+    min_confidence: float = setting(0.0, "Pixels with a lower confidence are left out.", ge=0, le=1)
     max_slant_deg: float = setting(
         75.0,
         "Depth that changes faster than on a surface that leans away this much counts as steep: "
