@@ -264,22 +264,22 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--views", type=int, default=8, help="photos of a synthetic scene")
     parser.add_argument("--every", type=int, default=2, help="judge each such synthetic view")
     parser.add_argument("--every-photo", type=int, default=5, help="judge each such real view")
-    parser.add_argument("--width", type=int, default=320)
-    parser.add_argument("--height", type=int, default=240)
+    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--height", type=int, default=192)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--paper-steps",
         type=int,
-        default=100,
+        default=60,
         help="gradient steps of `paper`; the published 24,000 take hours on a CPU",
     )
     parser.add_argument("--curve", action="store_true", help="also measure error against time")
-    parser.add_argument("--quick", action="store_true", help="small pictures, three scenes")
+    parser.add_argument("--quick", action="store_true", help="three scenes, fewer views")
     parser.add_argument("--output", type=Path, default=HERE / "results" / "accuracy.json")
     args = parser.parse_args()
     if args.quick:
         args.scenes = [name for name in ("room", "plain_walls", "mirror_patch") if name in every]
-        args.width, args.height, args.every = 240, 180, 4
+        args.every = 4
         args.paper_steps = min(args.paper_steps, 20)
     if "scaled" not in args.methods:
         args.methods = ["scaled", *args.methods]

@@ -73,9 +73,15 @@ class ViewProblem:
         return value[None], weight[None]
 
     def spread(
-        self, base: Map, *opinions: Opinions, start: Map | None = None, rounds: int | None = None
+        self,
+        base: Map,
+        *opinions: Opinions,
+        start: Map | None = None,
+        rounds: int | None = None,
+        sure: float = 0.0,
     ) -> Map:
-        """The change that is smooth except across edges and fits the opinions."""
+        """The change that is smooth except across edges and fits the opinions; those of less
+        weight than `sure` may lie further off."""
         settings = self.settings.propagation
         links = edge_links(
             self.match.gray,
@@ -90,6 +96,7 @@ class ViewProblem:
             *links,
             smoothness=settings.smoothness,
             outlier=settings.outlier,
+            sure=sure,
             anchor=ANCHOR,
             rounds=rounds or settings.rounds,
             start=start,

@@ -79,6 +79,7 @@ def propagate(
     outlier: float,
     anchor: float,
     rounds: int,
+    sure: float = 0.0,
     start: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """The map (H, W) that stays near `values` where `weights` are high and is smooth elsewhere.
@@ -86,7 +87,8 @@ def propagate(
     `values` and `weights` (L, H, W) are L opinions on each pixel. Minimises
     sum w (x - value)^2 + anchor sum x^2 + smoothness sum link (x_i - x_j)^2. Opinions further
     than `outlier` from the solution lose weight (iteratively reweighted, Cauchy), over `rounds`
-    solves, the first of which already reweights where a `start` is given. `link_x` (H, W-1) and
+    solves, the first of which already reweights where a `start` is given; opinions of less weight
+    than `sure` may be further off, in inverse proportion, up to eightfold. `link_x` (H, W-1) and
     `link_y` (H-1, W) say how strongly neighbours belong together.
     """
     wx = smoothness * link_x.astype(np.float64)
@@ -96,9 +98,9 @@ def propagate(
         data = np.full(values.shape[1:], float(anchor))
         rhs = np.zeros_like(data)
         if x is None:
-            kernels.gather(values, weights, np.zeros_like(data), 0.0, data, rhs)
+            kernels.gather(values, weights, np.zeros_like(data), 0.0, sure, data, rhs)
         else:
-            kernels.gather(values, weights, x, 1 / outlier**2, data, rhs)
+            kernels.gather(values, weights, x, 1 / outlier**2, sure, data, rhs)
         x = GridSystem(data, wx, wy).solve(rhs, x)
     assert x is not None
     return x.astype(np.float32)

@@ -12,6 +12,15 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 Grid = NDArray[np.float64]
+WIDEST = 8.0
+"""How many times further off than sure opinions the least sure may be."""
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _faded(weight: float, difference: float, sharpness: float, sure: float) -> float:
+    """Cauchy weight; its width is 1 for weights of `sure` and more."""
+    distance = difference / min(max(sure / max(weight, 1e-9), 1.0), WIDEST)
+    return weight / (1 + sharpness * distance * distance)
 
 
 @njit(parallel=True, cache=True, nogil=True, error_model="numpy")
@@ -20,17 +29,19 @@ def gather(
     weights: NDArray[np.float32],
     x: Grid,
     sharpness: float,
+    sure: float,
     data: Grid,
     rhs: Grid,
 ) -> None:
     """Adds the opinions `values` (L, H, W) to `data` and `rhs` (H, W), each weighted with
-    `weights` / (1 + sharpness (x - value)^2)."""
+    `weights` / (1 + sharpness ((x - value) / width)^2), where the width is 1 for weights of `sure`
+    and more, and grows to `WIDEST` as they fall: who is unsure is expected to be further off."""
     n, height, width = values.shape
     for y in prange(height):
         for i in range(n):
             for c in range(width):
                 difference = x[y, c] - values[i, y, c]
-                weight = weights[i, y, c] / (1 + sharpness * difference * difference)
+                weight = _faded(weights[i, y, c], difference, sharpness, sure)
                 data[y, c] += weight
                 rhs[y, c] += weight * values[i, y, c]
 

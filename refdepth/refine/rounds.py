@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -206,16 +207,14 @@ def _agree(
     sure = np.maximum(sure, np.float32(settings.consistency.least_confidence))
     theirs = opinions(transferred, base, settings.consistency)
     points = problem.points(base)
-    rounds = settings.consistency.rounds
-    change = log_ratio(own, base)
-    change = problem.spread(
-        base, (change[None], sure[None]), theirs, points, start=change, rounds=rounds
+    spread = partial(
+        problem.spread, rounds=settings.consistency.rounds, sure=settings.consistency.sure_weight
     )
+    change = log_ratio(own, base)
+    change = spread(base, (change[None], sure[None]), theirs, points, start=change)
     around = base * np.exp(change)
     found, sure = problem.search(around, settings.search_again, (theirs[0] - change, theirs[1]))
-    change = problem.spread(
-        base, ((change + found)[None], sure[None]), theirs, points, start=change, rounds=rounds
-    )
+    change = spread(base, ((change + found)[None], sure[None]), theirs, points, start=change)
     return problem.corrected(scaled, change)
 
 

@@ -73,6 +73,9 @@ class ConsistencySettings(Settings):
     vote_tolerance: float = setting(
         0.02, "Log-depth distance at which that cost is reached in full", gt=0
     )
+    sure_weight: float = setting(
+        0.25, "Opinions of less weight may lie further off before they lose it", ge=0
+    )
     rounds: int = setting(3, "Solves, each with new weights", ge=1)
 
 
