@@ -77,3 +77,23 @@ def test_the_result_stays_within_the_range_of_its_data():
     x = _spread(values, weights, rng.random((25, 24)).astype(np.float32), anchor=0.0)
     assert x.min() >= 0.2 - 1e-3
     assert x.max() <= 0.7 + 1e-3
+
+
+def test_unsure_opinions_are_averaged_where_sure_ones_take_sides():
+    values = np.stack([np.zeros((9, 9)), np.full((9, 9), 0.1), np.full((9, 9), 0.02)])
+    start = np.zeros((9, 9), np.float32)
+    links = np.ones((9, 8), np.float32)
+
+    def middle(weight, sure):
+        weights = np.full(values.shape, weight)
+        options = {"rounds": 60, "anchor": 0.0, "outlier": 0.01, "start": start, "sure": sure}
+        return _spread(values, weights, links, **options)[4, 4]
+
+    # Worked by hand: the fixed point of sum w (x - v) / (1 + ((x - v) / width)^2) = 0.
+    def balance(x, width):
+        return sum((x - v) / (1 + ((x - v) / width) ** 2) for v in (0.0, 0.1, 0.02))
+
+    for weight, sure, width in ((1.0, 0.25, 0.01), (0.05, 0.0, 0.01), (0.05, 0.25, 0.05)):
+        x = middle(weight, sure)
+        assert abs(balance(x, width)) < 2e-4
+    assert middle(0.05, 0.25) > 0.02 > middle(1.0, 0.25)
