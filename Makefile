@@ -81,6 +81,15 @@ clean-%: ## Remove out/NAME
 	rm -rf -- $(OUT)/$*
 
 ##@ Quality
+.PHONY: test-faults
+test-faults: setup ## Kills, full disks, damage and odd input at length (up to 30 minutes)
+	$(PYTHON) -m pytest -m "faults or not faults" --timeout=1800 \
+	  tests/faults tests/fuzz tests/integration/test_input_corpus.py
+
+.PHONY: fuzz
+fuzz: setup ## Feed broken files to every reader for a few minutes
+	$(PYTHON) tests/fuzz/fuzz.py --minutes 3
+
 .PHONY: lint
 lint: setup ## Style and types
 	$(VENV)/bin/ruff format --check .
