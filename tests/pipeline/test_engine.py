@@ -235,7 +235,7 @@ def test_a_stage_on_its_own_needs_valid_upstream(
     stages: dict[str, CountingStage], workspace: Workspace, request_: RunRequest
 ) -> None:
     Engine(workspace, request_).reconstruct(until="first")
-    with pytest.raises(StageError, match="needs middle.*refdepth stage middle"):
+    with pytest.raises(StageError, match=r"needs middle.*refdepth stage middle"):
         Engine(workspace, request_).run_stage("last")
 
 
