@@ -96,6 +96,7 @@ def _log_to(path: Path, *, debug: bool) -> Iterator[None]:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     level = logging.DEBUG if debug else logging.INFO
     loggers = [logging.getLogger(name) for name in ("refdepth", "pipeline", "cli")]
+    before = [each.level for each in loggers]
     for each in loggers:
         each.setLevel(level)
         each.addHandler(handler)
@@ -106,6 +107,7 @@ def _log_to(path: Path, *, debug: bool) -> Iterator[None]:
         logger.error("%s", error, exc_info=None if expected and not debug else error)
         raise
     finally:
-        for each in loggers:
+        for each, former in zip(loggers, before, strict=True):
             each.removeHandler(handler)
+            each.setLevel(former)
         handler.close()
