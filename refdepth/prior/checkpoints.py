@@ -37,38 +37,6 @@ class Checkpoint:
     folder: Path
 
 
-@dataclass(frozen=True, kw_only=True)
-class DepthModelChoice:
-    """Which prior to use, and why, in words for the user."""
-
-    checkpoint: Checkpoint | None
-    """The network, or None for `sweep`."""
-    reason: str
-
-
-def resolve_depth_model(model: str = AUTO, revision: str | None = None) -> DepthModelChoice:
-    """What to use for `--depth-model`: `auto`, `sweep`, a checkpoint folder or a hub id.
-
-    Only `auto` is ever replaced: by `sweep` where its weights cannot be had. Raises
-    `UnavailableError` for a named hub model that cannot be had and `InputError` for a folder that
-    is no checkpoint.
-    """
-    if model == SWEEP:
-        return DepthModelChoice(checkpoint=None, reason="The built-in plane sweep was asked for.")
-    if model == AUTO:
-        try:
-            checkpoint = find_checkpoint(AUTO_MODEL, revision)
-        except UnavailableError as error:
-            return DepthModelChoice(
-                checkpoint=None,
-                reason=f"{AUTO_MODEL} cannot be had ({error.message.rstrip('.')}); "
-                "using the built-in plane sweep instead.",
-            )
-        return DepthModelChoice(checkpoint=checkpoint, reason=f"{AUTO_MODEL} is the default.")
-    checkpoint = find_checkpoint(model, revision)
-    return DepthModelChoice(checkpoint=checkpoint, reason=f"{model} was asked for.")
-
-
 def find_checkpoint(model: str, revision: str | None = None) -> Checkpoint:
     """The files of a checkpoint: `model` is a local folder or a hub id (`owner/name`).
 

@@ -17,7 +17,7 @@ from tiny_checkpoints import save_depth_anything, save_dpt
 
 from refdepth.errors import InputError, UnavailableError
 from refdepth.prior.base import PriorKind
-from refdepth.prior.checkpoints import AUTO_MODEL, find_checkpoint, resolve_depth_model
+from refdepth.prior.checkpoints import AUTO_MODEL, find_checkpoint
 from refdepth.prior.network import NetworkPrior
 from refdepth.scene import Scene
 from refdepth.synthetic import make_scene
@@ -239,9 +239,7 @@ def test_a_cached_model_is_used_without_a_network_and_its_commit_recorded(
 ) -> None:
     monkeypatch.setattr("refdepth.prior.checkpoints._reachable", must_not_ask)
     commit = fill_cache(empty_cache, checkpoints / "relative")
-    choice = resolve_depth_model("auto")
-    assert choice.checkpoint is not None
-    network = NetworkPrior(choice.checkpoint, device="cpu")
+    network = NetworkPrior(find_checkpoint(AUTO_MODEL), device="cpu")
     assert network.identity == {"source": "network", "model": AUTO_MODEL, "revision": commit}
     assert np.isfinite(network.estimate(scene.views[0], scene).values).all()
     assert find_checkpoint(AUTO_MODEL, commit).revision == commit
@@ -257,17 +255,12 @@ def test_a_cache_without_weights_does_not_count(
         find_checkpoint(AUTO_MODEL)
 
 
-def test_auto_falls_back_to_sweep_and_says_so_but_a_named_model_never_does(
+def test_a_named_model_that_cannot_be_reached_is_an_error(
     empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("refdepth.prior.checkpoints._reachable", lambda endpoint: False)
-    choice = resolve_depth_model("auto")
-    assert choice.checkpoint is None
-    assert AUTO_MODEL in choice.reason
-    assert "plane sweep instead" in choice.reason
-    with pytest.raises(UnavailableError):
-        resolve_depth_model(AUTO_MODEL)
-    assert resolve_depth_model("sweep").checkpoint is None
+    with pytest.raises(UnavailableError, match=AUTO_MODEL):
+        find_checkpoint(AUTO_MODEL)
 
 
 def test_a_model_the_hub_does_not_have_is_told(
