@@ -15,7 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from fuzzing import TARGETS, Finding, Fuzzer
+from fuzz_targets import TARGETS
+from fuzzing import Finding, Fuzzer
 
 FINDINGS = Path(__file__).with_name("findings")
 

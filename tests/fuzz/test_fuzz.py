@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fuzzing import TARGETS, Finding, Fuzzer
+from fuzz_targets import TARGETS, Target
+from fuzzing import Finding, Fuzzer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -63,8 +64,6 @@ def test_earlier_findings_stay_fixed(name: str, path: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("harm", ["crash", "outside", "pickle"])
 def test_the_fuzzer_sees_what_it_looks_for(harm: str, tmp_path: Path) -> None:
     import pickle
-
-    from fuzzing import Target
 
     def read(path: Path) -> None:
         if harm == "crash":
