@@ -215,9 +215,9 @@ def _ply_is_whole(path: Path) -> bool:
 
 def finished(root: Path) -> dict[Path, tuple[int, int]]:
     """Files of every item that is done, with their time and inode: a file that is written again
-    changes both."""
+    changes both. An item whose record is not yet under its name is not done."""
     files: dict[Path, tuple[int, int]] = {}
-    for record in root.rglob("*.json"):
+    for record in root.rglob("[!.]*.json"):
         content = _read(record)
         if not isinstance(content, dict):
             continue
