@@ -14,8 +14,9 @@ from refdepth.camera import PinholeCamera
 from refdepth.depth_map import DepthMap
 from refdepth.scene import Scene, View
 
-NORMAL_RADIUS_PX = 2
-"""Half the window that a pixel's plane is fitted to."""
+NORMAL_RADIUS = 0.01
+"""Half the window that a pixel's plane is fitted to, in focal lengths. COLMAP's fusion drops pixels
+whose normals differ by 10 degrees between views, so the depth's noise has to average out."""
 _SAME_SURFACE = 0.02
 """Largest relative step of depth inside that window."""
 _PATCH_MATCH_SOURCES = 20
@@ -88,7 +89,7 @@ def write_dense_workspace(
         for path in (depth_path, normal_path):
             path.parent.mkdir(parents=True, exist_ok=True)
         write_array(depth_path, depth_map.depth)
-        write_array(normal_path, estimate_normals(depth_map.depth, view.camera))
+        write_array(normal_path, normal_map(depth_map.depth, view.camera))
         written += [depth_path, normal_path]
         if progress is not None:
             progress(done + 1, len(names))
@@ -112,15 +113,13 @@ def write_array(path: Path, array: NDArray[np.float32]) -> None:
     path.write_bytes(f"{width}&{height}&{channels}&".encode() + planes.tobytes())
 
 
-def estimate_normals(depth: NDArray[np.float32], camera: PinholeCamera) -> NDArray[np.float32]:
-    """Unit normals (height, width, 3) in camera axes, towards the camera; zero where the depth is
-    unknown or too little of the surface is seen."""
-    from refdepth.fusion import _kernels
+def normal_map(depth: NDArray[np.float32], camera: PinholeCamera) -> NDArray[np.float32]:
+    """Normals (height, width, 3) as the workspace holds them: unit length, camera axes, towards
+    the camera; zero where undetermined."""
+    from refdepth.normals import estimate_normals
 
-    normals: NDArray[np.float32] = _kernels.normals(
-        depth, camera.K, NORMAL_RADIUS_PX, _SAME_SURFACE
-    )
-    return normals
+    radius = max(2, round(NORMAL_RADIUS * camera.mean_focal_px))
+    return estimate_normals(depth, camera, radius_px=radius, max_ratio=_SAME_SURFACE)
 
 
 def copy_images(scene: Scene, folder: Path, names: Sequence[str]) -> list[Path]:

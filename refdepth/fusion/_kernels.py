@@ -130,53 +130,6 @@ def claim(
 
 
 @njit(parallel=True, cache=True, nogil=True, error_model="numpy")
-def normals(depth: Map, K: Array, radius: int, max_ratio: float) -> Map:
-    """Camera-space unit normals (height, width, 3) towards the camera; zero where undetermined.
-
-    The inverse depth of a plane n . X = d is linear in the pixel: 1 / z = p . (K^-T n / d). A least
-    squares fit of (a, b, c) to the window's inverse depths on the same surface gives n ~ K^T (a, b,
-    c).
-    """
-    height, width = depth.shape
-    out = np.zeros((height, width, 3), np.float32)
-    for y in prange(height):
-        for x in range(width):
-            z = float(depth[y, x])
-            if not z > 0:
-                continue
-            n, sx, sy, sxx, sxy, syy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-            sd, sxd, syd = 0.0, 0.0, 0.0
-            for j in range(max(y - radius, 0), min(y + radius + 1, height)):
-                for i in range(max(x - radius, 0), min(x + radius + 1, width)):
-                    other = float(depth[j, i])
-                    if not (other > 0 and abs(other / z - 1) <= max_ratio):
-                        continue
-                    dx, dy, d = float(i - x), float(j - y), z / other - 1
-                    n += 1
-                    sx += dx
-                    sy += dy
-                    sxx += dx * dx
-                    sxy += dx * dy
-                    syy += dy * dy
-                    sd += d
-                    sxd += dx * d
-                    syd += dy * d
-            cxx, cxy, cyy = sxx - sx * sx / n, sxy - sx * sy / n, syy - sy * sy / n
-            cxd, cyd = sxd - sx * sd / n, syd - sy * sd / n
-            determinant = cxx * cyy - cxy * cxy
-            if not determinant > 0.25:
-                continue
-            a = (cyy * cxd - cxy * cyd) / determinant
-            b = (cxx * cyd - cxy * cxd) / determinant
-            c = 1 + (sd - a * sx - b * sy) / n - a * (x + 0.5) - b * (y + 0.5)
-            nx, ny = K[0, 0] * a, K[0, 1] * a + K[1, 1] * b
-            nz = K[0, 2] * a + K[1, 2] * b + c
-            length = -np.sqrt(nx * nx + ny * ny + nz * nz)
-            out[y, x, 0], out[y, x, 1], out[y, x, 2] = nx / length, ny / length, nz / length
-    return out
-
-
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
 def near_steps(depth: Map, radius: int, max_ratio: float) -> NDArray[np.bool_]:
     """Where the known depths within `radius` pixels differ by more than the factor 1 + max_ratio
     (height, width)."""

@@ -163,10 +163,13 @@ def _points(
     view: View, checked: ViewConsistency, emitted: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], ...]:
     """World points (N, 3), values (N, 7), weights (N,) and pixel spacing (N,) of a view."""
-    from refdepth.fusion import _kernels
+    from refdepth.normals import estimate_normals
 
-    normals = _kernels.normals(
-        checked.depth, view.camera.K, NORMAL_RADIUS_PX, NORMAL_RADIUS_PX * 0.01
+    normals = estimate_normals(
+        checked.depth,
+        view.camera,
+        radius_px=NORMAL_RADIUS_PX,
+        max_ratio=NORMAL_RADIUS_PX * 0.01,
     )
     depth = checked.depth[emitted].astype(np.float64)
     rays = view.camera.rays()[emitted]

@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from refdepth._pycolmap import pycolmap
 from refdepth.camera import transform
-from refdepth.formats.colmap import estimate_normals, to_reconstruction, write_dense_workspace
+from refdepth.formats.colmap import normal_map, to_reconstruction, write_dense_workspace
 from refdepth.formats.ply import read_ply_points
 from refdepth.fusion import FusionSettings, fuse
 from refdepth.scene import Scene
@@ -59,7 +59,7 @@ def test_the_stored_layout_is_colmaps(room: ExactRoom, workspace: Path) -> None:
     *_, rest = raw.split(b"&", 3)
     normals = np.frombuffer(rest, "<f4").reshape(3, 120, 160)
     assert_array_equal(
-        normals.transpose(1, 2, 0), estimate_normals(room.depth[name], room.scene[name].camera)
+        normals.transpose(1, 2, 0), normal_map(room.depth[name], room.scene[name].camera)
     )
     length = np.linalg.norm(normals, axis=0)
     assert_allclose(length[length > 0], 1, atol=1e-5)
@@ -76,7 +76,7 @@ def test_pycolmap_reads_the_depth(room: ExactRoom, workspace: Path) -> None:
 def test_normals_are_those_of_the_exact_surface(room: ExactRoom) -> None:
     view = room.scene.views[0]
     depth = room.depth[view.name]
-    normals = estimate_normals(depth, view.camera)
+    normals = normal_map(depth, view.camera)
     points = view.camera.unproject(depth)
     # Second opinion: cross products of central differences, where the surface is smooth.
     across = points[1:-1, 2:] - points[1:-1, :-2]
