@@ -83,7 +83,7 @@ class Source:
         return names
 
     def depth(self, name: str) -> DepthMap:
-        """A view's depth; what the options leave out is unknown."""
+        """A view's depth; what its mask and the options leave out is unknown."""
         self._cancellation.check()
         found = self.results.refined(name)
         keep = found.valid & (found.confidence >= self.options.min_confidence)
@@ -96,11 +96,10 @@ class Source:
                     action="Run `refdepth stage fuse` first, or leave out --consistent.",
                 )
             keep &= confirmed
-        zero = np.float32(0)
-        return DepthMap(
-            depth=np.where(keep, found.depth, zero),
-            confidence=np.where(keep, found.confidence, zero),
-        )
+        mask = self.scene[name].load_mask()
+        if mask is not None:
+            keep &= mask
+        return found.within(keep)
 
     def cloud(self) -> FusedCloud:
         """The fused cloud without its unsure points. Raises `InputError` when there is none."""

@@ -31,3 +31,11 @@ class DepthMap:
     def valid(self) -> NDArray[np.bool_]:
         """Where depth is known (height, width)."""
         return self.depth > 0
+
+    def within(self, mask: NDArray[np.bool_]) -> DepthMap:
+        """The same with nothing known outside `mask` (height, width)."""
+        zero = np.float32(0)
+        return DepthMap(
+            depth=np.where(mask, self.depth, zero),
+            confidence=np.where(mask, self.confidence, zero),
+        )

@@ -100,7 +100,7 @@ class View:
 
         Raises `InputError` when it cannot be read or has another size than the camera.
         """
-        from refdepth.images import read_mask, read_rgb
+        from refdepth.images import read_rgb
 
         image = read_rgb(self.image_path)
         if image.shape[:2] != self.camera.shape:
@@ -110,10 +110,21 @@ class View:
                 subject=self.image_path,
                 action="Give the pictures that belong to the model.",
             )
-        mask = None if self.mask_path is None else read_mask(self.mask_path, self.camera.shape)
         return PosedImage(
-            camera=self.camera, cam_from_world=self.cam_from_world, image=image, mask=mask
+            camera=self.camera,
+            cam_from_world=self.cam_from_world,
+            image=image,
+            mask=self.load_mask(),
         )
+
+    def load_mask(self) -> NDArray[np.bool_] | None:
+        """Where the photo may be used (height, width); None where it has no mask.
+
+        Raises `InputError` when it cannot be read or has another size than the camera.
+        """
+        from refdepth.images import read_mask
+
+        return None if self.mask_path is None else read_mask(self.mask_path, self.camera.shape)
 
 
 class Scene:

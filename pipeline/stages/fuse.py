@@ -32,7 +32,7 @@ class FuseStage:
     """Refined depth in, `cloud.ply` and one consistency mask a view out."""
 
     name = "fuse"
-    version = 1
+    version = 2
     upstream = ("sfm", "refine")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:

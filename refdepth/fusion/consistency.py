@@ -21,7 +21,8 @@ OWN_OPINION = 1.0  # a view's own confidence weighs as much as the word of so ma
 
 
 class DepthCache:
-    """Depth maps loaded on demand; the least recently used one leaves when memory is short."""
+    """Depth maps loaded on demand, without what the views' masks leave out; the least recently
+    used one leaves when memory is short."""
 
     def __init__(self, load: Callable[[str], DepthMap], scene: Scene, cache_mb: float) -> None:
         self._load = load
@@ -44,6 +45,9 @@ class DepthCache:
                 subject=name,
                 action="Make the depth of this view again.",
             )
+        mask = self._scene[name].load_mask()
+        if mask is not None:
+            found = found.within(mask)
         self._maps[name] = found
         self._bytes += _size(found)
         while self._bytes > self._limit and len(self._maps) > 1:

@@ -187,3 +187,20 @@ def test_format_names() -> None:
         parse_formats(["usd"])
     with pytest.raises(ConfigurationError, match="no format"):
         parse_formats([])
+
+
+def test_what_a_mask_leaves_out_is_unknown_in_every_export(
+    finished: Workspace, room: ExactRoom
+) -> None:
+    name = room.scene.names[0]
+    masks = finished.root / "sfm" / "undistorted" / "masks"
+    masks.mkdir()
+    height, width = room.depth[name].shape
+    mask = np.full((height, width), 255, np.uint8)
+    mask[:, : width // 2] = 0
+    Image.fromarray(mask).save(masks / f"{name}.png")
+    options = ExportOptions(depth_files=(DepthFile.NPZ,))
+    targets = export(finished, [ExportFormat.DEPTH], options=options)
+    with np.load(targets[ExportFormat.DEPTH] / "npz" / f"{name}.npz") as stored:
+        assert not stored["depth"][:, : width // 2].any()
+        assert_array_equal(stored["depth"][:, width // 2 :], room.depth[name][:, width // 2 :])

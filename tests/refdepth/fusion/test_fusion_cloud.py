@@ -1,5 +1,6 @@
 """Fusion against exact geometry: two textured planes seen by a row of cameras."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -305,6 +306,35 @@ def test_unknown_depth_gives_no_point(wall):
     assert len(fuse(scene, empty.__getitem__, FusionSettings())) == 0
     with pytest.raises(StageError, match="confirmed"):
         fuse_mesh(scene, empty.__getitem__, FusionSettings())
+
+
+def test_what_a_mask_leaves_out_gives_no_point_and_no_witness(wall, tmp_path):
+    scene, maps = wall
+    mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
+    mask[: HEIGHT // 2] = 0
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    everywhere = Scene(
+        [replace(view, mask_path=tmp_path / "mask.png") for view in scene.views], scene.points
+    )
+    cloud = fuse(everywhere, maps.__getitem__, FusionSettings())
+    assert len(cloud) > 0
+    assert (cloud.points[:, 1] > 0).all()
+    own_only = Scene(
+        [
+            replace(v, mask_path=tmp_path / "mask.png" if v.name == "2.png" else None)
+            for v in scene.views
+        ],
+        scene.points,
+    )
+    agreeing = np.zeros((HEIGHT, WIDTH))
+    fuse(
+        own_only,
+        maps.__getitem__,
+        FusionSettings(),
+        on_view=lambda name, checked: agreeing.__iadd__(checked.agreeing if name == "1.png" else 0),
+    )
+    assert agreeing[: HEIGHT // 2].max() == VIEWS - 2
+    assert agreeing[HEIGHT // 2 + 1 :].max() == VIEWS - 1
 
 
 def test_depth_of_another_size_is_refused(wall):
