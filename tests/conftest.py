@@ -22,6 +22,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leaves out what needs a GPU or much time unless it is asked for with -m."""
     asked = config.getoption("-m") or ""
     for item in items:
-        for marker in ("gpu", "faults"):
+        for marker in ("gpu", "faults", "connections"):
             if item.get_closest_marker(marker) and marker not in asked:
                 item.add_marker(pytest.mark.skip(reason=f"run with -m {marker}"))
