@@ -86,6 +86,11 @@ test-faults: setup ## Kills, full disks, damage and odd input at length (up to 3
 	$(PYTHON) -m pytest -m "faults or not faults" --timeout=1800 \
 	  tests/faults tests/fuzz tests/integration/test_input_corpus.py
 
+.PHONY: test-connections
+test-connections: setup ## Every entry and export on the demo and on REFDEPTH_SCENES/hololens
+	$(PYTHON) -m pytest -m "connections or not connections" --timeout=1800 $(TEST_ARGS) \
+	  tests/integration/test_connections_entries.py tests/integration/test_connections_exports.py
+
 .PHONY: fuzz
 fuzz: setup ## Feed broken files to every reader for a few minutes
 	$(PYTHON) tests/fuzz/fuzz.py --minutes 3

@@ -7,11 +7,19 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from connections import Case
+from connections import FIGURES, Case
 
 from refdepth.synthetic import make_scene
 
 SWEEP = ("--depth-model", "sweep")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints what the connections gave."""
+    if FIGURES:
+        terminalreporter.section("figures")
+        for line in FIGURES:
+            terminalreporter.write_line(line)
 
 
 LARGE = (

@@ -10,6 +10,7 @@ import pytest
 from connections import (
     Case,
     depth_hashes,
+    in_words,
     summary,
     write_distorted,
     write_maps,
@@ -27,14 +28,10 @@ WORSE = 1.5
 """How much larger the error may be than that of the full run."""
 
 
-def say(case: Case, what: str) -> None:
-    print(f"{case.name}: {what}")
-
-
 def test_photos(case: Case) -> None:
     """The full run that the others are compared with."""
     found, error = summary(case.out, "sfm"), case.error(case.out)
-    say(case, f"{len(found['registered'])} of {len(case.photos)} photos placed, error {error}")
+    case.say(f"{len(found['registered'])} of {len(case.photos)} photos placed, {in_words(error)}")
     assert len(found["registered"]) == len(case.photos)
     assert error["median_rel"] < 0.03
 
@@ -52,7 +49,7 @@ def test_photos_of_many_kinds(case: Case, tmp_path: Path) -> None:
             picture.save(tmp_path / "mixed" / f"{photo.stem}.{suffix}", kind, quality=95, exif=exif)
     case.reconstruct(tmp_path / "out", "--until", "sfm", photos=tmp_path / "mixed")
     found = summary(tmp_path / "out", "sfm")
-    say(case, f"{len(found['registered'])} of {len(case.photos)} photos of 5 kinds placed")
+    case.say(f"{len(found['registered'])} of {len(case.photos)} photos of 5 kinds placed")
     assert len(found["registered"]) == len(case.photos)
 
 
@@ -60,7 +57,7 @@ def check_same_depth(case: Case, model: Path, out: Path) -> None:
     case.reconstruct(out, "--model", str(model), "--until", "refine")
     again, before = depth_hashes(out), depth_hashes(case.out)
     same = sum(again[name] == before[name] for name in before)
-    say(case, f"--model {model.name}: {same} of {len(before)} depth maps have equal hashes")
+    case.say(f"--model {model.name}: {same} of {len(before)} depth maps have equal hashes")
     assert again == before
 
 
@@ -83,14 +80,14 @@ def test_a_model_with_a_distorted_lens(large_case: Case, tmp_path: Path) -> None
     scene = pycolmap.Reconstruction(str(out / "sfm/undistorted/sparse"))
     assert {camera.model_name for camera in scene.cameras.values()} == {"PINHOLE"}
     error, full = large_case.error(out), large_case.error(large_case.out)
-    say(large_case, f"distorted model: error {error}")
+    large_case.say(f"distorted model: {in_words(error)}")
     assert error["abs_rel"] < WORSE * full["abs_rel"]
 
 
 def check_poses(case: Case, transforms: Path, out: Path) -> None:
     case.reconstruct(out, "--poses", str(transforms), "--until", "refine")
     error, full = case.error(out), case.error(case.out)
-    say(case, f"poses only: error {error}, full run {full}")
+    case.say(f"poses only: {in_words(error)}, full run {in_words(full)}")
     assert error["abs_rel"] < WORSE * full["abs_rel"]
     assert error["median_rel"] < WORSE * full["median_rel"]
 
@@ -139,7 +136,7 @@ def test_masks_of_both_namings(case: Case, tmp_path: Path) -> None:
         assert confirmed.any()
         with np.load(out / f"export/depth/npz/{name}.npz") as stored:
             assert not stored["depth"][~mask].any()
-    say(case, "masks: none of the keypoints, points and exported depth lies in them")
+    case.say("masks: none of the keypoints, points and exported depth lies in them")
 
 
 def test_some_views_only(case: Case, tmp_path: Path) -> None:
@@ -148,7 +145,7 @@ def test_some_views_only(case: Case, tmp_path: Path) -> None:
     out = case.reconstruct(tmp_path / "out", *options)
     chosen = Results(Workspace(out)).views("refine")
     expected = [p.name for p in case.photos if p.stem[:-1] == case.photos[1].stem[:-1]]
-    say(case, f"--views: {', '.join(chosen)} refined")
+    case.say(f"--views: {', '.join(chosen)} refined")
     assert list(chosen) == expected
     assert name in chosen
 
@@ -167,7 +164,7 @@ def test_own_depth_maps(large_case: Case, tmp_path: Path) -> None:
         prior=("--depth-maps", str(maps), "--depth-kind", "inverse_affine"),
     )
     error, full = large_case.error(out), large_case.error(large_case.out)
-    say(large_case, f"own maps: error {error}, full run {full}")
+    large_case.say(f"own maps: {in_words(error)}, full run {in_words(full)}")
     assert error["abs_rel"] < WORSE * full["abs_rel"]
 
 
@@ -192,7 +189,7 @@ def test_the_published_methods_layout(case: Case, tmp_path: Path) -> None:
     results = Results(Workspace(out))
     assert results.views("refine") == (name,)
     error, full = case.error(out), case.error(case.out)
-    say(case, f"published layout, one view: error {error}")
+    case.say(f"published layout, one view: {in_words(error)}")
     assert error["abs_rel"] < WORSE * full["abs_rel"]
 
 
@@ -204,7 +201,7 @@ def test_a_video_of_20_seconds(large_case: Case, tmp_path: Path) -> None:
     out = large_case.reconstruct(tmp_path / "out", photos=tmp_path / "room.mp4")
     found = summary(out, "sfm")
     placed, lost = len(found["registered"]), len(found["failed"])
-    say(large_case, f"video: {placed} of {placed + lost} chosen frames placed")
+    large_case.say(f"video: {placed} of {placed + lost} chosen frames placed")
     assert placed >= 0.9 * (placed + lost)
     assert placed >= 8
     assert summary(out, "fuse")["points"] > 10_000

@@ -27,6 +27,9 @@ GL_FROM_CV = np.diag([1.0, -1.0, -1.0, 1.0])
 DISTORTION = (-0.12, 0.03, 0.002, -0.001)
 """k1, k2, p1, p2 of the lens that entries with distortion have."""
 
+FIGURES: list[str] = []
+"""What was measured, printed at the end of the run."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
@@ -76,6 +79,10 @@ class Case:
         found = json.loads(said.getvalue())["depth"]["stages"]["refined"]["mean"]["all"]
         return {key: float(found[key]) for key in ("abs_rel", "median_rel", "coverage")}
 
+    def say(self, what: str) -> None:
+        """Notes a figure."""
+        FIGURES.append(f"{self.name}: {what}")
+
     def true_cameras(self) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """(K, cam_from_world) by photo name."""
         cameras = {}
@@ -83,6 +90,11 @@ class Case:
             with np.load(self.truth / f"{photo.stem}.npz") as stored:
                 cameras[photo.name] = (stored["K"], stored["cam_from_world"])
         return cameras
+
+
+def in_words(error: dict[str, float]) -> str:
+    """The error of a run, for people."""
+    return f"AbsRel {error['abs_rel']:.4f}, median {100 * error['median_rel']:.2f} %"
 
 
 def depth_hashes(out: Path) -> dict[str, str]:

@@ -13,34 +13,10 @@ import pytest
 from exact_room import ExactRoom
 from numpy.testing import assert_allclose
 from PIL import Image
+from transforms_schema import TRANSFORMS_SCHEMA
 
 from refdepth.formats.nerfstudio import write_nerfstudio
 from refdepth.fusion import FusedCloud
-
-NUMBER, MATRIX = {"type": "number"}, {"type": "array", "minItems": 4, "maxItems": 4}
-SCHEMA = {
-    "type": "object",
-    "required": ["camera_model", "frames", "applied_transform", "depth_unit_scale_factor"],
-    "properties": {
-        "camera_model": {"enum": ["PINHOLE", "OPENCV", "SIMPLE_PINHOLE"]},
-        "applied_transform": {"type": "array", "minItems": 3, "maxItems": 3, "items": MATRIX},
-        "depth_unit_scale_factor": {"type": "number", "exclusiveMinimum": 0},
-        "ply_file_path": {"type": "string"},
-        "frames": {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "type": "object",
-                "required": ["file_path", "transform_matrix", "depth_file_path"],
-                "properties": {
-                    **dict.fromkeys(("fl_x", "fl_y", "cx", "cy"), NUMBER),
-                    **{key: {"type": "integer"} for key in ("w", "h")},
-                    "transform_matrix": {**MATRIX, "items": {**MATRIX, "items": NUMBER}},
-                },
-            },
-        },
-    },
-}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +37,7 @@ def export(
 
 def test_it_fits_the_schema_and_its_files_exist(export: tuple[Path, dict[str, Any]]) -> None:
     folder, document = export
-    jsonschema.validate(document, SCHEMA)
+    jsonschema.validate(document, TRANSFORMS_SCHEMA)
     for frame in document["frames"]:
         for key in ("file_path", "depth_file_path"):
             assert (folder / frame[key]).is_file()
