@@ -8,8 +8,8 @@ from typing import Any
 
 from refdepth.scale import ScaleFlag
 
-LOW_ACCEPTANCE = 0.3
-"""A view of whose correction less was taken over is named."""
+LOW_ACCEPTANCE = 0.5
+"""A view of whose correction less was taken over is named, as the stage's record does."""
 _FEW_REGISTERED = 0.9
 _SAID_ABOVE = ("skipped ", "separate models", "not placed: ", "photos have a pose")
 """Words of warnings whose facts `_photos` has told with advice."""

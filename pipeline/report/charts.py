@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -97,7 +97,8 @@ def scatter(
 
 
 def lines(series: Mapping[str, Sequence[float]], *, x_label: str, y_label: str) -> Markup | None:
-    """One line a series over its index. None when there is nothing to draw."""
+    """One line a series over its index, drawn from 0, so that small changes look small. None when
+    there is nothing to draw."""
     values = {
         name: np.asarray(ys, float)
         for name, ys in series.items()
@@ -106,7 +107,9 @@ def lines(series: Mapping[str, Sequence[float]], *, x_label: str, y_label: str) 
     if not values:
         return None
     every = np.concatenate(list(values.values()))
-    axes = _axes(np.array([0.0, max(len(ys) for ys in values.values()) - 1.0]), every)
+    steps = np.array([0.0, max(len(ys) for ys in values.values()) - 1.0])
+    axes = _axes(steps, every)
+    axes = replace(axes, y0=min(axes.y0, 0.0))
     shapes, legend = [], []
     for number, (name, ys) in enumerate(values.items()):
         u, v = axes.place(np.arange(len(ys)), ys)

@@ -35,7 +35,10 @@ class Overview:
     width: int
     height: int
     cameras: tuple[Camera, ...]
+    drawn: int
+    """Number of points in the picture."""
     points: int
+    """Number of points in all."""
 
 
 def draw_overview(scene: Scene, points: Array, colors: NDArray[np.uint8]) -> Overview | None:
@@ -43,7 +46,8 @@ def draw_overview(scene: Scene, points: Array, colors: NDArray[np.uint8]) -> Ove
     mean up direction of the cameras. None without points."""
     if len(points) == 0:
         return None
-    if len(points) > _MAX_POINTS:
+    total = len(points)
+    if total > _MAX_POINTS:
         rows = np.linspace(0, len(points) - 1, _MAX_POINTS).astype(int)
         points, colors = points[rows], colors[rows]
     axes = map_axes(scene)
@@ -85,7 +89,8 @@ def draw_overview(scene: Scene, points: Array, colors: NDArray[np.uint8]) -> Ove
         width=width,
         height=height,
         cameras=tuple(cameras),
-        points=len(points),
+        drawn=len(points),
+        points=total,
     )
 
 

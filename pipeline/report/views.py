@@ -11,7 +11,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from pipeline.report import charts
-from pipeline.report.advice import accepted_share
+from pipeline.report.advice import LOW_ACCEPTANCE, accepted_share
 from pipeline.report.thumbnails import THUMBNAIL_PX, jpeg, photo, step_for
 from pipeline.results import Results
 from refdepth.errors import InputError
@@ -48,6 +48,8 @@ class ViewReport:
     """What is doubtful, in a word or two each."""
     accepted: str
     """How much of the refinement was taken over; empty where nothing judged it."""
+    mostly_kept: bool
+    """Whether most of the view stayed the scaled prior."""
     pictures: tuple[Picture, ...]
     fit_chart: Markup | None
     loss_chart: Markup | None
@@ -71,6 +73,7 @@ def describe_view(
         thumbnail=photo(view.image_path, width=THUMBNAIL_PX),
         flags=tuple(str(flag).replace("_", " ") for flag in flags),
         accepted="" if share is None else f"{100 * share:.0f} % accepted",
+        mostly_kept=share is not None and share < LOW_ACCEPTANCE,
         pictures=tuple(pictures),
         fit_chart=_fit_chart(fit),
         loss_chart=_loss_chart(record),

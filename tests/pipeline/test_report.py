@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -22,6 +23,7 @@ from pipeline.report import write_report
 from pipeline.report.advice import advise
 from pipeline.report.charts import lines, scatter, ticks
 from pipeline.report.overview import draw_overview, map_axes
+from pipeline.results import Results
 from pipeline.workspace import Workspace
 
 
@@ -167,6 +169,25 @@ def test_charts_escape_and_vanish_without_data() -> None:
     assert chart.count("h0") == 2
     assert scatter([], [], [], line=None, x_label="x", y_label="y") is None
     assert lines({"a": [1.0], "b": [np.nan, 1]}, x_label="x", y_label="y") is None
+
+
+def test_losses_are_drawn_from_zero() -> None:
+    chart = lines({"a": [10.0, 10.2, 10.1]}, x_label="step", y_label="loss")
+    assert chart is not None
+    assert ">0</text>" in chart
+    path = re.search(r'class="line s0" d="M([^"]+)"', chart)
+    assert path is not None
+    heights = [float(pair.split()[1]) for pair in path[1].split("L")]
+    assert np.ptp(heights) < 10  # of 200
+
+
+def test_a_view_that_mostly_stayed_as_it_was_is_named(finished: Workspace) -> None:
+    name = Results(finished).views("refine")[0]
+    record = finished.root / "refine" / f"{name}.json"
+    change(record, lambda d: d["record"].update(accepted_share=0.4))
+    page = write_report(finished)
+    assert "most of the refinement was turned down" in Page(page).text
+    assert 'class="badge flag">40 % accepted' in page.read_text()
 
 
 def test_the_map_looks_down_on_the_cameras(room: ExactRoom) -> None:
