@@ -33,6 +33,7 @@ import numpy as np
 import torch
 
 from refdepth.mesh import grid_mesh
+from refdepth.refine.difference import mean_difference
 from refdepth.render import Renderer, select_renderer
 from refdepth.render.cpu import CpuRenderer
 from refdepth.render.selection import cuda_available, nvdiffrast_installed
@@ -46,6 +47,7 @@ and all that an implementation adds."""
 CASES = [(640, 480, 4), (640, 480, 2), (960, 640, 4), (1920, 1280, 4)]
 
 Draw = Callable[["Scene", torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -198,7 +200,14 @@ def embree_and_torch() -> Draw:
     return draw
 
 
-def stepper(scene: Scene, draw: Draw) -> Callable[[], None]:
+def torch_loss(color: torch.Tensor, target: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
+    """Mean absolute error over the covered pixels, in tensor operations."""
+    error = torch.nn.functional.l1_loss(color, target, reduction="none")
+    # Uncovered pixels have no colour and no gradient: they only need to stay out of the mean.
+    return (error * covered[..., None]).sum() / (3 * covered.sum())
+
+
+def stepper(scene: Scene, draw: Draw, loss_of: Loss = torch_loss) -> Callable[[], None]:
     """One optimisation step of `scene`, drawn by `draw`."""
     depth = (scene.depth * 1.01).requires_grad_()
     optimiser = torch.optim.Adam([depth], lr=1e-5)
@@ -206,10 +215,7 @@ def stepper(scene: Scene, draw: Draw) -> Callable[[], None]:
     def step() -> None:
         optimiser.zero_grad()
         color, covered = draw(scene, depth, scene.project(depth))
-        error = torch.nn.functional.l1_loss(color, scene.target, reduction="none")
-        # Uncovered pixels have no colour and no gradient: they only need to stay out of the mean.
-        loss = (error * covered[..., None]).sum() / (3 * covered.sum())
-        loss.backward()
+        loss_of(color, scene.target, covered).backward()
         optimiser.step()
 
     return step
@@ -251,8 +257,8 @@ def measure_case(width: int, height: int, stride: int, iterations: int) -> dict[
     scene = make_scene(width, height, stride)
     steps = {
         "memory floor": floor_stepper(scene),
-        "refdepth fused": stepper(scene, render_with(CpuRenderer())),
-        "refdepth modular": stepper(scene, render_with(CpuRenderer(fused=False))),
+        "refdepth fused": stepper(scene, render_with(CpuRenderer()), mean_difference),
+        "refdepth modular": stepper(scene, render_with(CpuRenderer(fused=False)), mean_difference),
         "numba visibility + torch": stepper(scene, visibility_and_torch),
         "Embree + torch": stepper(scene, embree_and_torch()),
     }
@@ -291,7 +297,7 @@ def measure_parts(iterations: int) -> dict[str, float]:
         torch.autograd.grad(color, q, grad, retain_graph=True)
 
     steps = {"visibility alone": visibility, "forward": forward, "backward": backward}
-    steps["whole step"] = stepper(scene, draw)
+    steps["whole step"] = stepper(scene, draw, mean_difference)
     times = time_in_turn(steps, iterations)
     times["loss, projection, Adam"] = times["whole step"] - times["forward"] - times["backward"]
     return times
@@ -301,7 +307,7 @@ def measure_threads(iterations: int) -> dict[str, float]:
     """The fused step and the floor (640x480, stride 4) on one thread and on two, milliseconds."""
     scene = make_scene(640, 480, 4)
     steps = {
-        "step": stepper(scene, render_with(CpuRenderer())),
+        "step": stepper(scene, render_with(CpuRenderer()), mean_difference),
         "memory floor": floor_stepper(scene),
     }
     before = numba.get_num_threads(), torch.get_num_threads()

@@ -10,21 +10,22 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from refdepth.refine.difference import mean_difference
+
 EDGE_SHARPNESS = 10.0
 """How fast the weight of the shape term falls with |grad z| / z (paper)."""
 
 
 def color_mse(rendered: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Mean squared difference of the visible pixels (paper)."""
-    return _weighted_mean((rendered - target).square().mean(dim=-1), weight)
+    return mean_difference(rendered, target, weight, squared=True)
 
 
 def robust_l1(
     rendered: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, *, limit: float
 ) -> torch.Tensor:
     """Mean absolute difference of the visible pixels; beyond `limit` a pixel pulls no more."""
-    difference = (rendered - target).abs().mean(dim=-1)
-    return _weighted_mean(difference.clamp(max=limit), weight)
+    return mean_difference(rendered, target, weight, limit=limit)
 
 
 def image_gradient_l1(

@@ -85,7 +85,9 @@ class CpuRenderer:
             color = self.sample(texture, self.interpolate(rast, uv, triangles))
             color = torch.where(rast.coverage[..., None], color, 0)
             return RenderOutput(color=color, triangle_id=rast.triangle_id, depth=rast.depth)
+        # The kernels read two texels a side. A second one like the first changes no colour.
+        texture = cpu_ops.widen(texture.to(q.dtype))
         color, triangle_id, depth = cpu_ops.Render.apply(
-            q, triangles, uv.to(q.dtype), texture.to(q.dtype), height, width
+            q, triangles, uv.to(q.dtype), texture, height, width
         )
         return RenderOutput(color=color, triangle_id=triangle_id, depth=depth)

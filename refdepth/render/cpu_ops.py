@@ -235,6 +235,14 @@ def array(tensor: torch.Tensor) -> NDArray[Any]:
     return tensor.detach().contiguous().numpy()
 
 
+def widen(texture: torch.Tensor) -> torch.Tensor:
+    """`texture` (Ht, Wt, C) with its only row or column twice, where it has but one."""
+    for axis in (0, 1):
+        if texture.shape[axis] == 1:
+            texture = texture.repeat_interleave(2, dim=axis)
+    return texture
+
+
 def _lanes(texture: torch.Tensor) -> tuple[int, ...]:
     return (0,) * texture.shape[2]
 

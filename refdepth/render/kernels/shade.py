@@ -14,62 +14,25 @@ triangle's pixels S = sum s w p, S_u = sum g_u w p, S_v = sum g_v w p, vertex i 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from refdepth.render.kernels.geometry import (
-    KERNEL,
-    PARALLEL_KERNEL,
-    SLACK,
-    Floats,
-    Ids,
-    Offsets,
-    clamp,
-    planes,
+from refdepth.render.kernels.geometry import PARALLEL_KERNEL, Floats, Ids, Offsets
+from refdepth.render.kernels.placing import (
+    CONTRACTED,
+    TABLE_ROWS,
+    Table,
+    coordinates,
+    depths,
+    fill_table,
+    split,
 )
-
-FUSING = {**PARALLEL_KERNEL, "fastmath": {"contract"}}
-"""Multiplications and additions may be fused, where nothing else has to come to the same bits."""
+from refdepth.render.kernels.visibility import draw_band, name_triangles
 
 Lanes = tuple[int, ...]
 """A tuple as long as there are channels, which makes their number a constant of the compiled code.
 """
-
-
-@njit(**KERNEL)
-def corners(u: float, v: float, last_u: int, last_v: int) -> tuple[Any, ...]:
-    """Indices of the four texels around a place inside the texture (rows one after the other), and
-    how far it is from the first of them."""
-    u0, v0 = np.int32(u), np.int32(v)
-    pitch = np.uint64(last_u + 1)
-    t00 = np.uint64(v0) * pitch + np.uint64(u0)
-    right = np.uint64(u0 < last_u)
-    t10 = t00 + (pitch if v0 < last_v else np.uint64(0))
-    return t00, t00 + right, t10, t10 + right, u - u0, v - v0
-
-
-@njit(**KERNEL)
-def texture_planes(
-    matrix: tuple[float, ...], uv: Floats, i0: int, i1: int, i2: int
-) -> tuple[float, ...]:
-    """N, U and V, flattened; u and v moved so that whole numbers are texel centres."""
-    ax, ay, az, bx, by, bz, cx, cy, cz = matrix
-    u0, u1, u2 = uv[i0, 0] - 0.5, uv[i1, 0] - 0.5, uv[i2, 0] - 0.5
-    v0, v1, v2 = uv[i0, 1] - 0.5, uv[i1, 1] - 0.5, uv[i2, 1] - 0.5
-    return (
-        ax + bx + cx,
-        ay + by + cy,
-        az + bz + cz,
-        u0 * ax + u1 * bx + u2 * cx,
-        u0 * ay + u1 * by + u2 * cy,
-        u0 * az + u1 * bz + u2 * cz,
-        v0 * ax + v1 * bx + v2 * cx,
-        v0 * ay + v1 * by + v2 * cy,
-        v0 * az + v1 * bz + v2 * cz,
-    )
 
 
 @njit(**PARALLEL_KERNEL)
@@ -89,65 +52,75 @@ def draw_and_shade(
 ) -> None:
     """Fills `ids` and `depth` (B, H, W) as `visibility.draw` does, and `color` (B, H, W, C) with
     the bilinear texture colour. Beyond the outer texel centres the border's colour holds.
-
-    A pixel is shaded as soon as a triangle is the nearest so far: on a depth map's mesh few pixels
-    are covered twice, and the triangle's planes are at hand.
-    """
+    `texture` (Ht, Wt, C) has at least two texels a side."""
     views, height, width = ids.shape
     bands = ((height - 1) >> shift) + 1
     last_v, last_u = texture.shape[0] - 1, texture.shape[1] - 1
-    texels = texture.reshape(-1, len(lanes))
-    scalar = color.dtype.type
+    texels = texture.reshape(-1)
     for item in prange(views * bands):
         view, first = item // bands, (item % bands) << shift
-        last = min(first + (1 << shift), height) - 1
-        ids[view, first : last + 1] = 0
-        depth[view, first : last + 1] = 0
-        color[view, first : last + 1] = 0
-        for entry in range(bounds[item], bounds[item + 1]):
-            t = listed[entry]
-            i0, i1, i2 = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-            drawn, ax, ay, az, bx, by, bz, cx, cy, cz = planes(q, view, i0, i1, i2)
-            if not drawn:
-                continue
-            nx, ny, nz, ux, uy, uz, vx, vy, vz = texture_planes(
-                (ax, ay, az, bx, by, bz, cx, cy, cz), uv, i0, i1, i2
+        rows = slice(first, min(first + (1 << shift), height))
+        own = listed[bounds[item] : bounds[item + 1]]
+        table = np.empty((TABLE_ROWS, len(own) + 1))
+        fill_table(q, view, triangles, uv, own, table)
+        marks = np.empty((rows.stop - first, width), np.int32)
+        draw_band(table, boxes[view], own, first, marks, depth[view, rows])
+        w, u, v = np.empty(width), np.empty(width), np.empty(width)
+        texel_u, texel_v = np.empty(width, np.int32), np.empty(width, np.int32)
+        part_u, part_v = np.empty(width, texture.dtype), np.empty(width, texture.dtype)
+        for row in range(len(marks)):
+            y = first + row
+            depths(marks[row], table, y, w)
+            coordinates(marks[row], table, 3, y, w, u)
+            coordinates(marks[row], table, 6, y, w, v)
+            split(u, last_u, texel_u, part_u)
+            split(v, last_v, texel_v, part_v)
+            blend(
+                marks[row],
+                texel_u,
+                texel_v,
+                part_u,
+                part_v,
+                texels,
+                last_u + 1,
+                lanes,
+                color[view, y].reshape(-1),
             )
-            slack = -SLACK * (abs(az) + abs(bz) + abs(cz))
-            left, right = int(boxes[view, t, 0]), int(boxes[view, t, 1])
-            for y in range(
-                max(int(boxes[view, t, 2]), first), min(int(boxes[view, t, 3]), last) + 1
-            ):
-                py = y + 0.5
-                a_row, b_row, c_row = ay * py + az, by * py + bz, cy * py + cz
-                n_row, u_row, v_row = ny * py + nz, uy * py + uz, vy * py + vz
-                for x in range(left, right + 1):
-                    px = x + 0.5
-                    a, b, c = ax * px + a_row, bx * px + b_row, cx * px + c_row
-                    if a >= slack and b >= slack and c >= slack:
-                        near = scalar(a + b + c)
-                        if near > depth[view, y, x]:
-                            depth[view, y, x] = near
-                            ids[view, y, x] = t + 1
-                            w = 1.0 / (nx * px + n_row)
-                            u = clamp((ux * px + u_row) * w, last_u)
-                            v = clamp((vx * px + v_row) * w, last_v)
-                            t00, t01, t10, t11, du, dv = corners(u, v, last_u, last_v)
-                            fu, fv = scalar(du), scalar(dv)
-                            s11 = fu * fv
-                            s01, s10 = fu - s11, fv - s11
-                            s00 = scalar(1) - fu - s10
-                            for lane in range(len(lanes)):
-                                color[view, y, x, lane] = (
-                                    s00 * texels[t00, lane]
-                                    + s01 * texels[t01, lane]
-                                    + s10 * texels[t10, lane]
-                                    + s11 * texels[t11, lane]
-                                )
-        for y in range(first, last + 1):
-            for x in range(width):
-                if ids[view, y, x] > 0:
-                    depth[view, y, x] = 1 / depth[view, y, x]
+        name_triangles(marks, own, ids[view, rows], depth[view, rows])
+
+
+@njit(**CONTRACTED)
+def blend(
+    marks: Ids,
+    texel_u: Ids,
+    texel_v: Ids,
+    part_u: Floats,
+    part_v: Floats,
+    texels: Floats,
+    pitch: int,
+    lanes: Lanes,
+    out: Floats,
+) -> None:
+    """Bilinear colours of a row of pixels (W * C), 0 where nothing is seen."""
+    channels = np.uint64(len(lanes))
+    below = np.uint64(pitch) * channels
+    scalar = out.dtype.type
+    for x in range(len(marks)):
+        at = np.uint64(texel_v[x]) * below + np.uint64(texel_u[x]) * channels
+        fu, fv = part_u[x], part_v[x]
+        s11 = fu * fv
+        s01, s10 = fu - s11, fv - s11
+        s00 = scalar(1) - fu - s10
+        seen = marks[x] > 0
+        for lane in range(len(lanes)):
+            i = at + np.uint64(lane)
+            value = (
+                s00 * texels[i]
+                + s01 * texels[i + channels]
+                + s10 * texels[i + below]
+                + s11 * texels[i + below + channels]
+            )
+            out[np.uint64(x) * channels + np.uint64(lane)] = value if seen else scalar(0)
 
 
 @njit(**PARALLEL_KERNEL)
@@ -166,7 +139,7 @@ def vertex_ranges(triangles: Ids, bounds: Offsets, listed: Ids, items: int) -> O
     return ranges
 
 
-@njit(**FUSING)
+@njit(**PARALLEL_KERNEL)
 def shade_backward(
     q: Floats,
     triangles: Ids,
@@ -189,101 +162,191 @@ def shade_backward(
     bands = ((height - 1) >> shift) + 1
     items = len(ranges)
     last_v, last_u = texture.shape[0] - 1, texture.shape[1] - 1
-    texels = texture.reshape(-1, len(lanes))
+    texels = texture.reshape(-1)
     with_depth = grad_depth.size > 0
-    scalar = texture.dtype.type
     for item in prange(items):
         base = offsets[item] - ranges[item, 0]
         partial[offsets[item] : offsets[item + 1]] = 0
-        # By id, so that 0, no triangle, is row 0.
-        row_of = np.zeros(len(triangles) + 1, np.int32)
+        # By id, so that 0, no triangle, is column 0.
+        column = np.zeros(len(triangles) + 1, np.int32)
+        marks = np.empty(width, np.int32)
+        w, u, v = np.empty(width), np.empty(width), np.empty(width)
+        texel_u, texel_v = np.empty(width, np.int32), np.empty(width, np.int32)
+        part_u, part_v = np.empty(width, texture.dtype), np.empty(width, texture.dtype)
+        grad_u, grad_v = np.empty(width, texture.dtype), np.empty(width, texture.dtype)
+        pull, pull_u, pull_v = np.empty(width), np.empty(width), np.empty(width)
         for band in range(views * bands * item // items, views * bands * (item + 1) // items):
             view, first = band // bands, (band % bands) << shift
-            last = min(first + (1 << shift), height) - 1
-            start = bounds[band]
-            # A_0, A_1, A_2, N, U, V of each triangle.
-            table = np.empty((bounds[band + 1] - start + 1, 18))
-            sums = np.zeros((len(table), 9))
-            for row in range(1, len(table)):
-                t = listed[start + row - 1]
-                row_of[t + 1] = row
-                i0, i1, i2 = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-                _, ax, ay, az, bx, by, bz, cx, cy, cz = planes(q, view, i0, i1, i2)
-                matrix = (ax, ay, az, bx, by, bz, cx, cy, cz)
-                rest = texture_planes(matrix, uv, i0, i1, i2)
-                for k in range(9):
-                    table[row, k] = matrix[k]
-                    table[row, 9 + k] = rest[k]
-            for y in range(first, last + 1):
-                py = y + 0.5
+            own = listed[bounds[band] : bounds[band + 1]]
+            table = np.empty((TABLE_ROWS, len(own) + 1))
+            fill_table(q, view, triangles, uv, own, table)
+            for entry in range(len(own)):
+                column[own[entry] + 1] = entry + 1
+            sums = np.zeros((len(own) + 1, 9))
+            for y in range(first, min(first + (1 << shift), height)):
                 seen = ids[view, y]
-                pull = grad_color[view, y]
                 for x in range(width):
-                    # Unsigned: no code for indices that count from the end.
-                    mark = np.uint64(row_of[np.uint64(seen[x])])
-                    px = x + 0.5
-                    if mark == 0:
-                        continue
-                    w = 1.0 / (table[mark, 9] * px + table[mark, 10] * py + table[mark, 11])
-                    u = (table[mark, 12] * px + table[mark, 13] * py + table[mark, 14]) * w
-                    v = (table[mark, 15] * px + table[mark, 16] * py + table[mark, 17]) * w
-                    inside_u, inside_v = (u >= 0) & (u < last_u), (v >= 0) & (v < last_v)
-                    u, v = clamp(u, last_u), clamp(v, last_v)
-                    t00, t01, t10, t11, du, dv = corners(u, v, last_u, last_v)
-                    fu, fv = scalar(du), scalar(dv)
-                    slope_u = slope_v = scalar(0)
-                    for lane in range(len(lanes)):
-                        g = pull[x, lane]
-                        corner = texels[t00, lane]
-                        above = texels[t01, lane] - corner
-                        beside = texels[t10, lane] - corner
-                        twist = texels[t11, lane] - texels[t10, lane] - above
-                        slope_u += g * (above + fv * twist)
-                        slope_v += g * (beside + fu * twist)
-                    grad_u = w * slope_u if inside_u else 0.0
-                    grad_v = w * slope_v if inside_v else 0.0
-                    both = grad_u * u + grad_v * v
-                    if with_depth:
-                        both += grad_depth[view, y, x] * w * w
-                    sums[mark, 0] += both * px
-                    sums[mark, 1] += both * py
-                    sums[mark, 2] += both
-                    sums[mark, 3] += grad_u * px
-                    sums[mark, 4] += grad_u * py
-                    sums[mark, 5] += grad_u
-                    sums[mark, 6] += grad_v * px
-                    sums[mark, 7] += grad_v * py
-                    sums[mark, 8] += grad_v
-            for row in range(1, len(table)):
-                touched = False
-                for k in range(9):
-                    touched |= sums[row, k] != 0
-                if not touched:
-                    continue
-                t = listed[start + row - 1]
-                for corner in range(3):
-                    vertex = base + triangles[t, corner]
-                    spread(sums, table, row, corner, vertex, partial)
+                    marks[x] = column[np.uint64(seen[x])]
+                depths(marks, table, y, w)
+                coordinates(marks, table, 3, y, w, u)
+                coordinates(marks, table, 6, y, w, v)
+                split(u, last_u, texel_u, part_u)
+                split(v, last_v, texel_v, part_v)
+                slopes(
+                    texel_u,
+                    texel_v,
+                    part_u,
+                    part_v,
+                    texels,
+                    last_u + 1,
+                    lanes,
+                    grad_color[view, y].reshape(-1),
+                    grad_u,
+                    grad_v,
+                )
+                pulls(w, u, v, last_u, last_v, grad_u, grad_v, pull, pull_u, pull_v)
+                if with_depth:
+                    for x in range(width):
+                        pull[x] += grad_depth[view, y, x] * w[x] * w[x]
+                accumulate(marks, pull, pull_u, pull_v, y, sums)
+            for entry in range(len(own)):
+                spread(sums, table, entry + 1, triangles[own[entry]], base, partial)
 
 
-@njit(**KERNEL)
-def spread(
-    sums: Floats,
-    table: Floats,
-    row: int,
-    corner: int,
-    vertex: int,
-    partial: Floats,
+@njit(**CONTRACTED)
+def slopes(
+    texel_u: Ids,
+    texel_v: Ids,
+    part_u: Floats,
+    part_v: Floats,
+    texels: Floats,
+    pitch: int,
+    lanes: Lanes,
+    grad_color: Floats,
+    grad_u: Floats,
+    grad_v: Floats,
 ) -> None:
-    """Adds a triangle's gradient to one of its vertices."""
-    ax, ay, az = (
-        table[row, 3 * corner],
-        table[row, 3 * corner + 1],
-        table[row, 3 * corner + 2],
-    )
-    s = ax * sums[row, 0] + ay * sums[row, 1] + az * sums[row, 2]
-    s_u = ax * sums[row, 3] + ay * sums[row, 4] + az * sums[row, 5]
-    s_v = ax * sums[row, 6] + ay * sums[row, 7] + az * sums[row, 8]
-    for axis in range(3):
-        partial[vertex, axis] += s * table[row, 9 + axis]
-        partial[vertex, axis] -= s_u * table[row, 12 + axis] + s_v * table[row, 15 + axis]
+    """Gradients of a row of pixels to their places in the texture, from those to their colours
+    (W * C)."""
+    channels = np.uint64(len(lanes))
+    below = np.uint64(pitch) * channels
+    scalar = texels.dtype.type
+    for x in range(len(texel_u)):
+        at = np.uint64(texel_v[x]) * below + np.uint64(texel_u[x]) * channels
+        fu, fv = part_u[x], part_v[x]
+        along_u = along_v = scalar(0)
+        for lane in range(len(lanes)):
+            g = grad_color[np.uint64(x) * channels + np.uint64(lane)]
+            i = at + np.uint64(lane)
+            corner, under = texels[i], texels[i + below]
+            right = texels[i + channels] - corner
+            twist = texels[i + below + channels] - under - right
+            along_u += g * (right + fv * twist)
+            along_v += g * (under - corner + fu * twist)
+        grad_u[x], grad_v[x] = along_u, along_v
+
+
+@njit(**CONTRACTED)
+def pulls(
+    w: Floats,
+    u: Floats,
+    v: Floats,
+    last_u: int,
+    last_v: int,
+    grad_u: Floats,
+    grad_v: Floats,
+    pull: Floats,
+    pull_u: Floats,
+    pull_v: Floats,
+) -> None:
+    """s w, g_u w and g_v w of a row of pixels."""
+    for x in range(len(w)):
+        # Beyond the border's centres the colour does not change.
+        a = w[x] * grad_u[x] if (u[x] >= 0) & (u[x] < last_u) else 0.0
+        b = w[x] * grad_v[x] if (v[x] >= 0) & (v[x] < last_v) else 0.0
+        pull_u[x], pull_v[x] = a, b
+        pull[x] = a * u[x] + b * v[x]
+
+
+@njit(**CONTRACTED)
+def accumulate(
+    marks: Ids,
+    pull: Floats,
+    pull_u: Floats,
+    pull_v: Floats,
+    y: int,
+    sums: Table,
+) -> None:
+    """Adds a row of pixels to their triangles' sums S, S_u, S_v.
+
+    Neighbours mostly see one triangle: they are summed before they are added.
+    """
+    py = y + 0.5
+    last = np.uint64(marks[0])
+    s = s_x = u = u_x = v = v_x = 0.0
+    for x in range(len(marks)):
+        k = np.uint64(marks[x])
+        if k != last:
+            add_run(sums, last, py, s, s_x, u, u_x, v, v_x)
+            s = s_x = u = u_x = v = v_x = 0.0
+            last = k
+        px = x + 0.5
+        s += pull[x]
+        s_x += pull[x] * px
+        u += pull_u[x]
+        u_x += pull_u[x] * px
+        v += pull_v[x]
+        v_x += pull_v[x] * px
+    add_run(sums, last, py, s, s_x, u, u_x, v, v_x)
+
+
+@njit(**CONTRACTED)
+def add_run(
+    sums: Table,
+    k: int,
+    py: float,
+    s: float,
+    s_x: float,
+    u: float,
+    u_x: float,
+    v: float,
+    v_x: float,
+) -> None:
+    """Adds the sums of a run of pixels in a row to those of their triangle."""
+    sums[k, 0] += s_x
+    sums[k, 1] += s * py
+    sums[k, 2] += s
+    sums[k, 3] += u_x
+    sums[k, 4] += u * py
+    sums[k, 5] += u
+    sums[k, 6] += v_x
+    sums[k, 7] += v * py
+    sums[k, 8] += v
+
+
+@njit(**CONTRACTED)
+def spread(
+    sums: Table, table: Table, column: int, triangle: Ids, base: int, partial: Floats
+) -> None:
+    """Adds a triangle's gradient to its vertices, which start at `base` in `partial`."""
+    touched = False
+    for k in range(9):
+        touched |= sums[column, k] != 0
+    if not touched:
+        return
+    for corner in range(3):
+        vertex = base + triangle[corner]
+        ax, ay, az = (
+            table[9 + 3 * corner, column],
+            table[10 + 3 * corner, column],
+            table[11 + 3 * corner, column],
+        )
+        s = ax * sums[column, 0] + ay * sums[column, 1] + az * sums[column, 2]
+        s_u = ax * sums[column, 3] + ay * sums[column, 4] + az * sums[column, 5]
+        s_v = ax * sums[column, 6] + ay * sums[column, 7] + az * sums[column, 8]
+        for axis in range(3):
+            partial[vertex, axis] += (
+                s * table[axis, column]
+                - s_u * table[3 + axis, column]
+                - s_v * table[6 + axis, column]
+            )

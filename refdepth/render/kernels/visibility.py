@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from refdepth.render.kernels.geometry import (
     KERNEL,
     PARALLEL_KERNEL,
-    SLACK,
     Floats,
     Ids,
     Offsets,
     pixel_box,
-    planes,
 )
+from refdepth.render.kernels.placing import TABLE_ROWS, Table, fill_table
 
 LISTING_PARTS = 8
 """Work items a view when triangles are listed."""
@@ -105,32 +104,54 @@ def list_bands(q: Floats, triangles: Ids, height: int, width: int) -> Bands:
 
 
 @njit(**KERNEL)
-def draw_triangle(
-    matrix: tuple[float, ...],
-    left: int,
-    right: int,
-    top: int,
-    bottom: int,
-    mark: int,
-    view: int,
+def draw_band(
+    table: Table,
+    boxes: NDArray[np.int16],
+    listed: Ids,
+    first: int,
     marks: Ids,
     nearness: Floats,
 ) -> None:
-    """Marks the pixels of rows `top` to `bottom` where the triangle with inverse `matrix` is
-    nearer than what was drawn before; `nearness` is 1 / w, 0 where nothing is."""
-    ax, ay, az, bx, by, bz, cx, cy, cz = matrix
-    slack = -SLACK * (abs(az) + abs(bz) + abs(cz))
-    for y in range(top, bottom + 1):
-        py = y + 0.5
-        a_row, b_row, c_row = ay * py + az, by * py + bz, cy * py + cz
-        for x in range(left, right + 1):
-            px = x + 0.5
-            a, b, c = ax * px + a_row, bx * px + b_row, cx * px + c_row
-            if a >= slack and b >= slack and c >= slack:
-                near = nearness.dtype.type(a + b + c)
-                if near > nearness[view, y, x]:
-                    nearness[view, y, x] = near
-                    marks[view, y, x] = mark
+    """Marks each pixel of a band of rows, `first` the uppermost, with the column of the nearest
+    triangle in `table` (0 = none). `boxes` (T, 4) are the view's; `nearness`, as large as `marks`
+    (rows, W), ends as 1 / w, 0 where nothing is. Equal values, as stored, go to the triangle that
+    comes first."""
+    marks[:] = 0
+    nearness[:] = 0
+    scalar = nearness.dtype.type
+    for entry in range(len(listed)):
+        k = np.uint64(entry + 1)
+        box = boxes[np.uint64(listed[entry])]
+        ax, ay, az = table[9, k], table[10, k], table[11, k]
+        bx, by, bz = table[12, k], table[13, k], table[14, k]
+        cx, cy, cz = table[15, k], table[16, k], table[17, k]
+        slack = table[18, k]
+        left, right = int(box[0]), int(box[1])
+        top, bottom = max(int(box[2]) - first, 0), min(int(box[3]) - first, len(marks) - 1)
+        for row in range(top, bottom + 1):
+            py = first + row + 0.5
+            a_row, b_row, c_row = ay * py + az, by * py + bz, cy * py + cz
+            near_row, mark_row = nearness[row], marks[row]
+            for x in range(left, right + 1):
+                px = x + 0.5
+                a, b, c = ax * px + a_row, bx * px + b_row, cx * px + c_row
+                if a >= slack and b >= slack and c >= slack:
+                    near = scalar(a + b + c)
+                    if near > near_row[np.uint64(x)]:
+                        near_row[np.uint64(x)] = near
+                        mark_row[np.uint64(x)] = k
+
+
+@njit(**KERNEL)
+def name_triangles(marks: Ids, listed: Ids, ids: Ids, depth: Floats) -> None:
+    """Turns a band's marks into ids (triangle index + 1), and 1 / w into w."""
+    for row in range(len(marks)):
+        for x in range(marks.shape[1]):
+            mark = marks[row, x]
+            ids[row, x] = 0
+            if mark > 0:
+                ids[row, x] = listed[mark - 1] + 1
+                depth[row, x] = 1 / depth[row, x]
 
 
 @njit(**PARALLEL_KERNEL)
@@ -145,32 +166,16 @@ def draw(
     depth: Floats,
 ) -> None:
     """Fills `ids` (B, H, W) with the nearest triangle's index + 1 (0 = none) and `depth`
-    (B, H, W). Equal depths, as stored, go to the triangle that comes first."""
+    (B, H, W)."""
     views, height, width = ids.shape
     bands = ((height - 1) >> shift) + 1
+    no_uv = np.zeros((q.shape[1], 2))
     for item in prange(views * bands):
         view, first = item // bands, (item % bands) << shift
-        last = min(first + (1 << shift), height) - 1
-        ids[view, first : last + 1] = 0
-        depth[view, first : last + 1] = 0
-        for entry in range(bounds[item], bounds[item + 1]):
-            t = listed[entry]
-            drawn, ax, ay, az, bx, by, bz, cx, cy, cz = planes(
-                q, view, triangles[t, 0], triangles[t, 1], triangles[t, 2]
-            )
-            if drawn:
-                draw_triangle(
-                    (ax, ay, az, bx, by, bz, cx, cy, cz),
-                    int(boxes[view, t, 0]),
-                    int(boxes[view, t, 1]),
-                    max(int(boxes[view, t, 2]), first),
-                    min(int(boxes[view, t, 3]), last),
-                    t + 1,
-                    view,
-                    ids,
-                    depth,
-                )
-        for y in range(first, last + 1):
-            for x in range(width):
-                if ids[view, y, x] > 0:
-                    depth[view, y, x] = 1 / depth[view, y, x]
+        rows = slice(first, min(first + (1 << shift), height))
+        own = listed[bounds[item] : bounds[item + 1]]
+        table = np.empty((TABLE_ROWS, len(own) + 1))
+        fill_table(q, view, triangles, no_uv, own, table)
+        marks = np.empty((rows.stop - first, width), np.int32)
+        draw_band(table, boxes[view], own, first, marks, depth[view, rows])
+        name_triangles(marks, own, ids[view, rows], depth[view, rows])
