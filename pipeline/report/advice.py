@@ -11,7 +11,8 @@ from refdepth.scale import ScaleFlag
 LOW_ACCEPTANCE = 0.5
 """A view of whose correction less was taken over is named, as the stage's record does."""
 _FEW_REGISTERED = 0.9
-_SAID_ABOVE = ("skipped ", "separate models", "not placed: ", "photos have a pose")
+_NOTHING_TO_JUDGE = {"no_prior", "no_sources"}
+_SAID_ABOVE = ("skipped ", "separate models", "not placed: ", "photos have a pose", "has no prior")
 """Words of warnings whose facts `_photos` has told with advice."""
 
 
@@ -61,8 +62,8 @@ _REFINE: Mapping[str, tuple[str, str]] = {
         "Take photos in small steps, so that each surface is seen at least three times.",
     ),
     "no_prior": (
-        "Views without any depth to begin with.",
-        "Try another --depth-model, or look at the warnings about scale.",
+        "Views without any depth to begin with: they have none in the end either.",
+        "Give a depth map for these too, or let a network make all of them: --depth-model.",
     ),
     "no_held_out": (
         "Views with a single neighbour: nothing was left to judge the refinement by.",
@@ -78,10 +79,12 @@ def advise(
 ) -> list[Advice]:
     """What to know about a run, most important first. `manifests` are the stages' summaries,
     `fits` and `records` those of the views."""
+    empty = {str(name) for name in manifests.get("depth", {}).get("without_prior", ())}
+    begun = {name: fit for name, fit in fits.items() if name not in empty}
     return [
         *_photos(manifests.get("prepare", {}), manifests.get("sfm", {})),
         *_prior(manifests.get("depth", {})),
-        *_flagged(fits, _SCALE),
+        *_flagged(begun, _SCALE),
         *_flagged(records, _REFINE),
         *_unaccepted(records),
         *_verbatim(manifests),
@@ -95,17 +98,19 @@ def _photos(prepare: Mapping[str, Any], sfm: Mapping[str, Any]) -> Iterable[Advi
         few = registered < _FEW_REGISTERED * (registered + len(failed))
         yield Advice(
             what=f"{len(failed)} of {registered + len(failed)} photos could not be placed.",
-            try_="They share too little with the others: blurred, turned away, or a gap in the walk"
+            try_="Too little in common with the others: blurred, turned away, or a gap in the walk"
             " around. Add photos in between."
             + (" From a video, take more frames: --set prepare.frame_spacing=0.03." if few else ""),
             names=failed,
         )
     skipped = prepare.get("skipped", ())
     if skipped:
+        reasons = tuple(f"{row.get('original')}: {row.get('reason')}" for row in skipped)
+        again = any("same picture" not in reason for reason in reasons)
         yield Advice(
-            what=f"{len(skipped)} files were not used.",
-            try_="Export them again as JPEG or PNG if they should be photos.",
-            names=tuple(f"{row.get('original')}: {row.get('reason')}" for row in skipped),
+            what=f"{len(skipped)} {'file was' if len(skipped) == 1 else 'files were'} not used.",
+            try_="What should be a photo can be exported again as JPEG or PNG." if again else "",
+            names=reasons,
         )
     others = sfm.get("other_models", ())
     if others:
@@ -143,7 +148,9 @@ def _unaccepted(records: Mapping[str, Mapping[str, Any]]) -> Iterable[Advice]:
     poor = tuple(
         name
         for name, record in records.items()
-        if (share := accepted_share(record)) is not None and share < LOW_ACCEPTANCE
+        if not set(record.get("flags", ())) & _NOTHING_TO_JUDGE
+        and (share := accepted_share(record)) is not None
+        and share < LOW_ACCEPTANCE
     )
     if poor:
         yield Advice(

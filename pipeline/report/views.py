@@ -64,7 +64,9 @@ def describe_view(
     large = photo(view.image_path)
     pictures = [Picture(title="Photo", uri=large)] if large is not None else []
     pictures += _depth_pictures(results, name, fit, step_for(view.camera.width))
-    flags = (*fit.get("flags", ()), *record.get("flags", ()))
+    flags = [*fit.get("flags", ()), *record.get("flags", ())]
+    if "no_prior" in flags:
+        flags = ["no_prior"]  # the others follow from it
     share = accepted_share(record)
     return ViewReport(
         number=number,

@@ -155,6 +155,22 @@ def test_advice_groups_views_and_says_what_to_try() -> None:
     assert "uses sweep" in found
 
 
+def test_a_view_without_a_prior_is_told_once() -> None:
+    advice = advise(
+        {
+            "depth": {"without_prior": ["a"], "warnings": ["a: has no prior"]},
+            "prepare": {"skipped": [{"original": "b", "reason": "the same picture as a"}]},
+        },
+        {"a": {"flags": ["no_points", "borrowed"]}},
+        {"a": {"flags": ["no_prior"], "accepted_share": 0.0}},
+    )
+    about = [item for item in advice if "a" in item.names]
+    assert ["without any depth" in item.what for item in about] == [True]
+    skipped = [item for item in advice if item not in about]
+    assert [item.what for item in skipped] == ["1 file was not used."]
+    assert skipped[0].try_ == ""
+
+
 def test_ticks_are_round_and_inside() -> None:
     assert ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1]
     assert ticks(-3.2, 17) == [0, 5, 10, 15]
