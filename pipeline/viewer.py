@@ -127,7 +127,12 @@ class Viewer:
             camera_size = gui.add_slider("Size", 0.01, 0.5, 0.01, self._camera_size())
         with gui.add_folder("Depth of one view"):
             view = gui.add_dropdown("View", names, initial_value=names[0])
-            depth = gui.add_dropdown("Depth", self._depth_kinds(), initial_value=NOTHING)
+            depth = gui.add_dropdown(
+                "Depth",
+                self._depth_kinds(),
+                initial_value=NOTHING,
+                hint="Shown in place of the cloud; switch that on again above.",
+            )
             colors = gui.add_dropdown("Colours", (PHOTO, CONFIDENCE), initial_value=PHOTO)
             look = gui.add_button("Look through this camera")
         self._pixel = pixel
@@ -144,6 +149,7 @@ class Viewer:
         )
         for handle in (show_cloud, point_size, min_confidence):
             handle.on_update(lambda _: self._draw_cloud())
+        depth.on_update(lambda _: self._make_room())
         for handle in (point_size, min_confidence, view, depth, colors):
             handle.on_update(lambda _: self._draw_depth())
         show_cameras.on_update(lambda _: self._show_cameras())
@@ -207,6 +213,10 @@ class Viewer:
         self.controls.view.value = name
         if self.controls.depth.value == NOTHING:
             self.controls.depth.value = self._depth_kinds()[-1]
+
+    def _make_room(self) -> None:
+        """The cloud would hide what differs between a view's depth before and after."""
+        self.controls.show_cloud.value = self.controls.depth.value == NOTHING
 
     def _draw_depth(self) -> None:
         """The chosen view's depth as points."""

@@ -85,6 +85,7 @@ def test_a_views_depth_lies_where_its_camera_sees_it(viewer: Viewer, room: Exact
     viewer.controls.view.value = view.name
     viewer.controls.depth.value = REFINED
     eventually(lambda: hasattr(viewer, "depth") and len(viewer.depth.points) > 0)
+    eventually(lambda: not viewer.cloud.visible)
     time.sleep(0.3)
     z = transform(view.cam_from_world, viewer.depth.points)[:, 2]
     exact = room.depth[view.name]
@@ -97,6 +98,7 @@ def test_a_views_depth_lies_where_its_camera_sees_it(viewer: Viewer, room: Exact
     eventually(lambda: not np.array_equal(viewer.depth.points, refined))
     viewer.controls.depth.value = NOTHING
     eventually(lambda: not viewer.depth.visible)
+    eventually(lambda: viewer.cloud.visible)
 
 
 def test_cameras_stand_at_their_centres_and_can_be_hidden(viewer: Viewer, room: ExactRoom) -> None:
