@@ -58,6 +58,8 @@ class Scene:
     height: int
     rays: torch.Tensor
     """Homogeneous reference pixels (V, 3)."""
+    directions: torch.Tensor
+    """Those rays as the views see them, A ray (B, V, 3)."""
     depth: torch.Tensor
     triangles: torch.Tensor
     uv: torch.Tensor
@@ -72,7 +74,7 @@ class Scene:
 
     def project(self, depth: torch.Tensor) -> torch.Tensor:
         """Homogeneous pixels (B, V, 3) of the mesh at `depth` (V,)."""
-        return (self.rays @ self.A.transpose(1, 2)) * depth[:, None] + self.b[:, None]
+        return self.directions * depth[:, None] + self.b[:, None]
 
     def to(self, device: torch.device) -> Scene:
         values = {
@@ -99,16 +101,18 @@ def make_scene(width: int, height: int, stride: int) -> Scene:
     rng = np.random.default_rng(0)
     coarse = torch.from_numpy(rng.uniform(0, 1, (1, 3, height // 8, width // 8)))
     texture = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic")
-    rays = np.c_[mesh.vertices_px, np.ones(len(mesh.depth))]
+    rays = torch.from_numpy(np.c_[mesh.vertices_px, np.ones(len(mesh.depth))]).float()
+    turns = torch.tensor(np.stack(A)).float()
     scene = Scene(
         width=width,
         height=height,
-        rays=torch.from_numpy(rays).float(),
+        rays=rays,
+        directions=rays @ turns.transpose(1, 2),
         depth=torch.from_numpy(mesh.depth),
         triangles=torch.from_numpy(mesh.triangles),
         uv=torch.from_numpy(mesh.vertices_px),
         texture=texture[0].permute(1, 2, 0).contiguous().float(),
-        A=torch.tensor(np.stack(A)).float(),
+        A=turns,
         b=torch.tensor(np.stack(b)).float(),
         K=torch.tensor(K).float(),
         target=torch.zeros(VIEWS, height, width, 3),

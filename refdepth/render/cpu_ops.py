@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch.autograd.function import once_differentiable
 
-from refdepth.render.kernels import modular, shade, visibility
+from refdepth.render.kernels import modular, shade, shade_backward, visibility
 from refdepth.render.kernels.sums import gather_partial
 
 BACKWARD_ITEMS = 16
@@ -97,9 +97,9 @@ class Render(torch.autograd.Function):
             grad_depth = q.new_empty((0, 0, 0))
         faces = array(triangles)
         items = len(q) * _parts(len(q))
-        ranges = shade.vertex_ranges(faces, bands.bounds, bands.listed, items)
+        ranges = shade_backward.vertex_ranges(faces, bands.bounds, bands.listed, items)
         offsets, partial = _partial_sums(ranges, columns=3)
-        shade.shade_backward(
+        shade_backward.shade_backward(
             array(q),
             faces,
             array(uv),
