@@ -260,7 +260,8 @@ class Viewer:
         return None
 
     def _look(self, event: Any) -> None:
-        """Moves the looker into the chosen camera."""
+        """Moves the looker into the chosen camera. Its photo would hang before everything."""
+        self.controls.show_cameras.value = False
         view = self._scene[self.controls.view.value]
         world_from_cam = invert_pose(view.cam_from_world)
         camera = event.client.camera

@@ -96,7 +96,7 @@ def test_colmaps_own_fusion_runs_on_it_and_agrees_with_ours(
     # As docs/formats.md says: our points are a pixel apart, where COLMAP's default of 2 px joins
     # pixels in groups; and it counts the pixel itself among the witnesses.
     options.min_num_pixels = 2
-    options.max_reproj_error = 1
+    options.max_reproj_error = 0.75
     path = tmp_path / "fused.ply"
     pycolmap.stereo_fusion(str(path), str(workspace), options=options, output_type="PLY")
     theirs = read_ply_points(path)
