@@ -24,8 +24,8 @@ from refdepth.scene import Scene
 if TYPE_CHECKING:
     from refdepth.fusion import ViewConsistency
 
-_POINT_BYTES = 220
-"""Memory of one unmerged point: its row, and once more while rows are sorted. Rounded up."""
+_POINT_BYTES = 400
+"""Memory of one unmerged point: its row, and what sorting and merging add. Rounded up."""
 
 
 class FuseStage:
@@ -57,6 +57,7 @@ class FuseStage:
         chosen = Scene([scene[name] for name in names], scene.points)
         refined = ItemStore(context.workspace.stage_dir("refine"), "")
         masks = context.folder / "masks"
+        masks.mkdir(exist_ok=True)
         written: list[Path] = []
         kept: dict[str, float] = {}
 

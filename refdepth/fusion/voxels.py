@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ from refdepth.errors import InputError
 
 _BUCKETS = 64
 _LEVELS = 16  # from 2**-8 to 2**7 of the grid's voxel
+_FINEST = -_LEVELS // 2
+_BLOCK = _LEVELS // 2  # a block is 2**8 voxels wide: every cell lies in one
 _CELL_LIMIT = 2**30
 
 # A row holds the cell (level, i, j, k) and weighted sums of position, normal, colour, confidence.
@@ -32,7 +34,8 @@ class VoxelGrid:
 
     Voxels come in levels of `voxel * 2**level` and nest. Where a finer level has points, a coarser
     voxel there is dropped: the surface was seen from nearer. Rows are kept in buckets of space;
-    when `memory_rows` are exceeded they go to temporary files. The result does not depend on it.
+    when `memory_rows` are exceeded they go to temporary files, and a bucket of more rows than that
+    is taken apart into cubes. The result does not depend on it.
     """
 
     def __init__(
@@ -62,7 +65,7 @@ class VoxelGrid:
         Raises `InputError` when the points spread over more voxels than can be counted.
         """
         level = np.floor(np.log2(spacing / self.voxel) + 0.5)
-        level = np.clip(level, -_LEVELS // 2, _LEVELS // 2 - 1).astype(np.int8)
+        level = np.clip(level, _FINEST, _BLOCK - 1).astype(np.int8)
         local = points - self.origin
         cell = np.floor(local / (self.voxel * np.exp2(level.astype(np.float64)))[:, None])
         if not (np.abs(cell) < _CELL_LIMIT).all():
@@ -88,38 +91,114 @@ class VoxelGrid:
 
     def pieces(self) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """Merged points (M, 3) in world coordinates and values (M, 8: normal sum, colour,
-        confidence, weight), one bucket of space at a time."""
+        confidence, weight), one part of space at a time: along the blocks of a bucket, and within
+        a block along a Morton curve."""
         for index in range(_BUCKETS):
             parts = self._held[index]
             self._held[index] = []
             path = self._path(index)
-            if path.exists():
-                parts.insert(0, np.fromfile(path, dtype=_ROW))
-            if not parts:
-                continue
-            rows = _drop_covered(_merge(np.concatenate(parts)))
-            mean = rows["sums"] / rows["weight"][:, None]
-            values = np.concatenate([mean[:, 3:], rows["weight"][:, None]], axis=1)
-            yield mean[:, :3] + self.origin, values
+            if path.exists() or sum(map(len, parts)) > self._memory_rows:
+                _append(path, parts)
+                parts = []
+                found = self._within(path, _BLOCK + 1)
+            else:
+                found = iter([_finished(np.concatenate(parts))] if parts else [])
+            for rows in found:
+                mean = rows["sums"] / rows["weight"][:, None]
+                values = np.concatenate([mean[:, 3:], rows["weight"][:, None]], axis=1)
+                yield mean[:, :3] + self.origin, values
+
+    def _within(self, path: Path, edge: int) -> Iterator[NDArray[np.void]]:
+        """Finished rows of a file that holds one cube of 2**`edge` voxels (above `_BLOCK`: any
+        number of blocks), in parts that fit into memory."""
+        finer = any((rows["level"] < edge).any() for rows in self._chunks(path))
+        if _rows_in(path) <= self._memory_rows or not finer:
+            rows = np.fromfile(path, dtype=_ROW)
+            path.unlink()
+            yield _finished(rows)
+            return
+        children: dict[tuple[int, ...], Path] = {}
+        for rows in self._chunks(path):
+            inside = rows[rows["level"] < edge]  # the cube itself is covered by what is in it
+            for corner, part in _by_cube(inside, edge - 1):
+                name = f"{path.stem}-{len(children)}.rows"
+                _append(children.setdefault(corner, path.with_name(name)), [part])
+        path.unlink()
+        for corner in sorted(children):
+            yield from self._within(children[corner], edge - 1)
+
+    def _chunks(self, path: Path) -> Iterator[NDArray[np.void]]:
+        with path.open("rb") as file:
+            while len(rows := np.fromfile(file, dtype=_ROW, count=self._memory_rows)):
+                yield rows
 
     def _bucket_of(self, rows: NDArray[np.void]) -> NDArray[np.int64]:
         """Bucket of the block that holds each row's cell; cells that nest share a block."""
-        shift = np.int64(_LEVELS // 2) - rows["level"]
-        block = rows["cell"].astype(np.int64) >> shift[:, None]
-        mixed = block @ np.array([73856093, 19349663, 83492791])
+        mixed = _cubes(rows, _BLOCK) @ np.array([73856093, 19349663, 83492791])
         return np.asarray(mixed % _BUCKETS, dtype=np.int64)
 
     def _spill(self) -> None:
         for index, parts in enumerate(self._held):
             if parts:
-                with self._path(index).open("ab") as file:
-                    for part in parts:
-                        part.tofile(file)
+                _append(self._path(index), parts)
                 parts.clear()
         self._rows_held = 0
 
     def _path(self, index: int) -> Path:
         return Path(self._scratch.name) / f"{index:02d}.rows"
+
+
+def _append(path: Path, parts: Iterable[NDArray[np.void]]) -> None:
+    with path.open("ab") as file:
+        for part in parts:
+            part.tofile(file)
+
+
+def _rows_in(path: Path) -> int:
+    return path.stat().st_size // _ROW.itemsize
+
+
+def _finished(rows: NDArray[np.void]) -> NDArray[np.void]:
+    """Rows of whole cubes merged, without what a finer level covers, in the order of the output:
+    by block, then along a Morton curve."""
+    rows = _drop_covered(_merge(rows))
+    block = _cubes(rows, _BLOCK)
+    corner = rows["cell"].astype(np.int64) << (rows["level"].astype(np.int64) - _FINEST)[:, None]
+    inside = corner & ((1 << (_BLOCK - _FINEST)) - 1)
+    curve = (_spread(inside[:, 0]) << 2) | (_spread(inside[:, 1]) << 1) | _spread(inside[:, 2])
+    return rows[np.lexsort((curve, block[:, 2], block[:, 1], block[:, 0]))]
+
+
+def _spread(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers of 16 bits with two zeros before each bit."""
+    for shift, mask in (
+        (16, 0xFF0000FF),
+        (8, 0xF00F00F00F),
+        (4, 0xC30C30C30C3),
+        (2, 0x249249249249),
+    ):
+        values = (values | (values << shift)) & mask
+    return values
+
+
+def _cubes(rows: NDArray[np.void], edge: int) -> NDArray[np.int64]:
+    """The cube of 2**`edge` voxels that each row's cell lies in (N, 3). No cell may be larger."""
+    shift = np.int64(edge) - rows["level"]
+    return rows["cell"].astype(np.int64) >> shift[:, None]
+
+
+def _by_cube(
+    rows: NDArray[np.void], edge: int
+) -> Iterator[tuple[tuple[int, ...], NDArray[np.void]]]:
+    """The rows of each cube of 2**`edge` voxels, with its coordinates."""
+    if not len(rows):
+        return
+    cube = _cubes(rows, edge)
+    key = _keys(cube.astype(np.int32))
+    order = np.argsort(key, kind="stable")
+    starts = np.flatnonzero(np.diff(key[order], prepend=-1))
+    for part in np.split(order, starts[1:]):
+        yield tuple(int(n) for n in cube[part[0]]), rows[part]
 
 
 def _merge(rows: NDArray[np.void]) -> NDArray[np.void]:
