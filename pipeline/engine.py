@@ -16,12 +16,12 @@ from pipeline.config import RunRequest
 from pipeline.executor import Executor, SerialExecutor
 from pipeline.files import discard, disk_is_full, hash_json, resource_error
 from pipeline.manifest import MANIFEST_NAME, Manifest, library_versions, record_files
-from pipeline.memory import PeakMemory, is_out_of_memory
+from pipeline.memory import PeakMemory, is_out_of_memory, memory_error
 from pipeline.progress import Progress, Silent
 from pipeline.registry import STAGES
 from pipeline.stage import Stage, StageContext, StageOutcome
 from pipeline.workspace import Workspace
-from refdepth.errors import ConfigurationError, InputError, ResourceError, StageError
+from refdepth.errors import ConfigurationError, InputError, StageError
 
 logger = logging.getLogger(__name__)
 
@@ -205,7 +205,7 @@ class Engine:
         started = time.monotonic()
         peak = PeakMemory()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(exist_ok=True)
             if fresh:
                 _forget(context)
             self.cancellation.check()
@@ -214,14 +214,9 @@ class Engine:
             if disk_is_full(folder):  # what a library makes of it is seldom clear
                 raise resource_error(OSError(errno.ENOSPC, error.message), folder) from error
             raise
-        except (MemoryError, RuntimeError, OSError) as error:
+        except (MemoryError, RuntimeError, OSError, ImportError) as error:
             if is_out_of_memory(error):
-                raise ResourceError(
-                    "ran out of memory.",
-                    subject=stage.name,
-                    action="Close other programs, or lower --max-memory or prepare.max_size;"
-                    " finished work is kept.",
-                ) from error
+                raise memory_error(stage.name) from error
             if isinstance(error, OSError):
                 place = error.filename if isinstance(error.filename, str) else folder
                 raise resource_error(error, Path(place)) from error

@@ -109,6 +109,7 @@ def export(
     for format_, target in targets.items():
         started = time.monotonic()
         progress.stage_started(format_.value, "export")
+        target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target) as temporary:
             temporary.mkdir()
             headline = write_format(format_, source, temporary)

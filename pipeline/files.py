@@ -29,11 +29,11 @@ _NEXT_TO_NOTHING = 1 << 20
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a path beside `path` to write to; renames it into place when the block ends well.
 
+    The folder must be there: made here, it would come back in place of a disk that is gone.
     Raises `ResourceError` when the file system refuses (full, read-only, gone).
     """
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name[-100:]}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _sync(temporary)
         if path.is_dir():  # somebody put a folder where the artifact belongs

@@ -50,6 +50,8 @@ class ItemStore:
     ) -> None:
         """Stores one finished item."""
         path = self.arrays_path(name)
+        self.folder.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_arrays(path, arrays)
         write_sealed(
             self.record_path(name),

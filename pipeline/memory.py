@@ -10,14 +10,24 @@ from pathlib import Path
 
 import psutil
 
+from refdepth.errors import ResourceError
+
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 _RESERVE = 0.25
 """Share of the free memory that is left to others."""
 _MOST_PHOTOS = 1 << 30
 """Bytes of photos beyond which keeping more saves no time."""
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc")
-"""How torch, CUDA and C++ libraries say it in a RuntimeError."""
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "can't start new thread",
+    "failed to map segment",
+)
+"""How torch, CUDA, C++ libraries, threads and the loader of libraries say it in an error."""
 
 
 class PeakMemory:
@@ -43,6 +53,16 @@ def is_out_of_memory(error: BaseException) -> bool:
         return error.errno == errno.ENOMEM
     words = str(error).lower()
     return isinstance(error, MemoryError) or any(phrase in words for phrase in _OUT_OF_MEMORY)
+
+
+def memory_error(subject: str) -> ResourceError:
+    """What to say when `subject` was refused memory."""
+    return ResourceError(
+        "ran out of memory.",
+        subject=subject,
+        action="Close other programs, or lower --max-memory or prepare.max_size; finished work is"
+        " kept.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -113,7 +113,7 @@ class _Work:
         self.masks = context.folder / MASKS
         self.records = context.folder / RECORDS
         for folder in (self.images, self.masks, self.records):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(exist_ok=True)
             for stray in [path for path in folder.iterdir() if path.is_dir()]:
                 discard(stray)
 

@@ -73,6 +73,7 @@ class FileCheckpoint:
 
     def save(self, state: dict[str, NDArray[Any]]) -> None:
         """Replaces the saved state."""
+        self._path.parent.mkdir(exist_ok=True)
         write_arrays(self._path, {**state, "fingerprint": np.array(self._fingerprint)})
 
     def discard(self) -> None:

@@ -27,12 +27,18 @@ def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> 
 
 
 def test_the_file_appears_only_when_the_block_has_ended(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "value.bin"
+    path = tmp_path / "value.bin"
     with files.replacing(path) as temporary:
         temporary.write_bytes(b"new")
         assert not path.exists()
         assert temporary.parent == path.parent
     assert path.read_bytes() == b"new"
+
+
+def test_a_folder_that_is_gone_is_not_made_anew(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match="gone"):
+        files.write_bytes(tmp_path / "gone" / "value.bin", b"new")
+    assert not (tmp_path / "gone").exists()
 
 
 def test_equal_arrays_give_equal_bytes(tmp_path: Path) -> None:

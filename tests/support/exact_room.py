@@ -64,6 +64,8 @@ def make_workspace(root: Path, room: ExactRoom) -> Path:
         root / "sfm" / "undistorted" / "sparse",
         root / "sfm" / "undistorted" / "images",
     )
+    for stage in ("prepare", "sfm", "depth", "scale", "refine", "fuse"):
+        (root / stage).mkdir(parents=True)
     sparse.mkdir(parents=True)
     images.mkdir()
     to_reconstruction(scene).write(str(sparse))
@@ -84,7 +86,7 @@ def make_workspace(root: Path, room: ExactRoom) -> Path:
         stores["refine/first"].write(name, {**found, "coarse": scaled}, _record())
         stores["refine"].write(name, found, _record())
     cloud = fuse(scene, room.load, FusionSettings())
-    (root / "fuse" / "masks").mkdir(parents=True)
+    (root / "fuse" / "masks").mkdir()
     write_ply(root / "fuse" / "cloud.ply", cloud)
     for name in scene.names:
         _write_mask(root / "fuse" / "masks" / f"{name}.png", room.depth[name].shape)
