@@ -84,7 +84,11 @@ def run(arguments: list[str]) -> int:
 
 
 def _report(error: Exception, *, debug: bool) -> int:
+    from pipeline.memory import is_out_of_memory, memory_error
+
     code = exit_code(error)
+    if code is ExitCode.FAILED and is_out_of_memory(error):
+        code, error = ExitCode.RESOURCE, memory_error("refdepth")
     if debug:
         traceback.print_exception(error)
     elif code is ExitCode.FAILED:

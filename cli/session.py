@@ -70,7 +70,7 @@ def report_on(workspace: Workspace) -> None:
 
     try:
         write_report(workspace)
-    except (RefdepthError, OSError) as error:
+    except (RefdepthError, OSError, MemoryError, ImportError) as error:
         logger.warning("no report: %s", error)
         err.print(f"The report could not be written: {error}", markup=False, soft_wrap=True)
 

@@ -224,7 +224,9 @@ def reconstruct(
     if dry_run:
         print_plan(Engine(workspace, request).status(), until)
         return
-    command = shlex.join(["refdepth", *sys.argv[1:]])
+    # Going on after an interruption means keeping what it has left.
+    again = [argument for argument in sys.argv[1:] if argument != "--no-resume"]
+    command = shlex.join(["refdepth", *again])
     with working_on(
         workspace, request, quiet=quiet, debug=debug, wait=wait, go_on=command
     ) as engine:

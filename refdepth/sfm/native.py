@@ -58,16 +58,18 @@ def run_step(
         threading.Thread(target=_read, args=(name, pipe, events), daemon=True)
         for name, pipe in pipes
     ]
+    started: list[threading.Thread] = []
     try:
         for reader in readers:
-            reader.start()
+            reader.start()  # which fails where memory is refused
+            started.append(reader)
         job = {"step": step, "arguments": arguments}
         _send(child.stdin, json.dumps(job, default=os.fspath))
         return _follow(step, _Meter(label or step, total, progress), events, cancelled)
     finally:
         child.kill()
         child.wait()
-        for reader in readers:
+        for reader in started:
             reader.join()
         _close(child)
 
