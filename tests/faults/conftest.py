@@ -31,6 +31,21 @@ def reference(tmp_path_factory: pytest.TempPathFactory, runner: Runner, photos: 
     return out
 
 
+@pytest.fixture(scope="session")
+def larger(tmp_path_factory: pytest.TempPathFactory) -> Photos:
+    """Photos that features can be found in."""
+    return make_photos(tmp_path_factory.mktemp("larger"), views=6, width=240, height=180)
+
+
+@pytest.fixture(scope="session")
+def placed(tmp_path_factory: pytest.TempPathFactory, runner: Runner, larger: Photos) -> Path:
+    """The workspace of an undisturbed run of structure from motion on `larger`."""
+    out = tmp_path_factory.mktemp("placed") / "out"
+    ended = runner.run(larger.from_photos(out, "--until", "sfm"))
+    assert ended.code == 0, ended.said
+    return out
+
+
 @pytest.fixture
 def workspace(reference: Path, tmp_path: Path) -> Path:
     """A copy of the finished workspace that the test may harm."""

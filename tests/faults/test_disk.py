@@ -157,6 +157,63 @@ def test_a_workspace_that_vanishes_is_named(
     ended = runner.wait()
     assert ended.code in (3, RESOURCE), ended.said
     assert str(out) in ended.said
+    assert not out.exists(), "made anew where it was"
+    survived["vanished folders"] += 1
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """A folder and where it is mounted."""
+    store, folder = tmp_path / "store", tmp_path / "disk"
+    store.mkdir()
+    folder.mkdir()
+    if not bind(store, folder):
+        pytest.skip("mounting a file system is not permitted here")
+    yield store, folder
+    subprocess.run(["umount", "-l", str(folder)], capture_output=True, check=False)
+
+
+def bind(store: Path, folder: Path) -> bool:
+    command = ["mount", "--bind", str(store), str(folder)]
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "refine",
+        *(pytest.param(s, marks=pytest.mark.faults) for s in ("prepare", "depth", "scale", "fuse")),
+    ],
+)
+def test_a_disk_that_is_unmounted_is_named_and_goes_on_when_it_is_back(
+    stage: str,
+    mounted: tuple[Path, Path],
+    runner: Runner,
+    photos: Photos,
+    reference: Path,
+    survived: Counter[str],
+) -> None:
+    store, folder = mounted
+    left = STAGES[STAGES.index(stage) :]
+    out = Path(shutil.copytree(reference, folder / "out", ignore=shutil.ignore_patterns(*left)))
+    command = photos.command(out)
+    runner.start(command, pace=0.3)
+    while f"{stage}: started" not in runner.said():
+        assert runner.running(), runner.said()
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+    ended = runner.wait()
+    assert ended.code in (3, RESOURCE), ended.said
+    assert str(out) in ended.said
+    assert "Traceback" not in ended.said
+    assert list(folder.iterdir()) == [], "written where the disk was"
+    assert bind(store, folder)
+    ended = runner.run(command)
+    assert ended.code == 0, ended.said
+    assert difference(result(out), result(reference)) == []
+    assert temporaries(out) == []
     survived["vanished folders"] += 1
 
 

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fault_runs import STAGES, Photos, Runner, difference, result
+from fault_runs import STAGES, Photos, Runner, difference, finished, made_again, result
+
+from pipeline.files import hash_json, read_sealed, write_sealed
 
 ARTIFACTS = [
     ("prepare", "prepare/images/view_001.png"),
@@ -130,6 +132,50 @@ def test_an_edited_manifest_is_not_believed(
     assert "scale: started (" in ended.said
     assert difference(result(workspace), result(reference)) == []
     survived["edited manifests"] += 1
+
+
+def as_of_an_older_version(folder: Path) -> None:
+    """Makes a stage's manifest and items what the version before would have left."""
+    manifest = read_sealed(folder / "manifest.json")
+    assert manifest is not None
+    former, older = manifest["fingerprint"], hash_json("older")
+    for path in folder.rglob("*.json"):
+        stored = read_sealed(path)
+        if stored is not None and stored.get("fingerprint") == former:
+            stored["fingerprint"] = older
+            if path.name == "manifest.json":
+                stored["version"] -= 1
+            write_sealed(path, stored)
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [s if s == "refine" else pytest.param(s, marks=pytest.mark.faults) for s in STAGES],
+)
+def test_artifacts_of_an_older_stage_version_are_made_again(
+    stage: str,
+    runner: Runner,
+    photos: Photos,
+    reference: Path,
+    workspace: Path,
+    survived: Counter[str],
+) -> None:
+    command = photos.command(workspace)
+    assert runner.run(command).code == 0  # as moved here
+    as_of_an_older_version(workspace / stage)
+    before = finished(workspace)
+    ended = runner.run(command)
+    assert ended.code == 0, ended.said
+    assert f"{stage}: started (made by another version of the stage)" in ended.said
+    for other in set(STAGES) - {stage}:
+        assert f"{other}: unchanged" in ended.said
+    again = {
+        Path(path).relative_to(workspace).parts[0]
+        for path in made_again(before, finished(workspace))
+    }
+    assert again == {stage}
+    assert difference(result(workspace), result(reference)) == []
+    survived["older artifacts"] += 1
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"format": 7}', '{"inputs": {"images": 3}}'])

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 from fault_runs import (
     STAGES,
@@ -22,6 +23,7 @@ from fault_runs import (
     result,
     temporaries,
 )
+from tiny_checkpoints import save_depth_anything
 
 MOST_SECONDS = 3.0
 PATIENCE = 60.0
@@ -53,6 +55,7 @@ def interrupt(
 @pytest.mark.parametrize(
     ("stage", "number"),
     [
+        ("prepare", signal.SIGINT),
         ("sfm", signal.SIGTERM),
         ("depth", signal.SIGINT),
         ("scale", signal.SIGTERM),
@@ -86,14 +89,70 @@ def test_a_signal_stops_a_stage_and_the_same_command_goes_on(
     survived["interrupts"] += 1
 
 
-def test_a_signal_stops_feature_extraction(
-    runner: Runner, photos: Photos, tmp_path: Path, survived: Counter[str]
+def workers(parent: int) -> list[psutil.Process]:
+    """Child processes in which pycolmap is at work."""
+    return psutil.Process(parent).children(recursive=True)
+
+
+STEPS = ("extract", "match", "map", "undistort")
+
+
+@pytest.mark.parametrize(
+    "step",
+    [step if step == "match" else pytest.param(step, marks=pytest.mark.faults) for step in STEPS],
+)
+def test_a_signal_stops_pycolmap(
+    step: str,
+    runner: Runner,
+    larger: Photos,
+    placed: Path,
+    tmp_path: Path,
+    survived: Counter[str],
 ) -> None:
+    """Each of its steps is a child process of its own."""
     out = tmp_path / "out"
-    command = photos.from_photos(out)
-    ended = interrupt(runner, command, "sfm", signal.SIGINT, pace=0, after=0.6)
+    command = larger.from_photos(out, "--until", "sfm")
+    pid = runner.start(command)
+    seen: dict[int, psutil.Process] = {}
+    while len(seen) <= STEPS.index(step):
+        assert runner.running(), runner.said()
+        seen |= {worker.pid: worker for worker in workers(pid)}
+    time.sleep(0.3)
+    asked = time.monotonic()
+    os.kill(pid, signal.SIGINT)
+    ended = runner.wait()
     assert ended.code == 130, ended.said
-    assert ended.seconds < MOST_SECONDS
+    assert time.monotonic() - asked < MOST_SECONDS
+    _, alive = psutil.wait_procs(seen.values(), timeout=5)
+    assert not alive
+    assert runner.run(command).code == 0
+    assert difference(result(out), result(placed)) == []
+    survived["interrupts"] += 1
+
+
+def test_a_signal_stops_a_network(
+    runner: Runner,
+    photos: Photos,
+    reference: Path,
+    tmp_path: Path,
+    survived: Counter[str],
+) -> None:
+    network = tmp_path / "network"
+    save_depth_anything(network, layers=40, size=1120)  # many seconds a photo
+    out = upto(reference, tmp_path / "out", "depth")
+    command = photos.command(out)
+    command[command.index("sweep")] = str(network)
+    pid = runner.start(command)
+    while "loaded" not in (out / "refdepth.log").read_text():
+        assert runner.running(), runner.said()
+    time.sleep(1)
+    asked = time.monotonic()
+    os.kill(pid, signal.SIGTERM)
+    ended = runner.wait()
+    assert ended.code == 130, ended.said
+    assert time.monotonic() - asked < MOST_SECONDS
+    assert "Go on with: " in ended.said
+    assert broken(out) == []
     survived["interrupts"] += 1
 
 
@@ -116,12 +175,27 @@ def test_a_stage_that_hangs_is_ended_all_the_same(
     survived["interrupts"] += 1
 
 
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "refine",
+        *(
+            pytest.param(s, marks=pytest.mark.faults)
+            for s in ("prepare", "sfm", "depth", "scale", "fuse")
+        ),
+    ],
+)
 def test_a_second_signal_stops_at_once(
-    runner: Runner, photos: Photos, reference: Path, tmp_path: Path, survived: Counter[str]
+    stage: str,
+    runner: Runner,
+    photos: Photos,
+    reference: Path,
+    tmp_path: Path,
+    survived: Counter[str],
 ) -> None:
-    out = upto(reference, tmp_path / "out", "refine")
+    out = upto(reference, tmp_path / "out", stage)
     command = photos.command(out)
-    ended = interrupt(runner, command, "refine", signal.SIGINT, signal.SIGINT, pace=30)
+    ended = interrupt(runner, command, stage, signal.SIGINT, signal.SIGINT, pace=30)
     assert ended.code == 130, ended.said
     assert ended.seconds < 1.0
     assert "Go on with: " in ended.said

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fault_runs import Photos, Runner, difference, make_photos, result
+from fault_runs import Photos, Runner, broken, difference, make_photos, result, temporaries
 
 from pipeline.engine import Engine
 from pipeline.memory import MemoryBudget, PeakMemory, is_out_of_memory
@@ -64,6 +64,43 @@ def test_a_stage_without_memory_says_so_and_the_workspace_stays_valid(
     statuses = Engine(folder, folder.request()).reconstruct()
     assert [status.state for status in statuses] == ["done"] * len(statuses)
     assert difference(result(workspace), before) == []
+    survived["refused memory"] += 1
+
+
+RESOURCE, ABORTED = 7, -6
+
+
+@pytest.mark.parametrize(
+    ("memory_mb", "codes"),
+    [
+        (15, {RESOURCE}),
+        (70, {RESOURCE, ABORTED}),
+        *(
+            pytest.param(amount, {0, RESOURCE, ABORTED}, marks=pytest.mark.faults)
+            for amount in (6, 9, 20, 30, 40, 50, 60, 80, 110, 150, 200)
+        ),
+    ],
+)
+def test_a_run_that_may_not_take_memory_leaves_a_valid_workspace(
+    memory_mb: int,
+    codes: set[int],
+    runner: Runner,
+    photos: Photos,
+    reference: Path,
+    tmp_path: Path,
+    survived: Counter[str],
+) -> None:
+    """Where native code, such as a compiler of kernels, is refused memory, it may end the process
+    itself; that is a kill, and loses nothing either."""
+    out = tmp_path / "out"
+    ended = runner.run(photos.command(out), memory_mb=memory_mb)
+    assert ended.code in codes, ended.said
+    if ended.code == RESOURCE:
+        assert "ran out of memory" in ended.said
+    assert broken(out) == []
+    assert runner.run(photos.command(out)).code == 0
+    assert difference(result(out), result(reference)) == []
+    assert temporaries(out) == []
     survived["refused memory"] += 1
 
 

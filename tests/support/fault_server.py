@@ -7,7 +7,8 @@ A job: `arguments` of the command line; `output`: file for what it prints; `fold
 `kill_before`: kind of event (`rename` or `any` change of the workspace) and its number;
 `tear`: whether the file written last is cut in half first, as after a power failure; `fail_before`:
 the same event fails instead, with an error number; `pace`: seconds that each progress step takes;
-`break_writes`: artifacts are written straight to their place.
+`memory_mb`: what it may allocate beyond what the server holds; `break_writes`: artifacts are
+written straight to their place.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import importlib
 import json
 import logging
 import os
+import resource
 import signal
 import sys
 import time
@@ -105,6 +107,10 @@ def _child(job: dict[str, Any]) -> int:
         from cli.console import PlainProgress
 
         PlainProgress.step = lambda *_: time.sleep(job["pace"])  # type: ignore[method-assign]
+    if "memory_mb" in job:
+        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        limit = held + job["memory_mb"] * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     if job.get("break_writes"):
         from pipeline import files
 

@@ -6,14 +6,17 @@ import json
 from pathlib import Path
 
 
-def save_depth_anything(folder: Path, kind: str = "relative") -> None:
+def save_depth_anything(
+    folder: Path, kind: str = "relative", *, layers: int = 2, size: int = 70
+) -> None:
+    """`layers` and `size`, the side of the pictures it works on, decide how long it takes."""
     from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
     backbone = Dinov2Config(
         image_size=28,
         patch_size=14,
         hidden_size=16,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         mlp_ratio=2,
         out_indices=[1, 2],
@@ -31,7 +34,7 @@ def save_depth_anything(folder: Path, kind: str = "relative") -> None:
         depth_estimation_type=kind,
         max_depth=20,
     )
-    _save(DepthAnythingForDepthEstimation(config), folder, 70, 14)
+    _save(DepthAnythingForDepthEstimation(config), folder, size, 14)
 
 
 def save_dpt(folder: Path) -> None:
