@@ -114,7 +114,7 @@ class AdamSolver:
                 )
                 part = (step - first) / steps.counts[index]
                 self._move(gradients, step, LAST_RATE**part * level.scale**0.5)
-                steps.finish(float(loss.detach()), self._state)
+                steps.finish(loss.detach(), self._state)
 
     @torch.no_grad()
     def reference_depth(self, *, moved: bool) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsFloat
 
 import numpy as np
 
@@ -43,7 +43,7 @@ class Steps:
         self.counts = counts
         self.total = sum(counts)
         self.done = 0
-        self.losses: list[float] = []
+        self._losses: list[SupportsFloat] = []
         self._save_every = save_every
         self._checkpoint = checkpoint
         self._progress = progress
@@ -53,8 +53,8 @@ class Steps:
         state = self._checkpoint.load() if self._checkpoint else None
         if state is None:
             return None
-        self.losses = state["losses"].tolist()
-        self.done = len(self.losses)
+        self._losses = state["losses"].tolist()
+        self.done = len(self._losses)
         return state
 
     def remaining(self, level: int) -> range:
@@ -62,22 +62,29 @@ class Steps:
         first = sum(self.counts[:level])
         return range(max(first, self.done), first + self.counts[level])
 
-    def finish(self, loss: float, state: Callable[[], State]) -> None:
-        """Counts one step whose loss, before it, was `loss`."""
-        self.losses.append(loss)
+    def finish(self, loss: SupportsFloat, state: Callable[[], State]) -> None:
+        """Counts one step whose loss, before it, was `loss`. One that lives on a device is fetched
+        when it is needed: steps need not wait for it."""
+        self._losses.append(loss)
         self.done += 1
         if self._checkpoint and self.done % self._save_every == 0 and self.done < self.total:
-            self._checkpoint.save({**state(), "losses": np.array(self.losses)})
+            self._checkpoint.save({**state(), "losses": np.array(self._fetched())})
         if self._progress:
             self._progress(self.done, self.total)
+
+    def _fetched(self) -> list[float]:
+        losses = [float(loss) for loss in self._losses]
+        self._losses = [*losses]
+        return losses
 
     def summary(self, scales: list[int]) -> list[dict[str, Any]]:
         """For each level its scale, steps, the loss before its first and last step, and some of
         the losses in between."""
         levels = []
         first = 0
+        all_losses = self._fetched()
         for scale, count in zip(scales, self.counts, strict=True):
-            losses = self.losses[first : first + count]
+            losses = all_losses[first : first + count]
             first += count
             if losses:
                 levels.append(
