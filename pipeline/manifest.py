@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from pipeline.files import hash_file, read_sealed, write_sealed
 
@@ -77,6 +77,15 @@ class Manifest(BaseModel):
     """Wall-clock time of the run that finished it."""
     peak_memory_mb: float
     """Largest resident memory of the process while the stage ran, MiB."""
+
+    @field_validator("files")
+    @classmethod
+    def _stay_inside(cls, files: dict[str, FileRecord]) -> dict[str, FileRecord]:
+        for name in files:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts:
+                raise ValueError(f"{name!r} is outside the stage's folder")
+        return files
 
     @classmethod
     def read(cls, stage_dir: Path) -> Manifest | None:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from pipeline.config import RunConfig, RunRequest
 from pipeline.files import discard, hash_json, read_json, read_sealed, write_json, write_sealed
+from pipeline.items import safe_name
 from pipeline.manifest import FileRecord
 from pipeline.stage import StageContext, StageOutcome
 from pipeline.workspace import Workspace
@@ -228,7 +229,10 @@ def read_table(workspace: Workspace) -> list[PreparedPhoto]:
     path = workspace.stage_dir(PrepareStage.name) / TABLE
     stored = read_json(path)
     try:
-        return [PreparedPhoto.from_dict(row) for row in stored["photos"]]  # type: ignore[index]
+        photos = [PreparedPhoto.from_dict(row) for row in stored["photos"]]  # type: ignore[index]
+        for photo in photos:
+            safe_name(photo.name)
+        return photos
     except (TypeError, KeyError) as error:
         raise InputError(
             "cannot be read.", subject=path, action="Run `refdepth stage prepare`."

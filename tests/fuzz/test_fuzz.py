@@ -22,6 +22,8 @@ from pipeline.config import RunConfig, build_config
 from pipeline.files import hash_json, read_sealed, write_sealed
 from pipeline.items import ItemStore, safe_name
 from pipeline.manifest import Manifest
+from pipeline.stages.prepare import read_table
+from pipeline.workspace import Workspace
 from refdepth.errors import ConfigurationError, InputError, RefdepthError
 from refdepth.formats.depth_files import read_depth_file
 from refdepth.sfm.names import checked_name
@@ -174,6 +176,27 @@ def test_any_json_as_manifest_or_record_counts_as_absent(
         assert not ItemStore(tmp_path, "f").is_done("view")
         assert isinstance(ItemStore(tmp_path, "f").record("view"), dict)
         assert Manifest.read(tmp_path) is None
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "a/../../outside"])
+def test_a_well_sealed_manifest_that_names_other_files_is_not_believed(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "outside").write_bytes(b"abc")
+    seed = json.loads(TARGETS["manifest"].seeds()[0])
+    for files, believed in ((seed["files"], True), ({name: seed["files"]["a"]}, False)):
+        write_sealed(tmp_path / "manifest.json", {**seed, "files": files})
+        assert (Manifest.read(tmp_path) is not None) == believed
+
+
+@pytest.mark.parametrize("name", ["../outside.png", "/etc/hostname", ""])
+def test_a_table_that_names_pictures_elsewhere_is_refused(name: str, tmp_path: Path) -> None:
+    table = json.loads(TARGETS["table"].seeds()[0])
+    table["photos"][0]["name"] = name
+    (tmp_path / "prepare").mkdir()
+    (tmp_path / "prepare" / "table.json").write_text(json.dumps(table))
+    with pytest.raises(InputError):
+        read_table(Workspace(tmp_path))
 
 
 @QUICK
