@@ -105,7 +105,9 @@ def _photos(prepare: Mapping[str, Any], sfm: Mapping[str, Any]) -> Iterable[Advi
         )
     skipped = prepare.get("skipped", ())
     if skipped:
-        reasons = tuple(f"{row.get('original')}: {row.get('reason')}" for row in skipped)
+        reasons = tuple(
+            f"{row.get('original')}: {str(row.get('reason')).rstrip('.')}" for row in skipped
+        )
         again = any("same picture" not in reason for reason in reasons)
         yield Advice(
             what=f"{len(skipped)} {'file was' if len(skipped) == 1 else 'files were'} not used.",

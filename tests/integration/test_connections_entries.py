@@ -53,6 +53,25 @@ def test_photos_of_many_kinds(case: Case, tmp_path: Path) -> None:
     assert len(found["registered"]) == len(case.photos)
 
 
+def test_photos_of_two_cameras(case: Case, tmp_path: Path) -> None:
+    """Every other photo is of a smaller camera, and two thirds as large."""
+    (tmp_path / "mixed").mkdir()
+    for index, photo in enumerate(case.photos):
+        with Image.open(photo) as picture:
+            if index % 2:
+                size = (picture.width * 2 // 3, picture.height * 2 // 3)
+                small = picture.resize(size, Image.Resampling.LANCZOS)
+                small.save(tmp_path / "mixed" / photo.name, quality=95, exif=picture.getexif())
+            else:
+                shutil.copyfile(photo, tmp_path / "mixed" / photo.name)
+    out = case.reconstruct(tmp_path / "out", "--until", "sfm", photos=tmp_path / "mixed")
+    found, scene = summary(out, "sfm"), Results(Workspace(out)).scene
+    case.say(f"{len(found['registered'])} of {len(case.photos)} photos of 2 cameras placed")
+    assert len(found["registered"]) == len(case.photos)
+    focal = [scene[photo.name].camera.mean_focal_px for photo in case.photos]
+    assert np.median(focal[1::2]) == pytest.approx(np.median(focal[::2]) * 2 / 3, rel=0.03)
+
+
 def check_same_depth(case: Case, model: Path, out: Path) -> None:
     case.reconstruct(out, "--model", str(model), "--until", "refine")
     again, before = depth_hashes(out), depth_hashes(case.out)
