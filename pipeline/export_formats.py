@@ -146,7 +146,7 @@ def read_cloud(results: Results) -> FusedCloud:
         )
     stored = read_ply_vertices(path)
     return FusedCloud(
-        points=_columns(stored, "x", "y", "z", dtype=np.float32),
+        points=_columns(stored, "x", "y", "z"),
         normals=_columns(stored, "nx", "ny", "nz", dtype=np.float32),
         colors=_columns(stored, "red", "green", "blue", dtype=np.uint8),
         confidence=stored["confidence"].astype(np.float32),
@@ -159,9 +159,10 @@ def write_format(format_: ExportFormat, source: Source, folder: Path) -> str:
 
 
 def _columns(
-    table: Mapping[str, NDArray[np.generic]], *names: str, dtype: type[np.generic]
+    table: Mapping[str, NDArray[np.generic]], *names: str, dtype: type[np.generic] | None = None
 ) -> NDArray[Any]:
-    return np.stack([table[name] for name in names], axis=1).astype(dtype)
+    """Properties side by side (N, C), as `dtype` or as they are."""
+    return np.stack([table[name] for name in names], axis=1).astype(dtype or table[names[0]].dtype)
 
 
 def _colmap(source: Source, folder: Path) -> str:

@@ -52,9 +52,13 @@ def write_glb(path: Path, mesh: FusedMesh) -> None:
 
     glTF's vertex colours are linear light: 16 bits, converted from sRGB. Its y points up: the
     vertices stay as they are, and the node that holds the mesh turns them half a turn about x.
+    glTF's positions are float32: a mesh with float64 ones is moved to the origin, and the node
+    moves it back.
     """
     buffer = _Buffer()
-    xyz = np.ascontiguousarray(mesh.vertices, dtype="<f4")
+    far = mesh.vertices.dtype == np.float64
+    origin = mesh.vertices.mean(axis=0) if far else np.zeros(3)
+    xyz = np.ascontiguousarray(mesh.vertices - origin, dtype="<f4")
     limits = {"min": xyz.min(axis=0).tolist(), "max": xyz.max(axis=0).tolist()}
     rgba = np.full((len(xyz), 4), 65535, "<u2")
     rgba[:, :3] = np.rint(linear(mesh.colors) * 65535)
@@ -65,11 +69,14 @@ def write_glb(path: Path, mesh: FusedMesh) -> None:
     normals = np.ascontiguousarray(mesh.normals, dtype="<f4")
     attributes["NORMAL"] = buffer.add(normals, "VEC3", _FLOAT, _VERTEX_BUFFER)
     indices = np.ascontiguousarray(mesh.triangles, dtype="<u4").ravel()
+    node = {"mesh": 0, "rotation": _HALF_TURN_ABOUT_X}
+    if far:
+        node["translation"] = (origin * [1, -1, -1]).tolist()
     document = {
         "asset": {"version": "2.0", "generator": "refdepth"},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
-        "nodes": [{"mesh": 0, "rotation": _HALF_TURN_ABOUT_X}],
+        "nodes": [node],
         "meshes": [
             {
                 "primitives": [

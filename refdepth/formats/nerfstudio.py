@@ -85,7 +85,7 @@ def turned(cloud: FusedCloud, rotation: NDArray[np.float64]) -> FusedCloud:
     """The cloud in a world turned by `rotation` (3, 3)."""
     return replace(
         cloud,
-        points=(cloud.points.astype(np.float64) @ rotation.T).astype(np.float32),
+        points=(cloud.points.astype(np.float64) @ rotation.T).astype(cloud.points.dtype),
         normals=(cloud.normals.astype(np.float64) @ rotation.T).astype(np.float32),
     )
 

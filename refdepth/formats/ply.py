@@ -3,44 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from refdepth.errors import InputError
 
 _COUNT_WIDTH = 20  # the vertex count is padded, so that it can be filled in at the end
 
-_VERTEX = np.dtype(
-    [
-        ("x", "<f4"),
-        ("y", "<f4"),
-        ("z", "<f4"),
-        ("nx", "<f4"),
-        ("ny", "<f4"),
-        ("nz", "<f4"),
-        ("red", "u1"),
-        ("green", "u1"),
-        ("blue", "u1"),
-    ]
-)
 _TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
     "short": "i2", "int16": "i2", "ushort": "u2", "uint16": "u2",
     "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4",
     "float": "f4", "float32": "f4", "double": "f8", "float64": "f8",
 }  # fmt: skip
-_NAMES = {"f4": "float", "u1": "uchar"}
+_NAMES = {"f4": "float", "f8": "double", "u1": "uchar"}
 
 
 class Cloud(Protocol):
     """What a cloud must have to be written."""
 
     @property
-    def points(self) -> NDArray[np.float32]:
-        """Positions (N, 3)."""
+    def points(self) -> NDArray[np.floating[Any]]:
+        """Positions (N, 3), written as they are: float or double."""
 
     @property
     def normals(self) -> NDArray[np.float32]:
@@ -59,8 +47,8 @@ class Mesh(Protocol):
     """What a mesh must have to be written."""
 
     @property
-    def vertices(self) -> NDArray[np.float32]:
-        """Positions (N, 3)."""
+    def vertices(self) -> NDArray[np.floating[Any]]:
+        """Positions (N, 3), written as they are: float or double."""
 
     @property
     def normals(self) -> NDArray[np.float32]:
@@ -80,12 +68,14 @@ def write_ply(path: Path, cloud: Cloud | Iterable[Cloud]) -> int:
 
     The same cloud gives the same bytes. Returns the number of points.
     """
-    pieces = cloud if isinstance(cloud, Iterable) else [cloud]
-    dtype = np.dtype([*_VERTEX.descr, ("confidence", "<f4")])
+    pieces = iter(cloud if isinstance(cloud, Iterable) else [cloud])
+    first = next(pieces, None)
+    positions = np.float32 if first is None else first.points.dtype
+    dtype = np.dtype([*_vertex(positions).descr, ("confidence", "<f4")])
     count = 0
     with Path(path).open("wb") as file:
         _header(file, dtype, 0)
-        for piece in pieces:
+        for piece in chain([] if first is None else [first], pieces):
             rows = np.empty(len(piece.points), dtype)
             _fill(rows, piece.points, piece.normals, piece.colors)
             rows["confidence"] = piece.confidence
@@ -98,12 +88,13 @@ def write_ply(path: Path, cloud: Cloud | Iterable[Cloud]) -> int:
 
 def write_mesh_ply(path: Path, mesh: Mesh) -> None:
     """Writes a triangle mesh with normals and colours. The same mesh gives the same bytes."""
-    rows = np.empty(len(mesh.vertices), _VERTEX)
+    dtype = _vertex(mesh.vertices.dtype)
+    rows = np.empty(len(mesh.vertices), dtype)
     _fill(rows, mesh.vertices, mesh.normals, mesh.colors)
     faces = np.empty(len(mesh.triangles), [("count", "u1"), ("index", "<i4", 3)])
     faces["count"], faces["index"] = 3, mesh.triangles
     with Path(path).open("wb") as file:
-        _header(file, _VERTEX, len(rows), faces=len(faces))
+        _header(file, dtype, len(rows), faces=len(faces))
         file.write(rows.tobytes())
         file.write(faces.tobytes())
 
@@ -162,9 +153,19 @@ def _header(file: BinaryIO, dtype: np.dtype[np.void], count: int, faces: int | N
     file.write(("\n".join([*lines, "end_header"]) + "\n").encode("ascii"))
 
 
+def _vertex(positions: DTypeLike) -> np.dtype[np.void]:
+    """A vertex with positions of this type, a normal and a colour."""
+    place = "<f8" if np.dtype(positions) == np.float64 else "<f4"
+    return np.dtype(
+        [(name, place) for name in ("x", "y", "z")]
+        + [(name, "<f4") for name in ("nx", "ny", "nz")]
+        + [(name, "u1") for name in ("red", "green", "blue")]
+    )
+
+
 def _fill(
     rows: NDArray[np.void],
-    points: NDArray[np.float32],
+    points: NDArray[np.floating[Any]],
     normals: NDArray[np.float32],
     colors: NDArray[np.uint8],
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from refdepth.scene import Scene, View
 
 NORMAL_RADIUS_PX = 2
 GRAZING_COSINE = 0.1  # a surface seen edge-on still counts this much
+ROUNDING_VOXELS = 0.01
+"""Positions may be rounded by this part of a voxel."""
 
 SelectSources = Callable[[Scene, View, int], tuple[str, ...]]
 OnView = Callable[[str, ViewConsistency], None]
@@ -28,8 +31,9 @@ Progress = Callable[[int, int], None]
 class FusedCloud:
     """Points of all views, each surface once."""
 
-    points: NDArray[np.float32]
-    """Positions (N, 3), world coordinates, SfM units."""
+    points: NDArray[np.floating[Any]]
+    """Positions (N, 3), world coordinates, SfM units; float64 where the scene lies so far from the
+    origin (map coordinates) that float32 is too coarse for it, else float32."""
     normals: NDArray[np.float32]
     """Unit normals (N, 3) towards the cameras; zero where unknown."""
     colors: NDArray[np.uint8]
@@ -121,8 +125,9 @@ def fuse_pieces(
             if progress is not None:
                 progress(done + 1, len(scene))
         if grid is not None:
+            dtype = position_type(scene, grid.voxel)
             for points, values in grid.pieces():
-                yield _piece(points, values)
+                yield _piece(points, values, dtype)
     finally:
         if grid is not None:
             grid.close()
@@ -184,11 +189,20 @@ def _points(
     return points, values, weight, depth / view.camera.mean_focal_px
 
 
-def _piece(points: NDArray[np.float64], values: NDArray[np.float64]) -> FusedCloud:
+def position_type(scene: Scene, voxel: float) -> type[np.floating[Any]]:
+    """What stores positions around the scene's cameras finely enough for voxels of this size."""
+    farthest = max((float(np.abs(view.center).max()) for view in scene.views), default=0.0)
+    fine = np.spacing(np.float32(farthest)) <= ROUNDING_VOXELS * voxel
+    return np.float32 if fine else np.float64
+
+
+def _piece(
+    points: NDArray[np.float64], values: NDArray[np.float64], dtype: type[np.floating[Any]]
+) -> FusedCloud:
     length = np.linalg.norm(values[:, :3], axis=1, keepdims=True)
     normals = np.divide(values[:, :3], length, out=np.zeros_like(values[:, :3]), where=length > 0)
     return FusedCloud(
-        points=points.astype(np.float32),
+        points=points.astype(dtype),
         normals=normals.astype(np.float32),
         colors=np.rint(np.clip(values[:, 3:6], 0, 1) * 255).astype(np.uint8),
         confidence=np.clip(values[:, 6], 0, 1).astype(np.float32),

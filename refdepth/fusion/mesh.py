@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.camera import pose_matrix
 from refdepth.depth_map import DepthMap
 from refdepth.errors import StageError
-from refdepth.fusion.cloud import Progress
+from refdepth.fusion.cloud import Progress, position_type
 from refdepth.fusion.consistency import DepthCache, check_view
 from refdepth.fusion.settings import FusionSettings
 from refdepth.scene import Scene, View
@@ -24,8 +25,8 @@ _FIRST_BLOCKS = 4096  # the grid grows when it needs more
 class FusedMesh:
     """A triangle mesh in world coordinates, SfM units."""
 
-    vertices: NDArray[np.float32]
-    """Positions (N, 3)."""
+    vertices: NDArray[np.floating[Any]]
+    """Positions (N, 3), float32 or float64 as a cloud's points."""
     normals: NDArray[np.float32]
     """Unit normals (N, 3)."""
     colors: NDArray[np.uint8]
@@ -53,14 +54,19 @@ def fuse_mesh(
 
     cache = DepthCache(load, scene, settings.cache_mb)
     grid: Any = None
+    # Open3D's vertices are float32: far from the origin the grid gets one of its own.
+    origin, dtype = np.zeros(3), np.float32
     for done, view in enumerate(scene.views):
         sources = [scene[name] for name in select_sources(scene, view, settings.neighbours)]
         checked = check_view(view, sources, cache, settings)
         if checked.mask.any():
             if grid is None:
                 spacing = np.median(checked.depth[checked.mask]) / view.camera.mean_focal_px
-                grid = _empty_grid(float(spacing) * settings.mesh_voxel_px)
-            _integrate(grid, view, checked.depth, settings.mesh_truncation_voxels)
+                voxel = float(spacing) * settings.mesh_voxel_px
+                grid = _empty_grid(voxel)
+                dtype = position_type(scene, voxel)
+                origin = view.center if dtype is np.float64 else origin
+            _integrate(grid, view, origin, checked.depth, settings.mesh_truncation_voxels)
         if progress is not None:
             progress(done + 1, len(scene))
     if grid is None:
@@ -78,7 +84,7 @@ def fuse_mesh(
         )
     mesh.compute_vertex_normals()
     return FusedMesh(
-        vertices=mesh.vertex.positions.numpy().astype(np.float32),
+        vertices=(mesh.vertex.positions.numpy() + origin).astype(dtype),
         normals=mesh.vertex.normals.numpy().astype(np.float32),
         colors=np.rint(np.clip(mesh.vertex.colors.numpy(), 0, 1) * 255).astype(np.uint8),
         triangles=mesh.triangle.indices.numpy().astype(np.int32),
@@ -100,8 +106,14 @@ def _empty_grid(voxel: float) -> Any:
     )
 
 
-def _integrate(grid: Any, view: View, depth: NDArray[np.float32], truncation: float) -> None:
-    """Adds a view's depth and photo to the grid."""
+def _integrate(
+    grid: Any,
+    view: View,
+    origin: NDArray[np.float64],
+    depth: NDArray[np.float32],
+    truncation: float,
+) -> None:
+    """Adds a view's depth and photo to the grid, which has its origin at `origin`."""
     import open3d
 
     core: Any = open3d.core
@@ -109,7 +121,7 @@ def _integrate(grid: Any, view: View, depth: NDArray[np.float32], truncation: fl
     color = open3d.t.geometry.Image(core.Tensor(view.load().image))
     # Open3D's pixel centres are whole numbers.
     K = core.Tensor(view.camera.K - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]))
-    pose = core.Tensor(view.cam_from_world)
+    pose = core.Tensor(view.cam_from_world @ pose_matrix(np.eye(3), origin))
     limits = (1.0, float(depth.max()) * 1.01, truncation)
     blocks = grid.compute_unique_block_coordinates(image, K, pose, *limits)
     grid.integrate(blocks, image, color, K, K, pose, *limits)

@@ -4,13 +4,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import open3d
 import pytest
+import trimesh
 from PIL import Image
 
 import refdepth.view_selection
 from refdepth.camera import PinholeCamera, pose_matrix, transform
 from refdepth.depth_map import DepthMap
 from refdepth.errors import InputError, StageError
+from refdepth.formats.mesh_files import write_glb
+from refdepth.formats.ply import write_ply
 from refdepth.fusion import FusionSettings, _kernels, check_view, fuse, fuse_mesh, fuse_pieces
 from refdepth.fusion.consistency import DepthCache
 from refdepth.fusion.voxels import _keys
@@ -298,6 +302,34 @@ def test_cloud_scales_with_the_scene(wall):
     big = fuse(Scene(scaled_views, scene.points), scaled_maps.__getitem__, FusionSettings())
     assert len(big) == pytest.approx(len(plain), rel=0.01)
     assert off_surface(big.points / 1000).max() < 1e-4
+
+
+def test_a_scene_in_map_coordinates_keeps_its_precision(wall, tmp_path):
+    scene, maps = wall
+    offset = np.array([5e5, 5e6, 300.0])  # as UTM has it
+    far = Scene(
+        [
+            replace(v, cam_from_world=v.cam_from_world @ pose_matrix(np.eye(3), -offset))
+            for v in scene.views
+        ],
+        scene.points,
+    )
+    near_cloud, far_cloud = (fuse(s, maps.__getitem__, FusionSettings()) for s in (scene, far))
+    assert near_cloud.points.dtype == np.float32
+    assert len(far_cloud) == len(near_cloud)
+    np.testing.assert_allclose(far_cloud.points - offset, near_cloud.points, atol=1e-5)
+
+    write_ply(tmp_path / "cloud.ply", far_cloud)
+    read = open3d.t.io.read_point_cloud(str(tmp_path / "cloud.ply")).point.positions.numpy()
+    np.testing.assert_array_equal(read, far_cloud.points)
+
+    near_mesh, far_mesh = (fuse_mesh(s, maps.__getitem__, FusionSettings()) for s in (scene, far))
+    bounds = [m.vertices.max(axis=0) for m in (near_mesh, far_mesh)]
+    np.testing.assert_allclose(bounds[1] - offset, bounds[0], atol=0.05)
+    assert np.median(off_surface(far_mesh.vertices - offset)) < 1e-3
+    write_glb(tmp_path / "mesh.glb", far_mesh)
+    loaded = trimesh.load(tmp_path / "mesh.glb").to_mesh().vertices * [1, -1, -1]
+    np.testing.assert_allclose(loaded.max(axis=0), bounds[1], atol=1e-3)
 
 
 def test_unknown_depth_gives_no_point(wall):
