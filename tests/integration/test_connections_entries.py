@@ -20,6 +20,8 @@ from connections import (
 )
 from PIL import Image
 
+from cli.exit_codes import ExitCode
+from cli.main import run
 from pipeline.results import Results
 from pipeline.workspace import Workspace
 from refdepth._pycolmap import pycolmap
@@ -125,8 +127,6 @@ def test_found_poses_without_points(large_case: Case, tmp_path: Path) -> None:
 
 def test_masks_of_both_namings(case: Case, tmp_path: Path) -> None:
     """The left half of two photos is masked, one by each naming."""
-    from cli.main import run
-
     first, second = case.photos[1], case.photos[2]
     (tmp_path / "masks").mkdir()
     for photo, name in ((first, f"{first.stem}.png"), (second, f"{second.name}.png")):
@@ -144,7 +144,7 @@ def test_masks_of_both_namings(case: Case, tmp_path: Path) -> None:
         masked = image.name in (first.name, second.name)
         assert (x < width / 2 - 1).any() == (not masked), image.name
     results = Results(Workspace(out))
-    assert run(["export", str(out), "--to", "depth", "--depth-as", "npz", "-q"]) == 0
+    assert run(["export", str(out), "--to", "depth", "--depth-as", "npz", "-q"]) == ExitCode.DONE
     for name in (first.name, second.name):
         mask = results.scene[name].load_mask()
         assert mask is not None
