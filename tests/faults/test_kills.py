@@ -157,16 +157,19 @@ class Steps(Silent):
             self.within_first_view.append(done)
 
 
-def test_a_write_that_is_not_atomic_would_be_noticed(
-    runner: Runner, photos: Photos, tmp_path: Path
+@pytest.mark.parametrize("atomic", [True, False])
+def test_a_torn_write_is_never_seen_unless_writes_are_not_atomic(
+    atomic: bool, runner: Runner, photos: Photos, tmp_path: Path, survived: Counter[str]
 ) -> None:
     out = tmp_path / "out"
     wrong: list[str] = []
     for number in range(12, 40, 3):
         job = {"folder": str(out), "kill_before": ("any", number), "tear": True}
-        runner.run(photos.command(out, "--until", "depth"), break_writes=True, **job)
+        command = photos.command(out, "--until", "depth")
+        ended = runner.run(command, break_writes=not atomic, **job)
         wrong += broken(out)
-    assert wrong
+        survived["kills at a write"] += atomic and ended.code == KILLED
+    assert (wrong == []) == atomic, wrong
 
 
 def test_killed_at_random_moments(
