@@ -26,11 +26,12 @@ _NEXT_TO_NOTHING = 1 << 20
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, size: int | None = None) -> Iterator[Path]:
     """Yields a path beside `path` to write to; renames it into place when the block ends well.
 
     The folder must be there: made here, it would come back in place of a disk that is gone.
-    Raises `ResourceError` when the file system refuses (full, read-only, gone).
+    Raises `ResourceError` when the file system refuses (full, read-only, gone); `size` in bytes,
+    where known, tells how much space is needed.
     """
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name[-100:]}")
     try:
@@ -42,21 +43,22 @@ def replacing(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     except OSError as error:
         discard(temporary)
-        raise resource_error(error, path) from error
+        raise resource_error(error, path, size=size) from error
     except BaseException:
         discard(temporary)
         raise
 
 
-def resource_error(error: OSError, path: Path) -> ResourceError:
-    """What the file system refused, in words."""
+def resource_error(error: OSError, path: Path, *, size: int | None = None) -> ResourceError:
+    """What the file system refused, in words. `size`: bytes that were to be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = ""
+        facts = [] if size is None else [f"{size / 2**20:.1f} MiB needed"]
         folder = next((p for p in (path, *path.parents) if p.exists()), None)
         if folder is not None:
-            free = f" ({shutil.disk_usage(folder).free / 2**20:.0f} MiB free)"
+            facts.append(f"{shutil.disk_usage(folder).free / 2**20:.1f} MiB free")
+        known = f" ({', '.join(facts)})" if facts else ""
         return ResourceError(
-            f"no space left to write it{free}.",
+            f"no space left to write it{known}.",
             subject=path,
             action="Free some space, then run the same command again; finished work is kept.",
         )
@@ -88,7 +90,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes `content`, atomically."""
-    with replacing(path) as temporary:
+    with replacing(path, size=len(content)) as temporary:
         temporary.write_bytes(content)
 
 
@@ -117,7 +119,8 @@ def read_sealed(path: Path) -> dict[str, Any] | None:
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Writes an uncompressed .npz, atomically; equal arrays give equal bytes."""
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    size = sum(array.nbytes for array in arrays.values())
+    with replacing(path, size=size) as temporary, temporary.open("wb") as file:
         np.savez(file, **{name: arrays[name] for name in sorted(arrays)})  # type: ignore[arg-type]
 
 

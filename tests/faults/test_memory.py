@@ -173,6 +173,6 @@ def test_memory_does_not_grow_with_the_number_of_views(tmp_path: Path, runner: R
     few = stage_memory(tmp_path / "few", 10, runner)
     many = stage_memory(tmp_path / "many", 60, runner)
     photo_mb = WIDTH * HEIGHT * 3 * 4 / 2**20
-    for stage in ("depth", "scale", "refine", "fuse"):
+    for stage in ("prepare", "depth", "scale", "refine", "fuse"):
         # Half of what fifty more photos would take, were they kept; sparse points and records do.
         assert many[stage] < few[stage] + 25 * photo_mb, (stage, few[stage], many[stage])

@@ -66,6 +66,21 @@ def test_hashes_are_sha256(tmp_path: Path) -> None:
     assert files.hash_json({"a": 1}) != files.hash_json({"a": 2})
 
 
+def test_a_full_disk_is_told_with_what_is_needed_and_what_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "refused")
+
+    monkeypatch.setattr(files, "_sync", refuse)
+    needed = r"no space left to write it \(3\.0 MiB needed, [\d.]+ MiB free\)"
+    with pytest.raises(ResourceError, match=needed):
+        files.write_arrays(tmp_path / "a.npz", {"depth": np.ones((3, 1 << 20), np.uint8)})
+    with pytest.raises(ResourceError, match=needed):
+        files.write_bytes(tmp_path / "a", bytes(3 << 20))
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("number", "says"),
     [(errno.ENOSPC, "no space left"), (errno.EROFS, "cannot be written"), (errno.EIO, "cannot")],
