@@ -15,6 +15,8 @@ Array = NDArray[np.float64]
 
 _START_POINTS = 48
 _STEPS = 30
+_STEEPEST = 2.0
+"""A slope is restored to at most this many times what the fit says: beyond, x says too little."""
 
 
 def fit_line(x: Array, target: Array, weight: Array, *, metric: bool) -> tuple[float, float]:
@@ -24,17 +26,15 @@ def fit_line(x: Array, target: Array, weight: Array, *, metric: bool) -> tuple[f
         return 0.0, 0.0
     if metric or len(x) < 2 or np.ptp(x) == 0:
         return _fit_slope(x, target, weight)
-    a, b = _start(x, target, weight)
-    return improve_line(a, b, x, target, weight)
+    a, b = improve_line(*_start(x, target, weight), x, target, weight)
+    return _undiluted(a, b, x, target, weight)
 
 
 def improve_line(a: float, b: float, x: Array, target: Array, weight: Array) -> tuple[float, float]:
     """(a, b) by iteratively reweighted Gauss-Newton steps on the log ratios, from a start."""
     error = log_error(a, b, x, target)
     for _ in range(_STEPS):
-        # Cauchy weights at the scale of the errors: outliers fade, nothing is cut off sharply.
-        width = max(1.5 * weighted_median(error, weight), 1e-6)
-        robust = weight / (1 + (error / width) ** 2)
+        robust = _faded(error, weight)
         t = np.maximum(a * x + b, 0.05 * target)
         root = np.sqrt(robust)
         jacobian = np.stack([x / t, 1 / t], axis=1) * root[:, None]
@@ -50,6 +50,36 @@ def improve_line(a: float, b: float, x: Array, target: Array, weight: Array) -> 
         if moved < 1e-9:
             break
     return a, b
+
+
+def _undiluted(a: float, b: float, x: Array, target: Array, weight: Array) -> tuple[float, float]:
+    """The line (a, b) made steeper about its centre by as much as noise in x flattened it.
+
+    Least squares takes x for exact, so where x is noisy the line is too flat (regression dilution)
+    and what lies beyond the points comes out too near: an error that all views share and no
+    averaging over views takes away. The slope of the other regression, of x on the target, is too
+    steep by the same reasoning; their geometric mean (the reduced major axis) lies between.
+    """
+    robust = _faded(log_error(a, b, x, target), weight)
+    relative = robust / target**2
+    relative /= relative.sum()
+    x_mean, t_mean = float(relative @ x), float(relative @ target)
+    dx, dt = x - x_mean, target - t_mean
+    joint, spread = float(relative @ (dx * dt)), float((relative @ dx**2) * (relative @ dt**2))
+    if joint <= 0 or spread <= 0:
+        return a, b
+    steep = a * min(spread**0.5 / joint, _STEEPEST)
+    level = t_mean - steep * x_mean
+    believed = robust > 0.5 * weight
+    if (steep * x[believed] + level <= 0).any():
+        return a, b
+    return steep, level
+
+
+def _faded(error: Array, weight: Array) -> Array:
+    """Cauchy weights at the scale of the errors: outliers fade, nothing is cut off sharply."""
+    width = max(1.5 * weighted_median(error, weight), 1e-6)
+    return weight / (1 + (error / width) ** 2)
 
 
 def _fit_slope(x: Array, target: Array, weight: Array) -> tuple[float, float]:

@@ -27,7 +27,7 @@ class DepthStage:
     """Undistorted photos in, one prior a view out."""
 
     name = "depth"
-    version = 1
+    version = 2
     upstream = ("sfm",)
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:

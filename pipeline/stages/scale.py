@@ -21,7 +21,7 @@ class ScaleStage:
     """Priors and SfM points in, one absolute depth map a view out."""
 
     name = "scale"
-    version = 1
+    version = 2
     upstream = ("sfm", "depth")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from refdepth.camera import projection_from_ref, relative_pose
 from refdepth.depth_map import DepthMap
@@ -16,6 +17,8 @@ from refdepth.refine.settings import ConsistencySettings
 from refdepth.scene import PosedImage
 
 Map = NDArray[np.float32]
+STEP_RATIO = 1.1
+"""Ratio of depths within 3x3 pixels from which they belong to different surfaces."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,7 +34,8 @@ class Transferred:
 def transfer(
     ref: PosedImage, sources: Sequence[PosedImage], depths: Sequence[DepthMap], factor: int
 ) -> Transferred:
-    """Draws the sources' depth maps into the reference, at the working grid of `factor`."""
+    """Draws the sources' depth maps into the reference, at the working grid of `factor`. Pixels on
+    a depth step are left out: what lies between two surfaces is on neither."""
     camera = shrink_camera(ref.camera, factor)
     cameras = [shrink_camera(source.camera, factor) for source in sources]
     sizes = np.array([c.shape for c in cameras], dtype=np.int64).reshape(-1, 2)
@@ -40,7 +44,7 @@ def transfer(
     A, b = np.empty((len(sources), 3, 3)), np.empty((len(sources), 3))
     for i, (source, depth_map) in enumerate(zip(sources, depths, strict=True)):
         height, width = sizes[i]
-        stack[0, i, :height, :width] = shrink_depth(depth_map.depth, factor)
+        stack[0, i, :height, :width] = _without_steps(shrink_depth(depth_map.depth, factor))
         stack[1, i, :height, :width] = shrink_depth(depth_map.confidence, factor)
         ref_from_source = relative_pose(ref.cam_from_world, source.cam_from_world)
         A[i], b[i] = projection_from_ref(cameras[i], camera, ref_from_source)
@@ -50,17 +54,24 @@ def transfer(
 
 
 def opinions(
-    transferred: Transferred, depth: Map, settings: ConsistencySettings
+    transferred: Transferred,
+    depth: Map,
+    settings: ConsistencySettings,
+    *,
+    typical: float = 0.0,
 ) -> tuple[Map, Map]:
     """Neighbours' corrections of `depth` (H, W) in log depth, and their weights, (S, H, W) each.
-    Neighbours that see another surface have no weight."""
+    Neighbours that see another surface have no weight. Where they are unsure they still carry the
+    error of a prior: then they may be further off before that is assumed, by a multiple of
+    `typical`, the log-depth error that priors of this kind turned out to have."""
     values, both = _differences(transferred, depth)
-    weights = np.where(
-        both & (np.abs(values) < settings.limit),
-        settings.weight * np.maximum(transferred.confidence, settings.least_confidence),
-        0,
+    weights = np.maximum(
+        np.float32(settings.weight) * transferred.confidence,
+        np.float32(settings.least_confidence),
     )
-    return values, weights.astype(np.float32)
+    unsure = max(settings.limit, settings.unsure_limit * typical)
+    limit = np.where(weights < settings.sure_weight, unsure, settings.limit)
+    return values, np.where(both & (np.abs(values) < limit), weights, 0).astype(np.float32)
 
 
 def agreement(
@@ -84,6 +95,16 @@ def disagreement(transferred: Transferred, depth: Map, tolerance: float) -> tupl
     behind = (both & (difference > tolerance)).sum(axis=0) / count
     before = (both & (difference < -tolerance)).sum(axis=0) / count
     return behind.astype(np.float32), before.astype(np.float32)
+
+
+def _without_steps(depth: Map) -> Map:
+    """`depth` (H, W), 0 next to a step."""
+    known = np.where(depth > 0, depth, np.nan)
+    farthest, nearest = (
+        extreme(np.where(np.isnan(known), blank, known), 3)
+        for extreme, blank in ((ndimage.maximum_filter, 0), (ndimage.minimum_filter, np.inf))
+    )
+    return np.where(farthest < STEP_RATIO * nearest, depth, 0).astype(np.float32)
 
 
 def _differences(transferred: Transferred, depth: Map) -> tuple[Map, NDArray[np.bool_]]:

@@ -204,18 +204,24 @@ def _agree(
     base, own, sure = (
         shrink_depth(picture, problem.factor) for picture in (scaled, first.depth, first.confidence)
     )
+    change = log_ratio(own, base)
+    theirs = opinions(transferred, base, settings.consistency, typical=_typical(change, sure))
     sure = np.maximum(sure, np.float32(settings.consistency.least_confidence))
-    theirs = opinions(transferred, base, settings.consistency)
     points = problem.points(base)
     spread = partial(
         problem.spread, rounds=settings.consistency.rounds, sure=settings.consistency.sure_weight
     )
-    change = log_ratio(own, base)
     change = spread(base, (change[None], sure[None]), theirs, points, start=change)
     around = base * np.exp(change)
     found, sure = problem.search(around, settings.search_again, (theirs[0] - change, theirs[1]))
     change = spread(base, ((change + found)[None], sure[None]), theirs, points, start=change)
     return problem.corrected(scaled, change)
+
+
+def _typical(change: Map, sure: Map) -> float:
+    """Root mean square of a correction where it is sure."""
+    total = float(sure.sum(dtype=np.float64))
+    return float(np.sqrt((sure * change**2).sum(dtype=np.float64) / total)) if total > 0 else 0.0
 
 
 def _judge(

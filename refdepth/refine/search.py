@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from refdepth.camera import projection_from_ref, relative_pose
 from refdepth.refine.aggregation_kernels import aggregate, pick_minimum
@@ -93,13 +94,23 @@ def prepare_match(
         weights=weights,
         mean=mean,
         variance=variance,
-        texture=np.minimum(np.sqrt(variance) * np.float32(TEXTURE_GAIN), np.float32(1)),
+        texture=_texture(variance, side),
         A=A,
         b=b,
         images=images,
         images_usable=usable,
         sizes=sizes,
     )
+
+
+def _texture(variance: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """How much each window has to say (H, W), in [0, 1], from its grey-level variance.
+
+    The least of all windows around a pixel: a plain pixel beside a textured thing has texture in
+    its window, but that tells the depth of the thing, not its own.
+    """
+    texture = np.minimum(np.sqrt(variance) * np.float32(TEXTURE_GAIN), np.float32(1))
+    return ndimage.minimum_filter(texture, side)
 
 
 def _usable(view: PosedImage, factor: int) -> NDArray[np.bool_]:

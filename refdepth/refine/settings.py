@@ -50,7 +50,7 @@ class PropagationSettings(Settings):
         6.0, "How fast an image edge frees neighbours from each other", ge=0
     )
     depth_edge: float = setting(
-        25.0, "How fast a depth edge frees neighbours from each other", ge=0
+        40.0, "How fast a depth edge frees neighbours from each other", ge=0
     )
     outlier: float = setting(
         0.03, "Log-depth distance from the solution at which an opinion loses half its weight", gt=0
@@ -64,10 +64,17 @@ class ConsistencySettings(Settings):
 
     weight: float = setting(0.5, "Weight of a neighbour's depth against the view's own", ge=0)
     least_confidence: float = setting(
-        0.05, "Confidence given to depth that was carried there from sure pixels", ge=0, le=1
+        0.05, "Least weight of any known depth, a view's own or a neighbour's", ge=0, le=1
     )
     limit: float = setting(
-        0.25, "Neighbours' depth further than this in log depth shows another surface", gt=0
+        0.25,
+        "Neighbours' depth further than this in log depth shows another surface",
+        gt=0,
+    )
+    unsure_limit: float = setting(
+        6.0,
+        "The same for unsure neighbours, where larger, in typical errors of the prior",
+        ge=0,
     )
     vote_gain: float = setting(0.1, "Cost of leaving a sure neighbour's depth, in the search", ge=0)
     vote_tolerance: float = setting(

@@ -85,6 +85,19 @@ def test_four_points_in_ten_may_be_wrong(depth: np.ndarray, kind: PriorKind) -> 
     assert [sample[2] for sample in fit.samples].count(True) == fit.inliers
 
 
+def test_a_noisy_prior_draws_far_things_less_near(depth: np.ndarray) -> None:
+    # Far things carry no points: their depth depends on the slope alone.
+    nearer = []
+    for seed in range(20):
+        noise = np.exp(np.random.default_rng(seed).normal(0, 0.1, depth.shape))
+        prior = without_scale(depth / noise, PriorKind.INVERSE_AFFINE, 0.4, 0.05)
+        fit = fit_scale(prior, sparse_points(depth, 200, seed), SETTINGS)
+        truth = without_scale(np.full(SHAPE, 8.0), PriorKind.INVERSE_AFFINE, 0.4, 0.05)
+        nearer.append(np.log(np.median(apply_fit(truth, fit)) / 8.0))
+    # -0.087 with the plain regression, which takes the prior for exact.
+    assert -0.07 < np.mean(nearer) < 0.03
+
+
 def test_a_crowd_of_wrong_points_that_agree_does_not_win(depth: np.ndarray) -> None:
     prior = without_scale(depth, PriorKind.INVERSE_AFFINE, 0.7, 0.1)
     sparse = sparse_points(depth)
@@ -196,7 +209,7 @@ def test_points_in_one_corner_are_joined_with_what_the_others_agree_on(depth: np
             result = apply_fit(prior, fit_scale(prior, corner, SETTINGS, fallback=other))
             results.append(np.median(np.abs(result / depth - 1)))
     assert np.all(np.array(borrowed) < own)
-    assert np.mean(borrowed) < 0.8 * np.mean(own)
+    assert np.mean(borrowed) < 0.9 * np.mean(own)
 
 
 def test_nothing_sound_to_borrow_is_none(depth: np.ndarray) -> None:

@@ -34,10 +34,21 @@ def test_a_wall_seen_from_further_back_is_nearer_to_the_reference():
 
 def test_a_sideways_step_shifts_by_the_parallax():
     depth = np.full(CAMERA.shape, 4.0)
-    depth[:, 10:12] = [5.0, 0.0]
+    depth[:, 8:13] = 4.2
+    depth[:, 13] = 0.0
     seen = transfer(_view([0.5, 0, 0]), [_view([0, 0, 0])], [_map(depth)], 1)
-    assert np.all(seen.depth[0][:, 6] == 5.0)  # 10 - 40 * 0.5 / 5
+    assert np.all(seen.depth[0][:, 5] == np.float32(4.2))  # 10.5 - 40 * 0.5 / 4.2 = 5.7
     assert np.all(seen.depth[0][:, 20] == 4.0)
+
+
+def test_pixels_on_a_depth_step_are_left_out_and_slopes_are_not():
+    depth = np.full(CAMERA.shape, 4.0)
+    depth[:, 20:] = 5.0
+    depth *= 1.02 ** np.arange(30)[:, None]
+    seen = transfer(_view([0, 0, 0]), [_view([0, 0, 0])], [_map(depth)], 1).depth[0]
+    assert np.all(seen[:, 19:21] == 0)
+    assert np.all(seen[:, :19] > 0)
+    assert np.all(seen[:, 21:] > 0)
 
 
 def test_the_nearer_of_two_surfaces_wins():
@@ -67,9 +78,14 @@ def test_disagreement_tells_behind_from_before():
 
 
 def test_another_surface_has_no_opinion_and_a_carried_one_little():
-    settings = ConsistencySettings(weight=2.0, least_confidence=0.05, limit=0.25)
-    values, weights = opinions(
-        _transferred([1.1, 1.5, 0.0], confidence=0.0), np.full((1, 1), 2.0, np.float32), settings
-    )
+    settings = ConsistencySettings(weight=0.5, least_confidence=0.05, limit=0.25, unsure_limit=4.0)
+    at_two = np.full((1, 1), 2.0, np.float32)
+    values, weights = opinions(_transferred([1.1, 1.4, 0.0], confidence=1.0), at_two, settings)
     np.testing.assert_allclose(values[0], np.log(1.1), rtol=1e-5)
-    np.testing.assert_allclose(weights.ravel(), [0.1, 0, 0], rtol=1e-6)
+    np.testing.assert_allclose(weights.ravel(), [0.5, 0, 0], rtol=1e-6)
+    # Who is unsure may be as far off as priors are: log 1.4 = 0.34 < 4 * 0.1 < log 1.7 = 0.53.
+    carried = _transferred([1.1, 1.4, 1.7], confidence=0.0)
+    _, weights = opinions(carried, at_two, settings, typical=0.1)
+    np.testing.assert_allclose(weights.ravel(), [0.05, 0.05, 0], rtol=1e-6)
+    _, weights = opinions(carried, at_two, settings, typical=0.01)
+    np.testing.assert_allclose(weights.ravel(), [0.05, 0, 0], rtol=1e-6)

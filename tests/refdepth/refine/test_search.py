@@ -57,6 +57,19 @@ def test_cost_is_one_minus_the_correlation_of_windows():
         np.testing.assert_allclose(cost[r, c], expected, atol=2e-3)
 
 
+def test_a_plain_pixel_beside_a_textured_thing_has_no_texture():
+    gray = np.full((72, 96), 0.5, np.float32)
+    gray[20:50, 30:60] = np.random.default_rng(0).uniform(0, 1, (30, 30))
+    view = PosedImage(
+        camera=CAMERA, cam_from_world=np.eye(4), image=np.repeat(gray[..., None], 3, axis=-1)
+    )
+    texture = prepare_match(view, [view], 1, PLAIN).texture
+    thing = np.zeros_like(gray, bool)
+    thing[20:50, 30:60] = True
+    assert texture[thing].min() == 1.0
+    assert texture[~thing].max() < 0.2
+
+
 def test_exact_depth_matches_and_other_depth_does_not():
     ref, depth = _plane_view(0.0)
     source, _ = _plane_view(0.2)
