@@ -134,11 +134,13 @@ def test_large_picture(make_views):
     assert (q.grad != 0).any()
 
 
-def test_texture_of_one_texel(make_views):
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (4, 1)])
+def test_texture_of_one_row_or_column_is_not_read_beyond(make_views, shape):
     views = make_views()
     q = views.q.clone().requires_grad_()
-    arguments = {**views.arguments, "texture": torch.full((1, 1, 3), 0.25, dtype=torch.float64)}
-    out = RENDERERS[0].render(q, views.triangles, **arguments)
+    memory = torch.full((64,), nan, dtype=torch.float64)
+    texture = memory[: shape[0] * shape[1] * 3].view(*shape, 3).fill_(0.25)
+    out = RENDERERS[0].render(q, views.triangles, **{**views.arguments, "texture": texture})
     torch.testing.assert_close(
         out.color[out.coverage], torch.full_like(out.color[out.coverage], 0.25)
     )
