@@ -38,10 +38,10 @@ def upto(reference: Path, out: Path, stage: str) -> Path:
 def interrupt(
     runner: Runner, command: list[str], stage: str, *signals: int, pace: float, after: float = 0.3
 ) -> Ended:
-    """Runs until `stage` has begun, then sends `signals`; `seconds` count from the last one."""
+    """Runs until `stage` is at work, then sends `signals`; `seconds` count from the last one."""
     pid = runner.start(command, pace=pace)
     patience = time.monotonic() + PATIENCE
-    while f"{stage}: started" not in runner.said():
+    while "at work" not in runner.said().partition(f"{stage}: started")[2]:
         assert time.monotonic() < patience, runner.said()
         time.sleep(0.02)
     for number in signals:

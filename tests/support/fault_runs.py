@@ -93,7 +93,7 @@ class Runner:
         self._server.stdin.write(json.dumps(job) + "\n")
         self._server.stdin.flush()
         self._started = time.monotonic()
-        self._pid = int(self._answer())
+        self._pid = self._answer("started")
         return self._pid
 
     def said(self) -> str:
@@ -107,7 +107,7 @@ class Runner:
 
     def wait(self) -> Ended:
         """Waits for the started command."""
-        code = int(self._answer())
+        code = self._answer("ended")
         seconds = time.monotonic() - self._started
         return Ended(code=code, said=self.said(), seconds=seconds)
 
@@ -129,12 +129,15 @@ class Runner:
         self._server.kill()
         self._server.wait()
 
-    def _answer(self) -> str:
+    def _answer(self, kind: str) -> int:
+        """The number in the next answer of a kind; those that a failed test has left are skipped:
+        an exit code taken for a pid would send signals to strangers."""
         assert self._server.stdout is not None
-        line = self._server.stdout.readline()
-        if not line:
-            raise RuntimeError("the server of the fault runs has ended")
-        return line
+        for line in self._server.stdout:
+            found, _, number = line.partition(" ")
+            if found == kind:
+                return int(number)
+        raise RuntimeError("the server of the fault runs has ended")
 
 
 def result(root: Path) -> dict[str, Any]:

@@ -6,9 +6,9 @@ work. Reads one JSON job a line; answers with the child's pid, then with how it 
 A job: `arguments` of the command line; `output`: file for what it prints; `folder`: the workspace;
 `kill_before`: kind of event (`rename` or `any` change of the workspace) and its number;
 `tear`: whether the file written last is cut in half first, as after a power failure; `fail_before`:
-the same event fails instead, with an error number; `pace`: seconds that each progress step takes;
-`memory_mb`: what it may allocate beyond what the server holds; `break_writes`: artifacts are
-written straight to their place.
+the same event fails instead, with an error number; `pace`: seconds that each progress step takes,
+each said as `at work`; `memory_mb`: what it may allocate beyond what the server holds;
+`break_writes`: artifacts are written straight to their place.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ def _child(job: dict[str, Any]) -> int:
     if "pace" in job:
         from cli.console import PlainProgress
 
-        PlainProgress.step = lambda *_: time.sleep(job["pace"])  # type: ignore[method-assign]
+        PlainProgress.step = _slow_step(job["pace"])  # type: ignore[method-assign]
     if "memory_mb" in job:
         held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         limit = held + job["memory_mb"] * 2**20
@@ -116,6 +116,14 @@ def _child(job: dict[str, Any]) -> int:
 
         files.replacing = _not_replacing  # type: ignore[assignment]
     return run(job["arguments"])
+
+
+def _slow_step(seconds: float) -> Callable[..., None]:
+    def step(_: Any, label: str, *__: Any) -> None:
+        print(f"at work: {label}", flush=True)
+        time.sleep(seconds)
+
+    return step
 
 
 @contextmanager
@@ -142,9 +150,9 @@ def main() -> None:
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(code)
-        print(pid, flush=True)
+        print("started", pid, flush=True)
         _, status = os.waitpid(pid, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        print("ended", os.waitstatus_to_exitcode(status), flush=True)
 
 
 if __name__ == "__main__":
