@@ -300,7 +300,7 @@ def main() -> None:
         print(f"\n{overview(task.name, list(scores[task.name].items())).to_text()}", flush=True)
         if args.curve:
             curves[task.name] = bench.curve()
-            rows = [(f"{point['steps']} steps", point) for point in curves[task.name]]
+            rows = [(f"steps: {point['steps']}", point) for point in curves[task.name]]
             print(overview("Error against time", rows).to_text(), flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
