@@ -84,4 +84,5 @@ def _hololens(source: Path, folder: Path) -> Case:
         truth=source / "gt",
         prior=("--depth-maps", str(source / "mono"), "--depth-kind", "inverse_affine"),
         options=(),
+        maps=source / "mono",
     )

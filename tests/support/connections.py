@@ -45,6 +45,8 @@ class Case:
     options: tuple[str, ...]
     """Options of every run."""
     synthetic: SyntheticScene | None = None
+    maps: Path = Path()
+    """Maps NAME.npy of a network, `inverse_affine`; of photos that are not synthetic."""
 
     @property
     def photos(self) -> list[Path]:
@@ -70,14 +72,16 @@ class Case:
         assert run([*command, *(prior or self.prior)]) == ExitCode.DONE
         return out
 
-    def error(self, out: Path) -> dict[str, float]:
-        """`abs_rel` and `median_rel` of the refined depth, one scale for the scene."""
+    def error(self, out: Path, view: str | None = None) -> dict[str, float]:
+        """`abs_rel` and `median_rel` of the refined depth, one scale for the scene: the mean of
+        the views, or of one `view`."""
         said = io.StringIO()
         with contextlib.redirect_stdout(said):
             command = ["evaluate", str(out), "--ground-truth", str(self.truth), "--no-icp"]
             assert run([*command, "--json"]) == ExitCode.DONE
-        found = json.loads(said.getvalue())["depth"]["stages"]["refined"]["mean"]["all"]
-        return {key: float(found[key]) for key in ("abs_rel", "median_rel", "coverage")}
+        stage = json.loads(said.getvalue())["depth"]["stages"]["refined"]
+        found = (stage["mean"] if view is None else stage["views"][view])["all"]
+        return {key: float(found[key]) for key in ("abs_rel", "median_rel")}
 
     def say(self, what: str) -> None:
         """Notes a figure."""
@@ -147,12 +151,11 @@ def write_true_poses(path: Path, case: Case) -> None:
 
 
 def write_maps(folder: Path, maps: Iterable[tuple[str, NDArray[np.float32]]]) -> None:
-    """Depth as 16-bit PNG, rising with depth, with a scale and an offset that nobody tells."""
+    """Maps as 16-bit PNG, with a scale and an offset that nobody tells."""
     folder.mkdir(parents=True)
-    for stem, depth in maps:
-        known = depth > 0
-        near, far = float(depth[known].min()), float(depth[known].max())
-        levels = np.where(known, 1000 + 60000 * (depth - near) / (far - near), 0)
+    for stem, values in maps:
+        low, high = float(values.min()), float(values.max())
+        levels = 1000 + 60000 * (values.astype(np.float64) - low) / (high - low)
         Image.fromarray(levels.astype(np.uint16)).save(folder / f"{stem}.png")
 
 
