@@ -127,7 +127,7 @@ def _slow_step(seconds: float) -> Callable[..., None]:
 
 
 @contextmanager
-def _not_replacing(path: Path) -> Iterator[Path]:
+def _not_replacing(path: Path, **_: Any) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     yield path
 
