@@ -12,7 +12,7 @@ from cli.console import format_bytes, format_seconds, out
 from pipeline.engine import StageState, StageStatus
 from pipeline.workspace import Workspace
 
-_MAX_LISTED = 8
+_MAX_LISTED = 4
 _STYLE = {
     StageState.DONE: "green",
     StageState.PARTIAL: "yellow",
@@ -48,17 +48,31 @@ def print_summary(workspace: Workspace, statuses: Sequence[StageStatus]) -> None
             )
     out.print()
     out.print(table)
-    _print_warnings(statuses)
+    _print_advice(workspace)
     _print_places(workspace, {status.name for status in statuses if status.manifest})
 
 
-def _print_warnings(statuses: Sequence[StageStatus]) -> None:
-    for status in statuses:
-        warnings = status.manifest.summary.get("warnings", []) if status.manifest else []
-        for warning in warnings[:_MAX_LISTED]:
-            out.print(f"[yellow]![/] {status.name}: {escape(str(warning))}", soft_wrap=True)
-        if len(warnings) > _MAX_LISTED:
-            out.print(f"[yellow]![/] {status.name}: {len(warnings) - _MAX_LISTED} more in the log")
+def _print_advice(workspace: Workspace) -> None:
+    """The report's advice, in its words."""
+    from pipeline.report.advice import advice_of
+    from pipeline.results import Results
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="yellow", no_wrap=True)
+    table.add_column(overflow="fold")
+    for advice in advice_of(Results(workspace)):
+        text = escape(advice.what)
+        if advice.names:
+            text = f"{text.rstrip('.')} [dim]{escape(_listed(advice.names))}[/]."
+        table.add_row("!", f"{text} {escape(advice.try_)}".rstrip())
+    if table.row_count:
+        out.print()
+        out.print(table)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return f"({', '.join(names[:_MAX_LISTED])}{more})"
 
 
 def _print_places(workspace: Workspace, finished: set[str]) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.engine import stage_names
+from pipeline.results import Results
 from refdepth.scale import ScaleFlag
 
 LOW_ACCEPTANCE = 0.5
@@ -70,6 +72,18 @@ _REFINE: Mapping[str, tuple[str, str]] = {
         "More overlapping photos make the result safer.",
     ),
 }
+
+
+def advice_of(results: Results) -> list[Advice]:
+    """What to know about the run as it lies there, finished or not."""
+    found = {name: results.manifest(name) for name in stage_names()}
+    manifests = {name: manifest.summary for name, manifest in found.items() if manifest is not None}
+    names = results.scene.names if "sfm" in manifests else ()
+    return advise(
+        manifests,
+        {name: results.fit(name) for name in names},
+        {name: results.record(name) for name in names},
+    )
 
 
 def advise(

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from pipeline.export_formats import metres_per_unit, read_cloud
 from pipeline.manifest import Manifest
-from pipeline.report.advice import Advice, advise
+from pipeline.report.advice import Advice, advice_of
 from pipeline.report.overview import Overview, draw_overview
 from pipeline.report.settings import SettingRow, setting_rows
 from pipeline.report.views import ViewReport, describe_view
@@ -93,7 +93,7 @@ def collect(results: Results) -> Report:
         version=libraries.get("refdepth", ""),
         finished=manifests["fuse"] is not None,
         facts=_facts(manifests, summaries),
-        advice=tuple(advise(summaries, fits, records)),
+        advice=tuple(advice_of(results)),
         stages=tuple(_stage(name, manifests[name]) for name in STAGE_NAMES),
         overview=None if scene is None else _overview(results, scene),
         views=tuple(
