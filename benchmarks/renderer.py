@@ -10,14 +10,14 @@ copy as many bytes as any step moves that keeps its pictures in memory (see `FLO
 
 from __future__ import annotations
 
-import os
+from cli.environment import prepare_process
 
-# As the command line does, before torch is imported: idle threads of one pool must not spin while
-# the other pool works.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# As the command line does, before torch is imported.
+prepare_process()
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys

@@ -15,7 +15,7 @@ import psutil
 from rich.markup import escape
 
 from cli.console import format_bytes, out
-from cli.environment import SETTINGS
+from cli.environment import KEPT_MB, SETTINGS, keep_freed_memory
 from refdepth.errors import RefdepthError
 
 PACKAGES = {
@@ -153,4 +153,6 @@ def _uses() -> dict[str, str]:
         uses["renderer"] = f"none ({error})"
     for name in SETTINGS:
         uses[name] = os.environ.get(name, "not set")
+    kept = keep_freed_memory()
+    uses["freed memory kept"] = f"up to {KEPT_MB} MB" if kept else "as the system has it"
     return uses
