@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,13 @@ def shared_scenes() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("set REFDEPTH_SCENES to a folder of scenes to run this")
     return Path(folder)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A shell that puts a job in the background has it ignore Ctrl-C, and so would every process
+    that the tests start and interrupt."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
