@@ -63,6 +63,14 @@ def fill_table(q: Floats, view: int, triangles: Ids, uv: Floats, listed: Ids, ta
 
 
 @njit(**CONTRACTED)
+def place(marks: Marks, table: Table, y: int, w: Floats, u: Floats, v: Floats) -> None:
+    """Depth w and place in the texture (u, v) of each pixel of row `y`."""
+    depths(marks, table, y, w)
+    coordinates(marks, table, 3, y, w, u)
+    coordinates(marks, table, 6, y, w, v)
+
+
+@njit(**CONTRACTED)
 def depths(marks: Marks, table: Table, y: int, out: Floats) -> None:
     """w = 1 / (N . p) for each pixel of row `y`."""
     x_plane, y_plane, rest = table[0], table[1], table[2]

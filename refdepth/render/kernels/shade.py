@@ -14,9 +14,8 @@ from refdepth.render.kernels.geometry import PARALLEL_KERNEL, Floats, Ids, Offse
 from refdepth.render.kernels.placing import (
     CONTRACTED,
     TABLE_ROWS,
-    coordinates,
-    depths,
     fill_table,
+    place,
     split,
 )
 from refdepth.render.kernels.visibility import draw_band, name_triangles
@@ -61,9 +60,7 @@ def draw_and_shade(
         part_u, part_v = np.empty(width, texture.dtype), np.empty(width, texture.dtype)
         for row in range(len(marks)):
             y = first + row
-            depths(marks[row], table, y, w)
-            coordinates(marks[row], table, 3, y, w, u)
-            coordinates(marks[row], table, 6, y, w, v)
+            place(marks[row], table, y, w, u, v)
             split(u, last_u, texel_u, part_u)
             split(v, last_v, texel_v, part_v)
             blend(

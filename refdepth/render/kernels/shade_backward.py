@@ -21,9 +21,8 @@ from refdepth.render.kernels.placing import (
     CONTRACTED,
     TABLE_ROWS,
     Table,
-    coordinates,
-    depths,
     fill_table,
+    place,
     split,
 )
 from refdepth.render.kernels.shade import Lanes
@@ -93,9 +92,7 @@ def shade_backward(
                 seen = ids[view, y]
                 for x in range(width):
                     marks[x] = column[np.uint64(seen[x])]
-                depths(marks, table, y, w)
-                coordinates(marks, table, 3, y, w, u)
-                coordinates(marks, table, 6, y, w, v)
+                place(marks, table, y, w, u, v)
                 split(u, last_u, texel_u, part_u)
                 split(v, last_v, texel_v, part_v)
                 slopes(
