@@ -104,12 +104,13 @@ class _Network:
                     output_loading_info=True,
                     **where,
                 )
-        except InputError:
+        except (InputError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:
             # transformers raises ImportError, KeyError, OSError, ValueError, SafetensorError, ...
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
-                f"not a depth checkpoint that can be loaded ({str(error).splitlines()[0]}).",
+                f"not a depth checkpoint that can be loaded ({reason}).",
                 subject=checkpoint.folder,
                 action="Give a depth-estimation model saved by transformers.",
             ) from error

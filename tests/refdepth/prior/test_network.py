@@ -152,6 +152,21 @@ def test_damaged_checkpoints_are_refused_by_name(
         network.estimate(scene.views[0], scene)
 
 
+@pytest.mark.parametrize(("raised", "told"), [(MemoryError, MemoryError), (KeyError, InputError)])
+def test_refused_memory_is_not_taken_for_a_damaged_checkpoint(
+    checkpoints: Path, scene: Scene, monkeypatch: pytest.MonkeyPatch, raised: type, told: type
+) -> None:
+    import transformers
+
+    def load(*_: object, **__: object) -> None:
+        raise raised  # without a message
+
+    monkeypatch.setattr(transformers.AutoModelForDepthEstimation, "from_pretrained", load)
+    prior = NetworkPrior(find_checkpoint(str(checkpoints / "relative")))
+    with pytest.raises(told):
+        prior.estimate(scene.views[0], scene)
+
+
 def test_cuda_that_is_not_there_is_told(checkpoints: Path, scene: Scene) -> None:
     import torch
 
