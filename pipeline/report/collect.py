@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from pipeline.engine import stage_names
 from pipeline.export_formats import metres_per_unit, read_cloud
 from pipeline.manifest import Manifest
 from pipeline.report.advice import Advice, advice_of
@@ -19,7 +20,6 @@ from refdepth.errors import InputError
 from refdepth.formats.pictures import color_table
 from refdepth.scene import Scene
 
-STAGE_NAMES = ("prepare", "sfm", "depth", "scale", "refine", "fuse")
 _TITLES = {
     "prepare": "Photos read",
     "sfm": "Cameras found",
@@ -77,7 +77,7 @@ class Report:
 
 def collect(results: Results) -> Report:
     """Reads everything once. What is missing or unreadable is left out."""
-    manifests = {name: results.manifest(name) for name in STAGE_NAMES}
+    manifests = {name: results.manifest(name) for name in stage_names()}
     summaries = {name: m.summary for name, m in manifests.items() if m is not None}
     scene = results.scene if manifests["sfm"] is not None else None
     names = scene.names if scene is not None else ()
@@ -94,7 +94,7 @@ def collect(results: Results) -> Report:
         finished=manifests["fuse"] is not None,
         facts=_facts(manifests, summaries),
         advice=tuple(advice_of(results)),
-        stages=tuple(_stage(name, manifests[name]) for name in STAGE_NAMES),
+        stages=tuple(_stage(name, manifests[name]) for name in manifests),
         overview=None if scene is None else _overview(results, scene),
         views=tuple(
             describe_view(results, name, fits[name], records[name], number)

@@ -99,11 +99,8 @@ def disagreement(transferred: Transferred, depth: Map, tolerance: float) -> tupl
 
 def _without_steps(depth: Map) -> Map:
     """`depth` (H, W), 0 next to a step."""
-    known = np.where(depth > 0, depth, np.nan)
-    farthest, nearest = (
-        extreme(np.where(np.isnan(known), blank, known), 3)
-        for extreme, blank in ((ndimage.maximum_filter, 0), (ndimage.minimum_filter, np.inf))
-    )
+    farthest = ndimage.maximum_filter(depth, 3)
+    nearest = ndimage.minimum_filter(np.where(depth > 0, depth, np.inf), 3)
     return np.where(farthest < STEP_RATIO * nearest, depth, 0).astype(np.float32)
 
 

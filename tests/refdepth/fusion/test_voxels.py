@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refdepth.fusion.voxels import VoxelGrid
+from refdepth.fusion.voxels import VoxelGrid, _keys
 
 ADDS, ROWS = 4, 300
 
@@ -47,3 +47,14 @@ def test_points_of_one_voxel_are_averaged_and_a_finer_voxel_replaces_them(tmp_pa
     found = np.concatenate([points for points, _ in grid.pieces()])
     grid.close()
     np.testing.assert_allclose(sorted(found.tolist()), [[-3.3, 0.5, 0.5], [0.5, 0.5, 0.5]])
+
+
+def test_packed_voxel_keys_keep_the_order_of_cells():
+    rng = np.random.default_rng(0)
+    for spread in (5, 2**29):  # packed into one number, and too wide for that
+        cells = rng.integers(-spread, spread, size=(500, 4)).astype(np.int32)
+        cells = np.concatenate([cells, cells[:100]])
+        key = _keys(cells)
+        order = np.lexsort(cells.T[::-1])
+        np.testing.assert_array_equal(np.argsort(key, kind="stable"), order)
+        assert len(np.unique(key)) == len(np.unique(cells, axis=0))
