@@ -61,6 +61,7 @@ class Render(torch.autograd.Function):
         ids = torch.empty((len(q), height, width), dtype=torch.int32)
         depth = torch.empty(ids.shape, dtype=q.dtype)
         color = torch.empty((*ids.shape, texture.shape[2]), dtype=q.dtype)
+        places = depth.new_empty((2, *ids.shape) if ctx.needs_input_grad[0] else (0, 0, 0, 0))
         vertices, faces = array(q), array(triangles)
         bands = visibility.list_bands(vertices, faces, height, width)
         shade.draw_and_shade(
@@ -76,8 +77,9 @@ class Render(torch.autograd.Function):
             ids.numpy(),
             depth.numpy(),
             color.numpy(),
+            places.numpy(),
         )
-        ctx.save_for_backward(q, triangles, uv, texture, ids)
+        ctx.save_for_backward(q, triangles, uv, texture, ids, depth, places)
         ctx.bands = bands
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(ids)
@@ -89,7 +91,7 @@ class Render(torch.autograd.Function):
         ctx: Any, grad_color: torch.Tensor | None, _: None, grad_depth: torch.Tensor | None
     ) -> Grads:
         """Gradient to q."""
-        q, triangles, uv, texture, ids = ctx.saved_tensors
+        q, triangles, uv, texture, ids, depth, places = ctx.saved_tensors
         bands: visibility.Bands = ctx.bands
         if grad_color is None:
             grad_color = q.new_zeros((*ids.shape, texture.shape[2]))
@@ -109,6 +111,8 @@ class Render(torch.autograd.Function):
             bands.listed,
             bands.shift,
             array(ids),
+            array(depth),
+            array(places),
             array(grad_color),
             array(grad_depth),
             ranges,

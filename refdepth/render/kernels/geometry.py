@@ -21,6 +21,7 @@ PARALLEL_KERNEL = {"parallel": True, **KERNEL}
 Floats = NDArray[np.floating[Any]]
 Ids = NDArray[np.int32]
 Offsets = NDArray[np.int64]
+Plane = tuple[float, float, float]
 
 FLAT = 1e-12
 """A triangle thinner than this part of its coordinates' scale counts as having no area. For a

@@ -12,54 +12,37 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from refdepth.render.kernels.geometry import KERNEL, SLACK, Floats, Ids, planes
+from refdepth.render.kernels.geometry import KERNEL, Floats, Ids, Plane
 
 CONTRACTED = {**KERNEL, "fastmath": {"contract"}}
 """Multiplications and additions may be fused, where nothing else has to come to the same bits."""
 
-TABLE_ROWS = 19
-"""Rows of a table: 0 to 8 the planes N, U and V of `shade`, 9 to 17 the planes A_0, A_1 and A_2 of
-`geometry`, 18 the least value of a covered pixel's A_i . p, NaN for a triangle that is not drawn.
-"""
+TABLE_ROWS = 9
+"""Rows of a table: the planes N, U and V of `shade`."""
 
 Table = NDArray[np.float64]
 Marks = NDArray[np.int32]
 
 
-@njit(**KERNEL)
-def fill_table(q: Floats, view: int, triangles: Ids, uv: Floats, listed: Ids, table: Table) -> None:
-    """Fills `table` (TABLE_ROWS, n + 1) for the n triangles `listed`; u and v are moved so that
-    whole numbers are texel centres."""
-    for row in range(TABLE_ROWS):
-        table[row, 0] = 0
-    table[2, 0] = 1
-    for entry in range(len(listed)):
-        t = np.uint64(listed[entry])
-        i0, i1, i2 = (
-            np.uint64(triangles[t, 0]),
-            np.uint64(triangles[t, 1]),
-            np.uint64(triangles[t, 2]),
-        )
-        drawn, ax, ay, az, bx, by, bz, cx, cy, cz = planes(q, view, i0, i1, i2)
-        column = np.uint64(entry + 1)
-        if not drawn:
-            table[:, column] = np.nan
-            continue
-        u0, u1, u2 = uv[i0, 0] - 0.5, uv[i1, 0] - 0.5, uv[i2, 0] - 0.5
-        v0, v1, v2 = uv[i0, 1] - 0.5, uv[i1, 1] - 0.5, uv[i2, 1] - 0.5
-        table[0, column] = ax + bx + cx
-        table[1, column] = ay + by + cy
-        table[2, column] = az + bz + cz
-        table[3, column] = u0 * ax + u1 * bx + u2 * cx
-        table[4, column] = u0 * ay + u1 * by + u2 * cy
-        table[5, column] = u0 * az + u1 * bz + u2 * cz
-        table[6, column] = v0 * ax + v1 * bx + v2 * cx
-        table[7, column] = v0 * ay + v1 * by + v2 * cy
-        table[8, column] = v0 * az + v1 * bz + v2 * cz
-        table[9, column], table[10, column], table[11, column] = ax, ay, az
-        table[12, column], table[13, column], table[14, column] = bx, by, bz
-        table[15, column], table[16, column], table[17, column] = cx, cy, cz
-        table[18, column] = -SLACK * (abs(az) + abs(bz) + abs(cz))
+@njit(**CONTRACTED)
+def fill_column(
+    table: Table,
+    column: int,
+    A: Plane,
+    B: Plane,
+    C: Plane,
+    uv: Floats,
+    i0: int,
+    i1: int,
+    i2: int,
+) -> None:
+    """Enters a triangle with the planes A, B and C of its corners `i0`, `i1` and `i2`."""
+    u0, u1, u2 = uv[i0, 0] - 0.5, uv[i1, 0] - 0.5, uv[i2, 0] - 0.5
+    v0, v1, v2 = uv[i0, 1] - 0.5, uv[i1, 1] - 0.5, uv[i2, 1] - 0.5
+    for axis in range(3):
+        table[axis, column] = A[axis] + B[axis] + C[axis]
+        table[3 + axis, column] = u0 * A[axis] + u1 * B[axis] + u2 * C[axis]
+        table[6 + axis, column] = v0 * A[axis] + v1 * B[axis] + v2 * C[axis]
 
 
 @njit(**CONTRACTED)

@@ -14,7 +14,6 @@ from refdepth.render.kernels.geometry import PARALLEL_KERNEL, Floats, Ids, Offse
 from refdepth.render.kernels.placing import (
     CONTRACTED,
     TABLE_ROWS,
-    fill_table,
     place,
     split,
 )
@@ -39,27 +38,32 @@ def draw_and_shade(
     ids: Ids,
     depth: Floats,
     color: Floats,
+    places: Floats,
 ) -> None:
-    """Fills `ids` and `depth` (B, H, W) as `visibility.draw` does, and `color` (B, H, W, C) with
-    the bilinear texture colour. Beyond the outer texel centres the border's colour holds.
+    """Fills `ids` and `depth` (B, H, W) as `visibility.draw` does, `color` (B, H, W, C) with the
+    bilinear texture colour, and `places` (2, B, H, W), unless it is empty, with u and v in texels,
+    whole numbers at their centres. Beyond the outer texel centres the border's colour holds.
     `texture` (Ht, Wt, C) has at least two texels a side."""
     views, height, width = ids.shape
     bands = ((height - 1) >> shift) + 1
     last_v, last_u = texture.shape[0] - 1, texture.shape[1] - 1
     texels = texture.reshape(-1)
+    kept = places.size > 0
     for item in prange(views * bands):
         view, first = item // bands, (item % bands) << shift
         rows = slice(first, min(first + (1 << shift), height))
         own = listed[bounds[item] : bounds[item + 1]]
         table = np.empty((TABLE_ROWS, len(own) + 1))
-        fill_table(q, view, triangles, uv, own, table)
         marks = np.empty((rows.stop - first, width), np.int32)
-        draw_band(table, boxes[view], own, first, marks, depth[view, rows])
-        w, u, v = np.empty(width), np.empty(width), np.empty(width)
+        draw_band(q, view, triangles, uv, boxes[view], own, first, marks, depth[view, rows], table)
+        w = np.empty(width)
+        some_u, some_v = np.empty(width, q.dtype), np.empty(width, q.dtype)
         texel_u, texel_v = np.empty(width, np.int32), np.empty(width, np.int32)
         part_u, part_v = np.empty(width, texture.dtype), np.empty(width, texture.dtype)
         for row in range(len(marks)):
             y = first + row
+            u = places[0, view, y] if kept else some_u
+            v = places[1, view, y] if kept else some_v
             place(marks[row], table, y, w, u, v)
             split(u, last_u, texel_u, part_u)
             split(v, last_v, texel_v, part_v)

@@ -9,23 +9,28 @@ So with the gradients g_u, g_v, g_w of a pixel, s = g_u u + g_v v + g_w w and th
 triangle's pixels S = sum s w p, S_u = sum g_u w p, S_v = sum g_v w p, vertex i receives
 
     (A_i . S) N - (A_i . S_u) U - (A_i . S_v) V.
+
+The forward pass leaves w, u and v of each pixel: to read them is cheaper than to find them again.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit, prange
+from numpy.typing import NDArray
 
-from refdepth.render.kernels.geometry import PARALLEL_KERNEL, Floats, Ids, Offsets
-from refdepth.render.kernels.placing import (
-    CONTRACTED,
-    TABLE_ROWS,
-    Table,
-    fill_table,
-    place,
-    split,
+from refdepth.render.kernels.geometry import (
+    PARALLEL_KERNEL,
+    Floats,
+    Ids,
+    Offsets,
+    Plane,
+    planes,
 )
+from refdepth.render.kernels.placing import CONTRACTED, split
 from refdepth.render.kernels.shade import Lanes
+
+Sums = NDArray[np.float64]
 
 
 @njit(**PARALLEL_KERNEL)
@@ -55,6 +60,8 @@ def shade_backward(
     listed: Ids,
     shift: int,
     ids: Ids,
+    depth: Floats,
+    places: Floats,
     grad_color: Floats,
     grad_depth: Floats,
     ranges: Offsets,
@@ -62,7 +69,8 @@ def shade_backward(
     partial: Floats,
 ) -> None:
     """Sums the gradient to the vertices of each work item's range into its own stretch of
-    `partial` (N, 3), which starts at `offsets[item]`. `grad_depth` may be empty: no gradient."""
+    `partial` (N, 3), which starts at `offsets[item]`. `ids`, `depth` and `places` are as
+    `draw_and_shade` left them. `grad_depth` may be empty: no gradient."""
     views, height, width = ids.shape
     bands = ((height - 1) >> shift) + 1
     items = len(ranges)
@@ -75,7 +83,6 @@ def shade_backward(
         # By id, so that 0, no triangle, is column 0.
         column = np.zeros(len(triangles) + 1, np.int32)
         marks = np.empty(width, np.int32)
-        w, u, v = np.empty(width), np.empty(width), np.empty(width)
         texel_u, texel_v = np.empty(width, np.int32), np.empty(width, np.int32)
         part_u, part_v = np.empty(width, texture.dtype), np.empty(width, texture.dtype)
         grad_u, grad_v = np.empty(width, texture.dtype), np.empty(width, texture.dtype)
@@ -83,8 +90,6 @@ def shade_backward(
         for band in range(views * bands * item // items, views * bands * (item + 1) // items):
             view, first = band // bands, (band % bands) << shift
             own = listed[bounds[band] : bounds[band + 1]]
-            table = np.empty((TABLE_ROWS, len(own) + 1))
-            fill_table(q, view, triangles, uv, own, table)
             for entry in range(len(own)):
                 column[own[entry] + 1] = entry + 1
             sums = np.zeros((len(own) + 1, 9))
@@ -92,7 +97,7 @@ def shade_backward(
                 seen = ids[view, y]
                 for x in range(width):
                     marks[x] = column[np.uint64(seen[x])]
-                place(marks, table, y, w, u, v)
+                w, u, v = depth[view, y], places[0, view, y], places[1, view, y]
                 split(u, last_u, texel_u, part_u)
                 split(v, last_v, texel_v, part_v)
                 slopes(
@@ -110,10 +115,9 @@ def shade_backward(
                 pulls(w, u, v, last_u, last_v, grad_u, grad_v, pull, pull_u, pull_v)
                 if with_depth:
                     for x in range(width):
-                        pull[x] += grad_depth[view, y, x] * w[x] * w[x]
+                        pull[x] += grad_depth[view, y, x] * np.float64(w[x]) * w[x]
                 accumulate(marks, pull, pull_u, pull_v, y, sums)
-            for entry in range(len(own)):
-                spread(sums, table, entry + 1, triangles[own[entry]], base, partial)
+            spread(sums, q, view, triangles, own, uv, base, partial)
 
 
 @njit(**CONTRACTED)
@@ -178,7 +182,7 @@ def accumulate(
     pull_u: Floats,
     pull_v: Floats,
     y: int,
-    sums: Table,
+    sums: Sums,
 ) -> None:
     """Adds a row of pixels to their triangles' sums S, S_u, S_v.
 
@@ -205,7 +209,7 @@ def accumulate(
 
 @njit(**CONTRACTED)
 def add_run(
-    sums: Table,
+    sums: Sums,
     k: int,
     py: float,
     s: float,
@@ -229,27 +233,54 @@ def add_run(
 
 @njit(**CONTRACTED)
 def spread(
-    sums: Table, table: Table, column: int, triangle: Ids, base: int, partial: Floats
+    sums: Sums,
+    q: Floats,
+    view: int,
+    triangles: Ids,
+    listed: Ids,
+    uv: Floats,
+    base: int,
+    partial: Floats,
 ) -> None:
-    """Adds a triangle's gradient to its vertices, which start at `base` in `partial`."""
-    touched = False
-    for k in range(9):
-        touched |= sums[column, k] != 0
-    if not touched:
-        return
-    for corner in range(3):
-        vertex = base + triangle[corner]
-        ax, ay, az = (
-            table[9 + 3 * corner, column],
-            table[10 + 3 * corner, column],
-            table[11 + 3 * corner, column],
-        )
-        s = ax * sums[column, 0] + ay * sums[column, 1] + az * sums[column, 2]
-        s_u = ax * sums[column, 3] + ay * sums[column, 4] + az * sums[column, 5]
-        s_v = ax * sums[column, 6] + ay * sums[column, 7] + az * sums[column, 8]
-        for axis in range(3):
-            partial[vertex, axis] += (
-                s * table[axis, column]
-                - s_u * table[3 + axis, column]
-                - s_v * table[6 + axis, column]
-            )
+    """Adds the gradients of the triangles `listed`, from their `sums` (n + 1, 9), to their
+    vertices, which start at `base` in `partial`."""
+    for entry in range(len(listed)):
+        row, t = np.uint64(entry + 1), np.uint64(listed[entry])
+        touched = False
+        for k in range(9):
+            touched |= sums[row, k] != 0
+        if not touched:
+            continue
+        i0 = np.uint64(triangles[t, 0])
+        i1 = np.uint64(triangles[t, 1])
+        i2 = np.uint64(triangles[t, 2])
+        _, ax, ay, az, bx, by, bz, cx, cy, cz = planes(q, view, i0, i1, i2)
+        u0, u1, u2 = uv[i0, 0] - 0.5, uv[i1, 0] - 0.5, uv[i2, 0] - 0.5
+        v0, v1, v2 = uv[i0, 1] - 0.5, uv[i1, 1] - 0.5, uv[i2, 1] - 0.5
+        N = ax + bx + cx, ay + by + cy, az + bz + cz
+        U = u0 * ax + u1 * bx + u2 * cx, u0 * ay + u1 * by + u2 * cy, u0 * az + u1 * bz + u2 * cz
+        V = v0 * ax + v1 * bx + v2 * cx, v0 * ay + v1 * by + v2 * cy, v0 * az + v1 * bz + v2 * cz
+        push(sums, row, (ax, ay, az), N, U, V, partial, base + np.int64(i0))
+        push(sums, row, (bx, by, bz), N, U, V, partial, base + np.int64(i1))
+        push(sums, row, (cx, cy, cz), N, U, V, partial, base + np.int64(i2))
+
+
+@njit(**CONTRACTED)
+def push(
+    sums: Sums,
+    row: int,
+    A: Plane,
+    N: Plane,
+    U: Plane,
+    V: Plane,
+    partial: Floats,
+    vertex: int,
+) -> None:
+    """Adds one vertex' gradient."""
+    s = A[0] * sums[row, 0] + A[1] * sums[row, 1] + A[2] * sums[row, 2]
+    s_u = A[0] * sums[row, 3] + A[1] * sums[row, 4] + A[2] * sums[row, 5]
+    s_v = A[0] * sums[row, 6] + A[1] * sums[row, 7] + A[2] * sums[row, 8]
+    at = np.uint64(vertex)
+    partial[at, 0] += s * N[0] - s_u * U[0] - s_v * V[0]
+    partial[at, 1] += s * N[1] - s_u * U[1] - s_v * V[1]
+    partial[at, 2] += s * N[2] - s_u * U[2] - s_v * V[2]

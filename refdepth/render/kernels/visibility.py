@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from refdepth.render.kernels.geometry import (
     KERNEL,
     PARALLEL_KERNEL,
+    SLACK,
     Floats,
     Ids,
     Offsets,
     pixel_box,
+    planes,
 )
-from refdepth.render.kernels.placing import TABLE_ROWS, Table, fill_table
+from refdepth.render.kernels.placing import Table, fill_column
 
 LISTING_PARTS = 8
 """Work items a view when triangles are listed."""
@@ -52,12 +54,14 @@ def count_triangles(
     boxes: NDArray[np.int16],
     counts: Offsets,
 ) -> None:
-    """Fills `boxes` and adds to `counts` (B, bands, parts) how many triangles each part of the
-    triangles brings to each band."""
-    parts = counts.shape[2]
+    """Fills `boxes` and `counts` (B, parts, bands), how many triangles each part of the triangles
+    brings to each band."""
+    _, parts, bands = counts.shape
     total = triangles.shape[0]
     for item in prange(q.shape[0] * parts):
         view, part = item // parts, item % parts
+        # Counted apart: two threads that write close together wait for each other.
+        own = np.zeros(bands, np.int64)
         for t in range(total * part // parts, total * (part + 1) // parts):
             left, right, top, bottom = pixel_box(
                 q, view, triangles[t, 0], triangles[t, 1], triangles[t, 2], height, width
@@ -68,7 +72,8 @@ def count_triangles(
             boxes[view, t, 3] = bottom
             if left <= right and top <= bottom:
                 for band in range(top >> shift, (bottom >> shift) + 1):
-                    counts[view, band, part] += 1
+                    own[band] += 1
+        counts[view, part] = own
 
 
 @njit(**PARALLEL_KERNEL)
@@ -93,8 +98,9 @@ def list_bands(q: Floats, triangles: Ids, height: int, width: int) -> Bands:
     shift = max(3, (BAND_PIXELS // width).bit_length())
     views, bands = q.shape[0], ((height - 1) >> shift) + 1
     boxes = np.empty((views, triangles.shape[0], 4), np.int16)
-    counts = np.zeros((views, bands, LISTING_PARTS), np.int64)
+    counts = np.empty((views, LISTING_PARTS, bands), np.int64)
     count_triangles(q, triangles, height, width, shift, boxes, counts)
+    counts = counts.transpose(0, 2, 1)
     ends = np.cumsum(counts.ravel())
     starts = (ends - counts.ravel()).reshape(counts.shape)
     listed = np.empty(ends[-1] if ends.size else 0, np.int32)
@@ -105,53 +111,75 @@ def list_bands(q: Floats, triangles: Ids, height: int, width: int) -> Bands:
 
 @njit(**KERNEL)
 def draw_band(
-    table: Table,
+    q: Floats,
+    view: int,
+    triangles: Ids,
+    uv: Floats,
     boxes: NDArray[np.int16],
     listed: Ids,
     first: int,
     marks: Ids,
     nearness: Floats,
+    table: Table,
 ) -> None:
-    """Marks each pixel of a band of rows, `first` the uppermost, with the column of the nearest
-    triangle in `table` (0 = none). `boxes` (T, 4) are the view's; `nearness`, as large as `marks`
-    (rows, W), ends as 1 / w, 0 where nothing is. Equal values, as stored, go to the triangle that
-    comes first."""
+    """Marks each pixel of a band of rows, `first` the uppermost, with its nearest triangle: the
+    place in `listed` plus 1, 0 = none. `boxes` (T, 4) are the view's; `nearness`, as large as
+    `marks` (rows, W), ends as 1 / w, 0 where nothing is. Equal values, as stored, go to the
+    triangle that comes first. `table`, unless it is empty, is filled for `place`."""
     marks[:] = 0
     nearness[:] = 0
     scalar = nearness.dtype.type
+    kept = table.size > 0
+    if kept:
+        # Where nothing is seen: u = v = 0, w = 1.
+        table[:, 0] = 0
+        table[2, 0] = 1
     for entry in range(len(listed)):
-        k = np.uint64(entry + 1)
-        box = boxes[np.uint64(listed[entry])]
-        ax, ay, az = table[9, k], table[10, k], table[11, k]
-        bx, by, bz = table[12, k], table[13, k], table[14, k]
-        cx, cy, cz = table[15, k], table[16, k], table[17, k]
-        slack = table[18, k]
-        left, right = int(box[0]), int(box[1])
-        top, bottom = max(int(box[2]) - first, 0), min(int(box[3]) - first, len(marks) - 1)
+        k, t = np.uint64(entry + 1), np.uint64(listed[entry])
+        i0, i1, i2 = (
+            np.uint64(triangles[t, 0]),
+            np.uint64(triangles[t, 1]),
+            np.uint64(triangles[t, 2]),
+        )
+        drawn, ax, ay, az, bx, by, bz, cx, cy, cz = planes(q, view, i0, i1, i2)
+        if not drawn:
+            continue
+        if kept:
+            fill_column(table, k, (ax, ay, az), (bx, by, bz), (cx, cy, cz), uv, i0, i1, i2)
+        slack = -SLACK * (abs(az) + abs(bz) + abs(cz))
+        left, right = int(boxes[t, 0]), int(boxes[t, 1])
+        top, bottom = (
+            max(int(boxes[t, 2]) - first, 0),
+            min(int(boxes[t, 3]) - first, len(marks) - 1),
+        )
         for row in range(top, bottom + 1):
             py = first + row + 0.5
             a_row, b_row, c_row = ay * py + az, by * py + bz, cy * py + cz
-            near_row, mark_row = nearness[row], marks[row]
+            r = np.uint64(row)
             for x in range(left, right + 1):
                 px = x + 0.5
                 a, b, c = ax * px + a_row, bx * px + b_row, cx * px + c_row
                 if a >= slack and b >= slack and c >= slack:
                     near = scalar(a + b + c)
-                    if near > near_row[np.uint64(x)]:
-                        near_row[np.uint64(x)] = near
-                        mark_row[np.uint64(x)] = k
+                    if near > nearness[r, np.uint64(x)]:
+                        nearness[r, np.uint64(x)] = near
+                        marks[r, np.uint64(x)] = k
 
 
 @njit(**KERNEL)
 def name_triangles(marks: Ids, listed: Ids, ids: Ids, depth: Floats) -> None:
     """Turns a band's marks into ids (triangle index + 1), and 1 / w into w."""
+    names = np.zeros(len(listed) + 1, np.int32)
+    names[1:] = listed
+    names[1:] += 1
+    scalar = depth.dtype.type
     for row in range(len(marks)):
-        for x in range(marks.shape[1]):
-            mark = marks[row, x]
-            ids[row, x] = 0
-            if mark > 0:
-                ids[row, x] = listed[mark - 1] + 1
-                depth[row, x] = 1 / depth[row, x]
+        mark_row, id_row, depth_row = marks[row], ids[row], depth[row]
+        for x in range(len(mark_row)):
+            id_row[x] = names[np.uint64(mark_row[x])]
+        for x in range(len(mark_row)):
+            nearness = depth_row[x]
+            depth_row[x] = scalar(1) / nearness if nearness > 0 else scalar(0)
 
 
 @njit(**PARALLEL_KERNEL)
@@ -169,13 +197,13 @@ def draw(
     (B, H, W)."""
     views, height, width = ids.shape
     bands = ((height - 1) >> shift) + 1
-    no_uv = np.zeros((q.shape[1], 2))
+    no_uv, no_table = np.empty((0, 2)), np.empty((0, 0))
     for item in prange(views * bands):
         view, first = item // bands, (item % bands) << shift
         rows = slice(first, min(first + (1 << shift), height))
         own = listed[bounds[item] : bounds[item + 1]]
-        table = np.empty((TABLE_ROWS, len(own) + 1))
-        fill_table(q, view, triangles, no_uv, own, table)
         marks = np.empty((rows.stop - first, width), np.int32)
-        draw_band(table, boxes[view], own, first, marks, depth[view, rows])
+        draw_band(
+            q, view, triangles, no_uv, boxes[view], own, first, marks, depth[view, rows], no_table
+        )
         name_triangles(marks, own, ids[view, rows], depth[view, rows])
