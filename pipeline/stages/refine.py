@@ -85,7 +85,7 @@ class RefineStage:
     """Scaled depth and photos in, refined depth and confidence out."""
 
     name = "refine"
-    version = 2
+    version = 3
     upstream = ("sfm", "scale")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:

@@ -18,6 +18,7 @@ from refdepth.depth_map import DepthMap
 from refdepth.refine.acceptance import accept
 from refdepth.refine.confidence import view_confidence
 from refdepth.refine.consistency import Transferred, opinions, transfer
+from refdepth.refine.edges import sharpen_edges
 from refdepth.refine.problem import ViewProblem, log_ratio
 from refdepth.refine.resampling import grow, shrink_depth
 from refdepth.refine.settings import RefineSettings
@@ -136,7 +137,7 @@ def second_round(
     progress: Callable[[int, int], None] | None = None,
 ) -> RefinedView:
     """Joins a view's first round with its neighbours', searches again around what they agree on,
-    then renders and refines.
+    then renders, refines and sharpens depth edges.
 
     `first` is the view's own first round, `source_depths` its neighbours', in the order of
     `sources`. The gradient steps need a `renderer`; `checkpoint` and `progress` belong to them.
@@ -175,6 +176,9 @@ def second_round(
         )
         depth, record["fine"] = fine.depth, fine.record
         clock.lap("fine")
+    if settings.edge_reach:
+        depth = sharpen_edges(depth, ref.image, settings.edge_reach)
+        clock.lap("edges")
     if judge is not None:
         depth = _judge(
             ref, sources[judge], source_depths[judge], scaled, depth, sparse, settings, record

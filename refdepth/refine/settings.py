@@ -133,6 +133,13 @@ class RefineSettings(Settings):
     )
     iterations: int = setting(6, "Gradient steps on the rendered mesh; 0: none", ge=0)
     fine: FineSettings = setting(FineSettings(), "Gradient refinement on the rendered mesh")
+    edge_reach: float = setting(
+        0.008,
+        "How far from a smeared depth edge its two sides are looked for, as a share of the"
+        " picture's longer side; 0: edges stay smeared",
+        ge=0,
+        le=0.05,
+    )
     acceptance: AcceptanceSettings = setting(AcceptanceSettings(), "When the scaled prior stays")
     seed: int = setting(0, "Seed of all random choices", ge=0, lt=2**31)
 
@@ -153,6 +160,7 @@ class RefineSettings(Settings):
             return cls(
                 discrete=False,
                 held_out=False,
+                edge_reach=0,
                 coarse=CoarseSettings(),
                 iterations=fine.iterations,
                 fine=fine,
