@@ -34,24 +34,23 @@ def gaps(log_depth: Map, reach: int, out: Map) -> None:
 @njit(**KERNEL)
 def move_to_a_side(
     log_depth: Map,
-    gap: Map,
+    smeared: NDArray[np.bool_],
+    solid: Map,
     image: Map,
     taps: NDArray[np.int64],
-    least_gap: float,
-    solid: float,
     likeness: float,
     nearness: float,
     out: Map,
 ) -> None:
-    """Fills `out` (H, W): where `gap` is more than `least_gap` the weighted median of `log_depth`
-    at the offsets `taps` x `taps`, elsewhere `log_depth`. A pixel weighs exp(-(gap / solid)^2 -
-    difference of colour / likeness - nearness distance^2); `image` is (H, W, C)."""
+    """Fills `out` (H, W): where `smeared` the weighted median of `log_depth` at the offsets `taps`
+    x `taps`, elsewhere `log_depth`. A pixel weighs `solid` exp(-difference of colour / likeness -
+    nearness distance^2); `image` is (H, W, C)."""
     height, width = log_depth.shape
     for y in prange(height):
         value, weight = np.empty(len(taps) ** 2, np.float32), np.empty(len(taps) ** 2)
         for x in range(width):
             out[y, x] = log_depth[y, x]
-            if not gap[y, x] > least_gap:
+            if not smeared[y, x] or np.isnan(log_depth[y, x]):
                 continue
             count, total = 0, 0.0
             for dy in taps:
@@ -62,11 +61,8 @@ def move_to_a_side(
                     difference = 0.0
                     for channel in range(image.shape[2]):
                         difference += abs(image[v, u, channel] - image[y, x, channel])
-                    own = np.exp(
-                        -((gap[v, u] / solid) ** 2)
-                        - difference / likeness
-                        - nearness * (dy * dy + dx * dx)
-                    )
+                    alike = np.exp(-difference / likeness - nearness * (dy * dy + dx * dx))
+                    own = solid[v, u] * alike
                     place = count
                     while place > 0 and value[place - 1] > log_depth[v, u]:
                         value[place], weight[place] = value[place - 1], weight[place - 1]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from refdepth.refine.edge_kernels import gaps, move_to_a_side
 
@@ -24,9 +25,12 @@ Map = NDArray[np.float32]
 STEP = 1 / 256
 """Distance of the neighbours that a smeared pixel lies between, as a share of the longer side."""
 LEAST_GAP = 0.03
-"""Difference of log depth to both of them from which a pixel counts as smeared."""
+"""Difference of log depth to both of them from which a pixel counts as smeared, and those next to
+it: a smear's ends differ too little to be seen alone."""
+NEXT_TO_A_GAP = 0.5
+"""How much a pixel is doubted for a neighbour's gap, against its own."""
 SOLID = 0.04
-"""The difference at which a pixel has lost 1 - 1/e of its weight for others."""
+"""The gap at which a pixel has lost 1 - 1/e of its weight for others."""
 LIKENESS = 0.15
 """Difference of colour, summed over channels, at which a pixel has."""
 SPREAD = 0.6
@@ -44,8 +48,12 @@ def sharpen_edges(depth: Map, image: Map, reach: float) -> Map:
     known = depth > 0
     log_depth = np.log(np.where(known, depth, np.nan)).astype(np.float32)
     gap, sharp = np.empty_like(log_depth), np.empty_like(log_depth)
-    gaps(log_depth, max(1, round(STEP * longer)), gap)
+    step = max(1, round(STEP * longer))
+    gaps(log_depth, step, gap)
+    around = ndimage.maximum_filter(gap, 2 * step + 1)
+    doubt = np.maximum(gap, NEXT_TO_A_GAP * around)
+    solid = np.exp(-((doubt / SOLID) ** 2), dtype=np.float32)
     nearness = 0.5 / (SPREAD * reach * longer) ** 2
-    move_to_a_side(log_depth, gap, image, taps, LEAST_GAP, SOLID, LIKENESS, nearness, sharp)
+    move_to_a_side(log_depth, around > LEAST_GAP, solid, image, taps, LIKENESS, nearness, sharp)
     moved = known & (sharp != log_depth)
     return np.where(moved, np.exp(sharp), depth).astype(np.float32)
