@@ -229,7 +229,9 @@ class AdamSolver:
         valid = (rendered.detach() > 0) & (self._prior > 0)
         loss = rendered.new_zeros(())
         if weights.shape:
-            loss = loss + weights.shape * losses.shape_loss(rendered, self._prior, valid)
+            steps = max(height, width) / losses.PAPER_SIDE_PX
+            shape = losses.shape_loss(rendered, self._prior, valid, steps=steps)
+            loss = loss + weights.shape * shape
         if weights.edges:
             loss = loss + weights.edges * losses.edge_map_loss(rendered, self._prior, valid)
         if weights.normals and self._has_normals:

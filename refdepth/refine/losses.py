@@ -12,6 +12,9 @@ from torch.nn import functional
 
 from refdepth.refine.difference import mean_difference
 
+PAPER_SIDE_PX = 1280
+"""Longer side of the paper's pictures, in whose pixels the gradients of its shape term are meant: a
+slope is steeper per pixel the fewer pixels a picture has."""
 EDGE_SHARPNESS = 10.0
 """How fast the weight of the shape term falls with |grad z| / z (paper)."""
 
@@ -55,11 +58,13 @@ def edge_band(depth: torch.Tensor, *, ratio: float, radius: int) -> torch.Tensor
     return step[:, 0] > 0
 
 
-def shape_loss(depth: torch.Tensor, prior: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+def shape_loss(
+    depth: torch.Tensor, prior: torch.Tensor, valid: torch.Tensor, *, steps: float = 1.0
+) -> torch.Tensor:
     """Poisson term: the gradients of `depth` match those of `prior`, both (R, C) (paper).
 
-    The difference of the gradients (per grid step, relative to the prior's depth) is smoothed with
-    a 3x3 box, which lets single vertices move, then squared and weighted with
+    The difference of the gradients (per `steps` grid steps, relative to the prior's depth) is
+    smoothed with a 3x3 box, which lets single vertices move, then squared and weighted with
     exp(-10 |grad z| / z) of the prior, which frees depth edges. Only cells count whose corners are
     all in `valid` (R, C) bool.
     """
@@ -68,7 +73,7 @@ def shape_loss(depth: torch.Tensor, prior: torch.Tensor, valid: torch.Tensor) ->
     scale = prior[:-1, :-1].clamp_min(torch.finfo(prior.dtype).tiny)
     difference = torch.where(known, (slope - prior_slope) / scale, 0)
     share = _box(known.to(depth.dtype)[None])
-    smoothed = _box(difference) / share.clamp_min(1e-6)
+    smoothed = steps * _box(difference) / share.clamp_min(1e-6)
     weight = torch.where(known, 1 - _edge_strength(prior_slope, scale), 0)
     return (weight * smoothed.square().sum(dim=0)).sum() / known.sum().clamp_min(1)
 

@@ -73,6 +73,19 @@ def test_shape_loss_is_blind_to_an_offset_and_sees_a_tilt() -> None:
     assert losses.shape_loss(tilted, prior, valid).item() == pytest.approx(1e-4, rel=1e-4)
 
 
+def test_shape_loss_does_not_depend_on_the_size_when_gradients_are_per_share_of_the_picture() -> (
+    None
+):
+    found = []
+    for size in (64, 256):
+        y, x = torch.meshgrid(*[torch.arange(size) / size] * 2, indexing="ij")
+        prior = 3 + 0.2 * x
+        depth = prior + 0.1 * torch.sin(3 * x) * y
+        valid = torch.ones(size, size, dtype=torch.bool)
+        found.append(losses.shape_loss(depth, prior, valid, steps=size / 100).item())
+    assert found[1] == pytest.approx(found[0], rel=0.05)
+
+
 def test_shape_loss_frees_the_priors_depth_edges() -> None:
     prior = torch.full((8, 8), 2.0)
     prior[:, 4:] = 4.0
