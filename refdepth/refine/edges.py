@@ -5,9 +5,7 @@ depths where there is nothing. They end up as points in the air, and no correcti
 on a surface repairs them. Here each moves to the surface on one side, as a weighted median of its
 surroundings, in which pixels of its colour, close to it, and not themselves between two surfaces
 count most (guided weighted median filtering, after Ma et al., "Constant time weighted median
-filtering for stereo matching and beyond", ICCV 2013). Where depth is not smeared, on slopes and at
-clean steps, nothing changes.
-
+filtering for stereo matching and beyond", ICCV 2013).
 All lengths are shares of the picture's longer side: the same picture at another size is treated
 alike.
 """

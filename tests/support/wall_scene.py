@@ -60,3 +60,14 @@ def changed(maps, name, **arrays):
             confidence=arrays.get("confidence", old.confidence),
         ),
     }
+
+
+def noted(maps):
+    """A way to load `maps`, and the list of what was loaded."""
+    loads = []
+
+    def load(name):
+        loads.append(name)
+        return maps[name]
+
+    return load, loads

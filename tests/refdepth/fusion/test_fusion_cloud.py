@@ -6,7 +6,7 @@ import numpy as np
 import open3d
 import pytest
 import trimesh
-from wall_scene import FAR, FOCAL, HEIGHT, NEAR, VIEWS, WIDTH, changed, off_surface
+from wall_scene import FAR, FOCAL, HEIGHT, NEAR, VIEWS, WIDTH, changed, noted, off_surface
 
 from refdepth.camera import pose_matrix
 from refdepth.depth_map import DepthMap
@@ -78,12 +78,7 @@ def test_confidence_weights_the_average(wall):
 
 def test_result_does_not_depend_on_memory(wall):
     scene, maps = wall
-    loads = []
-
-    def load(name):
-        loads.append(name)
-        return maps[name]
-
+    load, loads = noted(maps)
     roomy = fuse(scene, maps.__getitem__, FusionSettings())
     tight = fuse(scene, load, FusionSettings(memory_points=50, cache_mb=1e-6))
     for field in ("points", "normals", "colors", "confidence"):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
-from wall_scene import FAR, HEIGHT, NEAR, VIEWS, WIDTH, changed, off_surface
+from wall_scene import FAR, HEIGHT, NEAR, VIEWS, WIDTH, changed, noted, off_surface
 
 from refdepth.camera import transform
 from refdepth.depth_map import DepthMap
@@ -153,12 +153,7 @@ def test_depth_of_another_size_is_refused(wall):
 
 def test_cache_forgets_the_least_recently_used(wall):
     scene, maps = wall
-    loads = []
-
-    def load(name):
-        loads.append(name)
-        return maps[name]
-
+    load, loads = noted(maps)
     two = 2.5 * maps["0.png"].depth.nbytes * 2 / 2**20
     cache = DepthCache(load, scene, two)
     for name in ("0.png", "1.png", "0.png", "2.png", "0.png", "1.png"):
