@@ -121,11 +121,12 @@ def seconds_text(seconds: float) -> str:
 
 
 def _stage(name: str, manifest: Manifest | None) -> StageRow:
+    headline = str(manifest.summary.get("headline", "")) if manifest else "not finished"
     return StageRow(
         name=name,
         title=_TITLES[name],
         done=manifest is not None,
-        headline=str(manifest.summary.get("headline", "")) if manifest else "not finished",
+        headline=headline.replace(" %", "\N{NO-BREAK SPACE}%"),
         time=seconds_text(manifest.seconds) if manifest else "",
         memory=f"{manifest.peak_memory_mb:,.0f} MiB" if manifest else "",
     )
