@@ -27,16 +27,16 @@ from typing import Any
 import numpy as np
 from accuracy_scenes import Task, photo_task, synthetic_tasks
 
-from refdepth.depth_map import DepthMap
 from refdepth.evaluation import Table, evaluate_depth
 from refdepth.evaluation.correspondence import scale_from_points
-from refdepth.refine.coarse import coarse_refine
+from refdepth.matching.neighbours import select_sources
+from refdepth.refine.paper.coarse import coarse_refine
 from refdepth.refine.rounds import first_round, second_round
 from refdepth.refine.settings import CoarseSettings, RefineSettings
 from refdepth.render import select_renderer
-from refdepth.scene import PosedImage, Scene
 from refdepth.synthetic import Variant
-from refdepth.view_selection import select_sources
+from refdepth.types.depth_map import DepthMap
+from refdepth.types.scene import PosedImage, Scene
 
 Maps = dict[str, DepthMap]
 METHODS = ("scaled", "coarse", "paper", "fast", "no gradient steps", "balanced", "high")

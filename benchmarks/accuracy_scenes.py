@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from refdepth.ground_truth import GroundTruth, open_ground_truth
+from refdepth.evaluation.ground_truth import GroundTruth, open_ground_truth
+from refdepth.geometry.lens import InputPhoto
 from refdepth.ingest import find_photos, prepare_photo, safe_stems
-from refdepth.prior.base import Prior, PriorKind
-from refdepth.prior.maps import MapsPrior
-from refdepth.resampling import InputPhoto
-from refdepth.scale import ScaleSettings, apply_fit, borrowed_fit, fit_scale
-from refdepth.scene import Scene, View
+from refdepth.priors.fit import ScaleSettings, apply_fit, borrowed_fit, fit_scale
+from refdepth.priors.maps import MapsPrior
 from refdepth.sfm.reconstruct import reconstruct
 from refdepth.synthetic import PriorError, SyntheticScene, Variant, make_scene
 from refdepth.synthetic.tracer import REFLECTANCE
+from refdepth.types.prior import Prior, PriorKind
+from refdepth.types.scene import Scene, View
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -10,7 +10,7 @@ copy as many bytes as any step moves that keeps its pictures in memory (see `FLO
 
 from __future__ import annotations
 
-from cli.environment import prepare_process
+from refdepth.cli.environment import prepare_process
 
 # As the command line does, before torch is imported.
 prepare_process()
@@ -32,8 +32,8 @@ import numba
 import numpy as np
 import torch
 
-from refdepth.mesh import grid_mesh
-from refdepth.refine.difference import mean_difference
+from refdepth.geometry.mesh import grid_mesh
+from refdepth.refine.paper.difference import mean_difference
 from refdepth.render import Renderer, select_renderer
 from refdepth.render.cpu import CpuRenderer
 from refdepth.render.selection import cuda_available, nvdiffrast_installed

@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 from rich.markup import escape
 
-from cli.console import format_bytes, out
-from cli.environment import KEPT_MB, SETTINGS, keep_freed_memory
+from refdepth.cli.console import format_bytes, out
+from refdepth.cli.environment import KEPT_MB, SETTINGS, keep_freed_memory
 from refdepth.errors import RefdepthError
 
 PACKAGES = {

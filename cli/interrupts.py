@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from cli.exit_codes import ExitCode
-from pipeline.cancellation import Cancellation
+from refdepth.cli.exit_codes import ExitCode
+from refdepth.pipeline.cancellation import Cancellation
 
 GRACE_SECONDS = 2.0
 """How long a stage may take to reach a safe point before the process ends anyway."""

@@ -9,8 +9,8 @@ import traceback
 
 import typer
 
-from cli.environment import prepare_process
-from cli.exit_codes import ExitCode, exit_code
+from refdepth.cli.environment import prepare_process
+from refdepth.cli.exit_codes import ExitCode, exit_code
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,7 +38,7 @@ COMMANDS = (
 
 def _register() -> None:
     for name in COMMANDS:
-        module = importlib.import_module(f"cli.commands.{name}")
+        module = importlib.import_module(f"refdepth.cli.commands.{name}")
         app.command(name)(getattr(module, name))
 
 
@@ -84,7 +84,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _report(error: Exception, *, debug: bool) -> int:
-    from pipeline.memory import is_out_of_memory, memory_error
+    from refdepth.pipeline.memory import is_out_of_memory, memory_error
 
     code = exit_code(error)
     if code is ExitCode.FAILED and is_out_of_memory(error):

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from cli.console import err, make_progress
-from cli.interrupts import stop_on_signals
-from pipeline.cancellation import Cancellation
-from pipeline.config import RunRequest
-from pipeline.engine import Engine
-from pipeline.files import resource_error
-from pipeline.lock import WorkspaceLock
-from pipeline.workspace import Workspace
+from refdepth.cli.console import err, make_progress
+from refdepth.cli.interrupts import stop_on_signals
 from refdepth.errors import Interrupted, RefdepthError
+from refdepth.pipeline.cancellation import Cancellation
+from refdepth.pipeline.config import RunRequest
+from refdepth.pipeline.engine import Engine
+from refdepth.pipeline.files import resource_error
+from refdepth.pipeline.lock import WorkspaceLock
+from refdepth.pipeline.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def working_on(
 
 def report_on(workspace: Workspace) -> None:
     """Writes the report of a finished run. That it cannot be written ends no run."""
-    from pipeline.report import write_report
+    from refdepth.pipeline.report import write_report
 
     try:
         write_report(workspace)
@@ -95,11 +95,10 @@ def _log_to(path: Path, *, debug: bool) -> Iterator[None]:
         raise resource_error(error, path) from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     level = logging.DEBUG if debug else logging.INFO
-    loggers = [logging.getLogger(name) for name in ("refdepth", "pipeline", "cli")]
-    before = [each.level for each in loggers]
-    for each in loggers:
-        each.setLevel(level)
-        each.addHandler(handler)
+    ours = logging.getLogger("refdepth")
+    before = ours.level
+    ours.setLevel(level)
+    ours.addHandler(handler)
     try:
         yield
     except Exception as error:
@@ -107,7 +106,6 @@ def _log_to(path: Path, *, debug: bool) -> Iterator[None]:
         logger.error("%s", error, exc_info=None if expected and not debug else error)
         raise
     finally:
-        for each, former in zip(loggers, before, strict=True):
-            each.removeHandler(handler)
-            each.setLevel(former)
+        ours.removeHandler(handler)
+        ours.setLevel(before)
         handler.close()

@@ -8,9 +8,9 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from cli.console import format_bytes, format_seconds, out
-from pipeline.engine import StageState, StageStatus
-from pipeline.workspace import Workspace
+from refdepth.cli.console import format_bytes, format_seconds, out
+from refdepth.pipeline.engine import StageState, StageStatus
+from refdepth.pipeline.workspace import Workspace
 
 _MAX_LISTED = 4
 _STYLE = {
@@ -54,8 +54,8 @@ def print_summary(workspace: Workspace, statuses: Sequence[StageStatus]) -> None
 
 def _print_advice(workspace: Workspace) -> None:
     """The report's advice, in its words."""
-    from pipeline.report.advice import advice_of
-    from pipeline.results import Results
+    from refdepth.pipeline.report.advice import advice_of
+    from refdepth.pipeline.results import Results
 
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="yellow", no_wrap=True)

@@ -8,7 +8,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from cli.console import out
+from refdepth.cli.console import out
 from refdepth.evaluation.tables import Table as PlainTable
 from refdepth.evaluation.tables import cloud_table, depth_tables, view_table
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 import refdepth
-from refdepth.formats.colmap import write_dense_workspace
-from refdepth.formats.depth_sets import write_depth_set
-from refdepth.formats.ply import write_ply
+from refdepth.io.colmap import write_dense_workspace
+from refdepth.io.depth_sets import write_depth_set
+from refdepth.io.ply import write_ply
 from refdepth.synthetic import SyntheticScene, make_scene
 
 

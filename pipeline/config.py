@@ -13,12 +13,12 @@ from pydantic import ValidationError
 from refdepth.errors import ConfigurationError
 from refdepth.fusion import FusionSettings
 from refdepth.ingest import PrepareSettings
-from refdepth.prior.base import PriorKind
-from refdepth.prior.sweep import SweepSettings
+from refdepth.priors.fit import ScaleSettings
+from refdepth.priors.sweep import SweepSettings
 from refdepth.refine.settings import RefineSettings
-from refdepth.scale import ScaleSettings
 from refdepth.settings import Settings, setting
 from refdepth.sfm import SfmSettings
+from refdepth.types.prior import PriorKind
 
 
 class Quality(StrEnum):

@@ -10,8 +10,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from pipeline.config import RunConfig
 from refdepth.errors import ConfigurationError
+from refdepth.pipeline.config import RunConfig
 from refdepth.settings import Settings, affects_result
 
 _LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}
@@ -94,7 +94,7 @@ def toml_document(config: RunConfig) -> str:
 
 def json_schema() -> dict[str, Any]:
     """JSON schema of a configuration file, for editors: the settings and `quality`."""
-    from pipeline.config import Quality
+    from refdepth.pipeline.config import Quality
 
     schema = RunConfig.model_json_schema()
     for group in _groups(RunConfig()):

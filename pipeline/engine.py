@@ -11,17 +11,17 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from pipeline.cancellation import Cancellation
-from pipeline.config import RunRequest
-from pipeline.executor import Executor, SerialExecutor
-from pipeline.files import discard, disk_is_full, hash_json, resource_error
-from pipeline.manifest import MANIFEST_NAME, Manifest, library_versions, record_files
-from pipeline.memory import PeakMemory, is_out_of_memory, memory_error
-from pipeline.progress import Progress, Silent
-from pipeline.registry import STAGES
-from pipeline.stage import Stage, StageContext, StageOutcome
-from pipeline.workspace import Workspace
 from refdepth.errors import ConfigurationError, InputError, StageError
+from refdepth.pipeline.cancellation import Cancellation
+from refdepth.pipeline.config import RunRequest
+from refdepth.pipeline.executors import Executor, SerialExecutor
+from refdepth.pipeline.files import discard, disk_is_full, hash_json, resource_error
+from refdepth.pipeline.manifest import MANIFEST_NAME, Manifest, library_versions, record_files
+from refdepth.pipeline.memory import PeakMemory, is_out_of_memory, memory_error
+from refdepth.pipeline.progress import Progress, Silent
+from refdepth.pipeline.registry import STAGES
+from refdepth.pipeline.stage import Stage, StageContext, StageOutcome
+from refdepth.pipeline.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 

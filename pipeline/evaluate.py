@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.priors import input_photos
-from pipeline.results import Results
-from pipeline.workspace import Workspace
-from refdepth.camera import camera_center
-from refdepth.depth_map import DepthMap
 from refdepth.errors import InputError
-from refdepth.scene import Scene
+from refdepth.pipeline.priors import input_photos
+from refdepth.pipeline.results import Results
+from refdepth.pipeline.workspace import Workspace
+from refdepth.types.camera import camera_center
+from refdepth.types.depth_map import DepthMap
+from refdepth.types.scene import Scene
 
 Progress = Callable[[str, float, float | None], None]
 _STAGES = ("scaled", "coarse", "refined", "fused")
@@ -35,7 +35,7 @@ def evaluate_workspace(
     """What `refdepth evaluate` prints, as plain JSON values: `depth`, `cloud`, `cameras`, each
     where `truth` allows it.
 
-    `truth` is a folder of depth maps (see `refdepth.ground_truth.open_ground_truth`), a reference
+    `truth` is a folder of depth maps (see `open_ground_truth`), a reference
     cloud (`.ply`, in the cloud's own frame), or a JSON file with `cam_from_world` by photo.
     `distances` are those of the cloud's precision and recall, in the truth's unit.
 
@@ -61,7 +61,7 @@ def _against_depth(
     from refdepth.evaluation.cloud import evaluate_cloud, true_cloud
     from refdepth.evaluation.correspondence import align_by_points
     from refdepth.evaluation.depth import evaluate_depth
-    from refdepth.ground_truth import open_ground_truth
+    from refdepth.evaluation.ground_truth import open_ground_truth
 
     truth = open_ground_truth(folder, png_scale=png_scale, metres_per_unit=metres_per_unit)
     scene = results.scene
@@ -127,7 +127,7 @@ def _against_cloud(
     results: Results, path: Path, distances: Sequence[float] | None, use_icp: bool
 ) -> dict[str, Any]:
     from refdepth.evaluation.cloud import evaluate_cloud
-    from refdepth.formats.ply import read_ply_points
+    from refdepth.io.ply import read_ply_points
 
     return evaluate_cloud(
         _cloud(results), read_ply_points(path), distances=distances or (0.02, 0.05), use_icp=use_icp
@@ -135,7 +135,7 @@ def _against_cloud(
 
 
 def _cloud(results: Results) -> NDArray[np.float64]:
-    from refdepth.formats.ply import read_ply_points
+    from refdepth.io.ply import read_ply_points
 
     if not results.cloud_path.is_file():
         raise InputError(
@@ -148,7 +148,7 @@ def _cloud(results: Results) -> NDArray[np.float64]:
 
 def _cameras(scene: Scene, path: Path) -> dict[str, Any]:
     """Distances of the camera centres from true ones after a Sim3, in the truth's unit."""
-    from refdepth.alignment import robust_sim3
+    from refdepth.evaluation.alignment import robust_sim3
 
     try:
         stored = json.loads(path.read_text())

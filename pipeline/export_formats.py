@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cancellation import Cancellation
-from pipeline.progress import Progress
-from pipeline.results import Results
-from refdepth.depth_map import DepthMap
 from refdepth.errors import InputError
-from refdepth.formats.depth_sets import DepthFile
-from refdepth.formats.ply import read_ply_vertices
 from refdepth.fusion import FusedCloud
+from refdepth.io.depth_sets import DepthFile
+from refdepth.io.ply import read_ply_vertices
+from refdepth.pipeline.cancellation import Cancellation
+from refdepth.pipeline.progress import Progress
+from refdepth.pipeline.results import Results
+from refdepth.types.depth_map import DepthMap
 
 
 class ExportFormat(StrEnum):
@@ -166,7 +166,7 @@ def _columns(
 
 
 def _colmap(source: Source, folder: Path) -> str:
-    from refdepth.formats.colmap import write_dense_workspace
+    from refdepth.io.colmap import write_dense_workspace
 
     names = source.names
     write_dense_workspace(
@@ -181,7 +181,7 @@ def _colmap(source: Source, folder: Path) -> str:
 
 
 def _nerfstudio(source: Source, folder: Path) -> str:
-    from refdepth.formats.nerfstudio import write_nerfstudio
+    from refdepth.io.nerfstudio import write_nerfstudio
 
     names = source.names
     write_nerfstudio(
@@ -199,7 +199,7 @@ def _nerfstudio(source: Source, folder: Path) -> str:
 
 
 def _depth(source: Source, folder: Path) -> str:
-    from refdepth.formats.depth_sets import write_depth_set
+    from refdepth.io.depth_sets import write_depth_set
 
     names = source.names
     write_depth_set(
@@ -215,7 +215,7 @@ def _depth(source: Source, folder: Path) -> str:
 
 
 def _splat(source: Source, folder: Path) -> str:
-    from refdepth.formats.splat import MAX_POINTS, write_splat_dataset
+    from refdepth.io.splat import MAX_POINTS, write_splat_dataset
 
     cloud = source.cloud()
     write_splat_dataset(folder, source.scene, cloud)
@@ -223,10 +223,10 @@ def _splat(source: Source, folder: Path) -> str:
 
 
 def _mesh(source: Source, folder: Path) -> str:
-    from refdepth.formats.mesh_files import without_fragments, write_glb
-    from refdepth.formats.ply import write_mesh_ply
     from refdepth.fusion import fuse_mesh
-    from refdepth.scene import Scene
+    from refdepth.io.mesh_files import without_fragments, write_glb
+    from refdepth.io.ply import write_mesh_ply
+    from refdepth.types.scene import Scene
 
     names = source.names
     scene = Scene([source.scene[name] for name in names], source.scene.points)
@@ -238,8 +238,8 @@ def _mesh(source: Source, folder: Path) -> str:
 
 
 def _cloud(source: Source, folder: Path) -> str:
-    from refdepth.formats.cloud_files import write_las
-    from refdepth.formats.ply import write_ply
+    from refdepth.io.cloud_files import write_las
+    from refdepth.io.ply import write_ply
 
     cloud = source.cloud()
     for kind in source.options.cloud_files:

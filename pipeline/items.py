@@ -10,9 +10,9 @@ from typing import Any
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from pipeline.files import read_arrays, read_json, read_sealed, write_arrays, write_sealed
-from pipeline.manifest import FileRecord
 from refdepth.errors import InputError
+from refdepth.pipeline.files import read_arrays, read_json, read_sealed, write_arrays, write_sealed
+from refdepth.pipeline.manifest import FileRecord
 
 
 class ItemStore:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from pipeline.files import resource_error
 from refdepth.errors import WorkspaceBusyError
+from refdepth.pipeline.files import resource_error
 
 LOCK_NAME = ".refdepth.lock"
 

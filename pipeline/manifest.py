@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from pipeline.files import hash_file, read_sealed, write_sealed
+from refdepth.pipeline.files import hash_file, read_sealed, write_sealed
 
 MANIFEST_NAME = "manifest.json"
 LIBRARIES = (

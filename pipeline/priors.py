@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pipeline.config import RunRequest
-from pipeline.manifest import Manifest
-from pipeline.stages.prepare import read_table
-from pipeline.workspace import Workspace
 from refdepth.errors import ConfigurationError, InputError, UnavailableError
-from refdepth.prior.base import DepthPrior, PriorKind
-from refdepth.prior.checkpoints import AUTO, AUTO_MODEL, SWEEP, find_checkpoint
-from refdepth.resampling import InputPhoto
-from refdepth.scene import View
+from refdepth.geometry.lens import InputPhoto
+from refdepth.pipeline.config import RunRequest
+from refdepth.pipeline.manifest import Manifest
+from refdepth.pipeline.stages.prepare import read_table
+from refdepth.pipeline.workspace import Workspace
+from refdepth.priors.checkpoints import AUTO, AUTO_MODEL, SWEEP, find_checkpoint
+from refdepth.types.prior import DepthPrior, PriorKind
+from refdepth.types.scene import View
 
 FALLBACK_NOTE = (
     "The weights of Depth Anything V2 Small are neither in the local cache nor reachable; the"
@@ -54,16 +54,16 @@ def open_prior(
 ) -> DepthPrior:
     """The prior that `identity` (from `choose_prior`) stands for."""
     if identity["prior"] == "maps":
-        from refdepth.prior.maps import MapsPrior
+        from refdepth.priors.maps import MapsPrior
 
         maps = request.inputs.path("depth_maps")
         assert maps is not None
         return MapsPrior(maps, PriorKind(identity["kind"]), input_photos(workspace))
     if identity["prior"] == SWEEP:
-        from refdepth.prior.sweep import SweepPrior
+        from refdepth.priors.sweep import SweepPrior
 
         return SweepPrior(request.config.depth.sweep)
-    from refdepth.prior.network import NetworkPrior
+    from refdepth.priors.network import NetworkPrior
 
     asked = request.config.depth.model
     if asked == AUTO:

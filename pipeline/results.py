@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.items import ItemStore
-from pipeline.manifest import Manifest
-from pipeline.views import UNDISTORTED, load_scene
-from pipeline.workspace import Workspace
-from refdepth.depth_map import DepthMap
 from refdepth.errors import InputError
-from refdepth.images import read_mask
-from refdepth.scene import Scene
+from refdepth.io.images import read_mask
+from refdepth.pipeline.items import ItemStore
+from refdepth.pipeline.manifest import Manifest
+from refdepth.pipeline.views import UNDISTORTED, load_scene
+from refdepth.pipeline.workspace import Workspace
+from refdepth.types.depth_map import DepthMap
+from refdepth.types.scene import Scene
 
 Depth = NDArray[np.float32]
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.cancellation import Cancellation
-from pipeline.config import RunConfig, RunInputs, RunRequest
-from pipeline.executor import Executor
-from pipeline.items import ItemStore
-from pipeline.memory import MemoryBudget
-from pipeline.progress import Progress
-from pipeline.workspace import Workspace
+from refdepth.pipeline.cancellation import Cancellation
+from refdepth.pipeline.config import RunConfig, RunInputs, RunRequest
+from refdepth.pipeline.executors import Executor
+from refdepth.pipeline.items import ItemStore
+from refdepth.pipeline.memory import MemoryBudget
+from refdepth.pipeline.progress import Progress
+from refdepth.pipeline.workspace import Workspace
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.export_formats import read_cloud
-from pipeline.report.overview import map_axes
-from pipeline.results import Results
-from refdepth.camera import invert_pose, transform
-from refdepth.depth_map import DepthMap
 from refdepth.errors import InputError, ResourceError, UnavailableError
-from refdepth.formats.pictures import value_picture
-from refdepth.formats.splat import thinned
 from refdepth.fusion import FusedCloud
-from refdepth.scene import View
+from refdepth.io.pictures import value_picture
+from refdepth.io.splat import thinned
+from refdepth.pipeline.export_formats import read_cloud
+from refdepth.pipeline.report.overview import map_axes
+from refdepth.pipeline.results import Results
+from refdepth.types.camera import invert_pose, transform
+from refdepth.types.depth_map import DepthMap
+from refdepth.types.scene import View
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.workspace import Workspace
 from refdepth.errors import InputError
-from refdepth.scene import PosedImage, Scene
+from refdepth.pipeline.workspace import Workspace
+from refdepth.types.scene import PosedImage, Scene
 
 UNDISTORTED = Path("sfm") / "undistorted"
 

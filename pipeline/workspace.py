@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.config import RunRequest
-from pipeline.files import hash_file, hash_json, read_json, remove_temporaries, write_json
 from refdepth.errors import InputError
+from refdepth.pipeline.config import RunRequest
+from refdepth.pipeline.files import hash_file, hash_json, read_json, remove_temporaries, write_json
 
 REQUEST_NAME = "refdepth.json"
 LOG_NAME = "refdepth.log"

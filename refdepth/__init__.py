@@ -9,39 +9,39 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from refdepth.camera import PinholeCamera
-from refdepth.depth_map import DepthMap
 from refdepth.errors import RefdepthError
-from refdepth.prior.base import DepthPrior, Prior, PriorKind
-from refdepth.scene import PosedImage, Scene, SparseDepth, SparsePoints, View
+from refdepth.types.camera import PinholeCamera
+from refdepth.types.depth_map import DepthMap
+from refdepth.types.prior import DepthPrior, Prior, PriorKind
+from refdepth.types.scene import PosedImage, Scene, SparseDepth, SparsePoints, View
 
 if TYPE_CHECKING:
     from refdepth.fusion import FusedCloud, FusionSettings, fuse, fuse_mesh
-    from refdepth.prior.maps import MapsPrior
-    from refdepth.prior.network import NetworkPrior
-    from refdepth.prior.sweep import SweepPrior
+    from refdepth.matching.neighbours import select_sources
+    from refdepth.priors.fit import ScaleSettings, apply_fit, fit_scale
+    from refdepth.priors.maps import MapsPrior
+    from refdepth.priors.network import NetworkPrior
+    from refdepth.priors.sweep import SweepPrior
     from refdepth.refine.rounds import first_round, second_round
     from refdepth.refine.settings import RefineSettings
     from refdepth.render import select_renderer
-    from refdepth.scale import ScaleSettings, apply_fit, fit_scale
-    from refdepth.view_selection import select_sources
 
 _LATER = {
     "FusedCloud": "refdepth.fusion",
     "FusionSettings": "refdepth.fusion",
     "fuse": "refdepth.fusion",
     "fuse_mesh": "refdepth.fusion",
-    "MapsPrior": "refdepth.prior.maps",
-    "NetworkPrior": "refdepth.prior.network",
-    "SweepPrior": "refdepth.prior.sweep",
+    "MapsPrior": "refdepth.priors.maps",
+    "NetworkPrior": "refdepth.priors.network",
+    "SweepPrior": "refdepth.priors.sweep",
     "first_round": "refdepth.refine.rounds",
     "second_round": "refdepth.refine.rounds",
     "RefineSettings": "refdepth.refine.settings",
     "select_renderer": "refdepth.render",
-    "ScaleSettings": "refdepth.scale",
-    "apply_fit": "refdepth.scale",
-    "fit_scale": "refdepth.scale",
-    "select_sources": "refdepth.view_selection",
+    "ScaleSettings": "refdepth.priors.fit",
+    "apply_fit": "refdepth.priors.fit",
+    "fit_scale": "refdepth.priors.fit",
+    "select_sources": "refdepth.matching.neighbours",
 }
 
 __all__ = [

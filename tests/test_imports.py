@@ -32,7 +32,7 @@ def after(statement: str) -> dict[str, list[str]]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("statement", ["import refdepth", "import cli.main"])
+@pytest.mark.parametrize("statement", ["import refdepth", "import refdepth.cli.main"])
 def test_nothing_heavy_is_imported_early(statement: str) -> None:
     loaded = set(after(statement)["modules"])
     assert loaded.isdisjoint(HEAVY)
@@ -81,7 +81,10 @@ def test_a_png_can_be_saved_after_pycolmap_came_in_first(tmp_path: Path) -> None
 
 def test_imports_point_one_way() -> None:
     """cli -> pipeline -> refdepth."""
-    forbidden = {"refdepth": ("pipeline", "cli"), "pipeline": ("cli",)}
+    forbidden = {
+        "refdepth": ("refdepth.pipeline", "refdepth.cli"),
+        "pipeline": ("refdepth.cli",),
+    }
     offenders = [
         f"{path.relative_to(ROOT)}: {line.strip()}"
         for folder, banned in forbidden.items()

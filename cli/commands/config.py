@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from pipeline.config_reference import FieldReference
+    from refdepth.pipeline.config_reference import FieldReference
 
 
 def config(
@@ -33,15 +33,15 @@ def config(
 
     Start your own with: refdepth config > scene.toml
     """
-    from cli.commands.reconstruct import quality_of
-    from pipeline.config import build_config
-    from pipeline.config_reference import (
+    from refdepth.cli.commands.reconstruct import quality_of
+    from refdepth.errors import ConfigurationError
+    from refdepth.pipeline.config import build_config
+    from refdepth.pipeline.config_reference import (
         describe_fields,
         json_schema,
         select_fields,
         toml_document,
     )
-    from refdepth.errors import ConfigurationError
 
     if explain and schema:
         raise ConfigurationError(
@@ -60,7 +60,7 @@ def config(
 def _print_fields(fields: Sequence[FieldReference]) -> None:
     from rich.markup import escape
 
-    from cli.console import out
+    from refdepth.cli.console import out
 
     group = None
     for field in fields:

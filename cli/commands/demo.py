@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import Debug, Quiet, Wait
+from refdepth.cli.options import Debug, Quiet, Wait
 
 
 def demo(
@@ -29,14 +29,14 @@ def demo(
     The photos go to OUT/photos, the exact depth to OUT/exact; the built-in sweep gives the prior,
     so that nothing has to be downloaded.
     """
-    from cli.commands.reconstruct import quality_of
-    from cli.console import out as console
-    from cli.session import report_on, working_on
-    from cli.summary import print_summary
-    from cli.tables import print_evaluation
-    from pipeline.config import RunInputs, RunRequest, build_config
-    from pipeline.evaluate import evaluate_workspace
-    from pipeline.workspace import Workspace
+    from refdepth.cli.commands.reconstruct import quality_of
+    from refdepth.cli.console import out as console
+    from refdepth.cli.session import report_on, working_on
+    from refdepth.cli.summary import print_summary
+    from refdepth.cli.tables import print_evaluation
+    from refdepth.pipeline.config import RunInputs, RunRequest, build_config
+    from refdepth.pipeline.evaluate import evaluate_workspace
+    from refdepth.pipeline.workspace import Workspace
     from refdepth.synthetic import make_scene
 
     workspace = Workspace(out.resolve())

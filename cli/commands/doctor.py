@@ -6,12 +6,12 @@ import json
 
 import typer
 
-from cli.options import Json
+from refdepth.cli.options import Json
 
 
 def doctor(as_json: Json = False) -> None:
     """Show what is installed, which renderer and device will be used, and what is missing."""
-    from cli.diagnosis import diagnose, print_diagnosis
+    from refdepth.cli.diagnosis import diagnose, print_diagnosis
 
     diagnosis = diagnose()
     if as_json:

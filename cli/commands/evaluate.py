@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import Json
+from refdepth.cli.options import Json
 
 
 def evaluate(
@@ -54,10 +54,10 @@ def evaluate(
 
     One scale for the scene comes from the SfM points' depths; what was assumed is printed.
     """
-    from cli.tables import print_evaluation
-    from pipeline.evaluate import evaluate_workspace
-    from pipeline.workspace import Workspace
+    from refdepth.cli.tables import print_evaluation
     from refdepth.errors import InputError
+    from refdepth.pipeline.evaluate import evaluate_workspace
+    from refdepth.pipeline.workspace import Workspace
 
     if not ground_truth.exists():
         raise InputError("does not exist.", subject=ground_truth, action="Check --ground-truth.")

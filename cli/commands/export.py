@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import Debug, OptionalWorkspace, Quiet, Wait
+from refdepth.cli.options import Debug, OptionalWorkspace, Quiet, Wait
 
 
 def export(
@@ -63,11 +63,17 @@ def export(
 
     Lengths are in SfM units unless a file says otherwise. Nothing is overwritten without --force.
     """
-    from cli.console import out as console
-    from cli.session import working_on
-    from pipeline.export import CloudFile, DepthFile, ExportOptions, parse_formats, parse_kinds
-    from pipeline.export import export as write
-    from pipeline.workspace import Workspace
+    from refdepth.cli.console import out as console
+    from refdepth.cli.session import working_on
+    from refdepth.pipeline.exports import (
+        CloudFile,
+        DepthFile,
+        ExportOptions,
+        parse_formats,
+        parse_kinds,
+    )
+    from refdepth.pipeline.exports import export as write
+    from refdepth.pipeline.workspace import Workspace
 
     formats = parse_formats(to or ())
     options = ExportOptions(

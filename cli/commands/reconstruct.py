@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import Debug, Quiet, Wait
+from refdepth.cli.options import Debug, Quiet, Wait
 
 if TYPE_CHECKING:
-    from pipeline.config import Quality
+    from refdepth.pipeline.config import Quality
 
 _GIVEN = "What you already have"
 _RUN = "The run"
@@ -178,14 +178,14 @@ def reconstruct(
 
     Stages whose result is still valid are reused; an interrupted run goes on where it stopped.
     """
-    from cli.session import report_on, working_on
-    from cli.summary import print_plan, print_summary
-    from pipeline.config import RunInputs, RunRequest, build_config
-    from pipeline.engine import Engine, stage_names
-    from pipeline.export import export as write_exports
-    from pipeline.export import parse_formats
-    from pipeline.workspace import Workspace
+    from refdepth.cli.session import report_on, working_on
+    from refdepth.cli.summary import print_plan, print_summary
     from refdepth.errors import ConfigurationError
+    from refdepth.pipeline.config import RunInputs, RunRequest, build_config
+    from refdepth.pipeline.engine import Engine, stage_names
+    from refdepth.pipeline.exports import export as write_exports
+    from refdepth.pipeline.exports import parse_formats
+    from refdepth.pipeline.workspace import Workspace
 
     if until is not None and until not in stage_names():
         raise ConfigurationError(
@@ -245,8 +245,8 @@ def reconstruct(
 
 def quality_of(name: str | None) -> Quality | None:
     """The quality called `name`; raises `ConfigurationError` where there is none."""
-    from pipeline.config import Quality
     from refdepth.errors import ConfigurationError
+    from refdepth.pipeline.config import Quality
 
     if name is None:
         return None

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import typer
 
-from cli.options import Debug, OptionalWorkspace
+from refdepth.cli.options import Debug, OptionalWorkspace
 
 
 def report(out: OptionalWorkspace = Path(), debug: Debug = False) -> None:
     """Write OUT/report.html again: what was done, view by view, with warnings and pictures."""
-    from pipeline.report import write_report
-    from pipeline.workspace import Workspace
+    from refdepth.pipeline.report import write_report
+    from refdepth.pipeline.workspace import Workspace
 
     typer.echo(write_report(Workspace.find(out)))

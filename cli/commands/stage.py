@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import Debug, Quiet, Wait, Workspace
+from refdepth.cli.options import Debug, Quiet, Wait, Workspace
 
 
 def stage(
@@ -32,10 +32,10 @@ def stage(
     debug: Debug = False,
 ) -> None:
     """Run one stage again from its inputs, or continue it with --resume."""
-    from cli.session import report_on, working_on
-    from cli.summary import print_summary
-    from pipeline.workspace import Workspace as Folder
+    from refdepth.cli.session import report_on, working_on
+    from refdepth.cli.summary import print_summary
     from refdepth.errors import ConfigurationError
+    from refdepth.pipeline.workspace import Workspace as Folder
 
     if views and name != "refine":
         raise ConfigurationError(

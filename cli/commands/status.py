@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import Json, OptionalWorkspace
+from refdepth.cli.options import Json, OptionalWorkspace
 
 
 def status(
@@ -19,9 +19,9 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show what is done, stale, damaged or partial, with times and sizes."""
-    from cli.summary import print_status, status_rows
-    from pipeline.engine import Engine
-    from pipeline.workspace import Workspace
+    from refdepth.cli.summary import print_status, status_rows
+    from refdepth.pipeline.engine import Engine
+    from refdepth.pipeline.workspace import Workspace
 
     workspace = Workspace.find(out)
     statuses = Engine(workspace, workspace.request()).status(thorough=verify)

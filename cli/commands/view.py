@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import Debug, OptionalWorkspace
+from refdepth.cli.options import Debug, OptionalWorkspace
 
 
 def view(
@@ -23,10 +23,10 @@ def view(
     debug: Debug = False,
 ) -> None:
     """Show cloud, cameras and depth in a browser (needs the extra `view`)."""
-    from cli.console import out as console
-    from pipeline.results import Results
-    from pipeline.viewer import Viewer
-    from pipeline.workspace import Workspace
+    from refdepth.cli.console import out as console
+    from refdepth.pipeline.results import Results
+    from refdepth.pipeline.viewer import Viewer
+    from refdepth.pipeline.workspace import Workspace
 
     # Browsers open connections that they never use; the server would print a traceback for each.
     logging.getLogger("websockets").setLevel(logging.CRITICAL)

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.engine import stage_names
-from pipeline.results import Results
-from refdepth.scale import ScaleFlag
+from refdepth.pipeline.engine import stage_names
+from refdepth.pipeline.results import Results
+from refdepth.priors.fit import ScaleFlag
 
 LOW_ACCEPTANCE = 0.5
 """A view of whose correction less was taken over is named, as the stage's record does."""

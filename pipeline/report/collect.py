@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from pipeline.engine import stage_names
-from pipeline.export_formats import metres_per_unit, read_cloud
-from pipeline.manifest import Manifest
-from pipeline.report.advice import Advice, advice_of
-from pipeline.report.overview import Overview, draw_overview
-from pipeline.report.settings import SettingRow, setting_rows
-from pipeline.report.views import ViewReport, describe_view
-from pipeline.results import Results
 from refdepth.errors import InputError
-from refdepth.formats.pictures import color_table
-from refdepth.scene import Scene
+from refdepth.io.pictures import color_table
+from refdepth.pipeline.engine import stage_names
+from refdepth.pipeline.export_formats import metres_per_unit, read_cloud
+from refdepth.pipeline.manifest import Manifest
+from refdepth.pipeline.report.advice import Advice, advice_of
+from refdepth.pipeline.report.overview import Overview, draw_overview
+from refdepth.pipeline.report.settings import SettingRow, setting_rows
+from refdepth.pipeline.report.views import ViewReport, describe_view
+from refdepth.pipeline.results import Results
+from refdepth.types.scene import Scene
 
 _TITLES = {
     "prepare": "Photos read",

@@ -8,8 +8,8 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from pipeline.report.thumbnails import png
-from refdepth.scene import Scene
+from refdepth.pipeline.report.thumbnails import png
+from refdepth.types.scene import Scene
 
 _SIZE_PX = 640
 _MAX_POINTS = 400_000

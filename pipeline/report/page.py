@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.files import write_bytes
-from pipeline.report.collect import collect
-from pipeline.results import Results
-from pipeline.workspace import Workspace
+from refdepth.pipeline.files import write_bytes
+from refdepth.pipeline.report.collect import collect
+from refdepth.pipeline.results import Results
+from refdepth.pipeline.workspace import Workspace
 
 REPORT_NAME = "report.html"
 _TEMPLATES = Path(__file__).parent.parent / "templates"

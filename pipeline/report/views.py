@@ -10,13 +10,13 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from pipeline.report import charts
-from pipeline.report.advice import LOW_ACCEPTANCE, accepted_share
-from pipeline.report.thumbnails import THUMBNAIL_PX, jpeg, photo, step_for
-from pipeline.results import Results
 from refdepth.errors import InputError
-from refdepth.formats.pictures import depth_picture, depth_range, ratio_picture, value_picture
-from refdepth.prior.base import PriorKind
+from refdepth.io.pictures import depth_picture, depth_range, ratio_picture, value_picture
+from refdepth.pipeline.report import charts
+from refdepth.pipeline.report.advice import LOW_ACCEPTANCE, accepted_share
+from refdepth.pipeline.report.thumbnails import THUMBNAIL_PX, jpeg, photo, step_for
+from refdepth.pipeline.results import Results
+from refdepth.types.prior import PriorKind
 
 Value = TypeVar("Value")
 

@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import RunConfig, RunRequest
-from pipeline.items import ItemStore
-from pipeline.manifest import Manifest
-from pipeline.priors import choose_prior, describe, fallback_note, open_prior
-from pipeline.stage import StageContext, StageOutcome
-from pipeline.views import load_scene
-from pipeline.workspace import Workspace
 from refdepth.errors import StageError
-from refdepth.prior.base import Prior, PriorKind
-from refdepth.prior.maps import MapsPrior
-from refdepth.scene import Scene
+from refdepth.pipeline.config import RunConfig, RunRequest
+from refdepth.pipeline.items import ItemStore
+from refdepth.pipeline.manifest import Manifest
+from refdepth.pipeline.priors import choose_prior, describe, fallback_note, open_prior
+from refdepth.pipeline.stage import StageContext, StageOutcome
+from refdepth.pipeline.views import load_scene
+from refdepth.pipeline.workspace import Workspace
+from refdepth.priors.maps import MapsPrior
+from refdepth.types.prior import Prior, PriorKind
+from refdepth.types.scene import Scene
 
 logger = logging.getLogger(__name__)
 

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from pipeline.config import RunConfig, RunRequest
-from pipeline.files import replacing
-from pipeline.items import ItemStore
-from pipeline.memory import MemoryBudget
-from pipeline.stage import StageContext, StageOutcome
-from pipeline.views import load_scene, select_views
-from pipeline.workspace import Workspace
-from refdepth.depth_map import DepthMap
 from refdepth.errors import StageError
 from refdepth.fusion.settings import FusionSettings
-from refdepth.scene import Scene
+from refdepth.pipeline.config import RunConfig, RunRequest
+from refdepth.pipeline.files import replacing
+from refdepth.pipeline.items import ItemStore
+from refdepth.pipeline.memory import MemoryBudget
+from refdepth.pipeline.stage import StageContext, StageOutcome
+from refdepth.pipeline.views import load_scene, select_views
+from refdepth.pipeline.workspace import Workspace
+from refdepth.types.depth_map import DepthMap
+from refdepth.types.scene import Scene
 
 if TYPE_CHECKING:
     from refdepth.fusion import ViewConsistency
@@ -49,8 +49,8 @@ class FuseStage:
 
     def run(self, context: StageContext) -> StageOutcome:
         """Fuses and writes."""
-        from refdepth.formats.ply import write_ply
         from refdepth.fusion import fuse_pieces
+        from refdepth.io.ply import write_ply
 
         scene = load_scene(context.workspace)
         names = select_views(scene, context.given.views)

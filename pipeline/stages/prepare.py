@@ -11,12 +11,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.config import RunConfig, RunRequest
-from pipeline.files import discard, hash_json, read_json, read_sealed, write_json, write_sealed
-from pipeline.items import safe_name
-from pipeline.manifest import FileRecord
-from pipeline.stage import StageContext, StageOutcome
-from pipeline.workspace import Workspace
 from refdepth.errors import InputError
 from refdepth.ingest import (
     Candidate,
@@ -29,6 +23,19 @@ from refdepth.ingest import (
     safe_stems,
 )
 from refdepth.ingest.masks import find_mask, prepare_mask
+from refdepth.pipeline.config import RunConfig, RunRequest
+from refdepth.pipeline.files import (
+    discard,
+    hash_json,
+    read_json,
+    read_sealed,
+    write_json,
+    write_sealed,
+)
+from refdepth.pipeline.items import safe_name
+from refdepth.pipeline.manifest import FileRecord
+from refdepth.pipeline.stage import StageContext, StageOutcome
+from refdepth.pipeline.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 

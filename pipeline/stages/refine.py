@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import RunConfig, RunRequest
-from pipeline.files import read_arrays, write_arrays
-from pipeline.items import ItemStore
-from pipeline.stage import StageContext, StageOutcome
-from pipeline.views import PhotoCache, load_scene, select_views
-from pipeline.workspace import Workspace
-from refdepth.depth_map import DepthMap
+from refdepth.matching.neighbours import select_sources
+from refdepth.pipeline.config import RunConfig, RunRequest
+from refdepth.pipeline.files import read_arrays, write_arrays
+from refdepth.pipeline.items import ItemStore
+from refdepth.pipeline.stage import StageContext, StageOutcome
+from refdepth.pipeline.views import PhotoCache, load_scene, select_views
+from refdepth.pipeline.workspace import Workspace
 from refdepth.refine.settings import RefineSettings
-from refdepth.scene import PosedImage, Scene, SparseDepth
-from refdepth.view_selection import select_sources
+from refdepth.types.depth_map import DepthMap
+from refdepth.types.scene import PosedImage, Scene, SparseDepth
 
 if TYPE_CHECKING:
     from refdepth.refine.rounds import FirstRound, RefinedView

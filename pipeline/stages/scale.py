@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import RunConfig, RunRequest
-from pipeline.items import ItemStore
-from pipeline.stage import StageContext, StageOutcome
-from pipeline.stages.depth import load_prior
-from pipeline.views import load_scene
-from pipeline.workspace import Workspace
 from refdepth.errors import StageError
-from refdepth.scale import ScaleFit, apply_fit, borrowed_fit, fit_scale
+from refdepth.pipeline.config import RunConfig, RunRequest
+from refdepth.pipeline.items import ItemStore
+from refdepth.pipeline.stage import StageContext, StageOutcome
+from refdepth.pipeline.stages.depth import load_prior
+from refdepth.pipeline.views import load_scene
+from refdepth.pipeline.workspace import Workspace
+from refdepth.priors.fit import ScaleFit, apply_fit, borrowed_fit, fit_scale
 
 
 class ScaleStage:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import RunConfig, RunRequest
-from pipeline.stage import StageContext, StageOutcome
-from pipeline.stages.prepare import IMAGES, MASKS, read_table
-from pipeline.workspace import Workspace
+from refdepth.pipeline.config import RunConfig, RunRequest
+from refdepth.pipeline.stage import StageContext, StageOutcome
+from refdepth.pipeline.stages.prepare import IMAGES, MASKS, read_table
+from refdepth.pipeline.workspace import Workspace
 from refdepth.sfm import SfmSummary
 
 _FEW_REGISTERED = 0.8

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth import metrics
-from refdepth.alignment import Alignment, icp, no_alignment
 from refdepth.errors import InputError
-from refdepth.ground_truth import GroundTruth
-from refdepth.scene import Scene
+from refdepth.evaluation import metrics
+from refdepth.evaluation.alignment import Alignment, icp, no_alignment
+from refdepth.evaluation.ground_truth import GroundTruth
+from refdepth.types.scene import Scene
 
 Array = NDArray[np.float64]
 

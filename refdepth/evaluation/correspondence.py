@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.alignment import Alignment, robust_sim3
-from refdepth.camera import PinholeCamera, camera_center, invert_pose, transform
 from refdepth.errors import InputError
-from refdepth.ground_truth import GroundTruth, TrueDepth
-from refdepth.resampling import InputPhoto
-from refdepth.scene import Scene, View
+from refdepth.evaluation.alignment import Alignment, robust_sim3
+from refdepth.evaluation.ground_truth import GroundTruth, TrueDepth
+from refdepth.geometry.lens import InputPhoto
+from refdepth.types.camera import PinholeCamera, camera_center, invert_pose, transform
+from refdepth.types.scene import Scene, View
 
 Array = NDArray[np.float64]
 

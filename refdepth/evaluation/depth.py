@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth import metrics
-from refdepth.depth_map import DepthMap
 from refdepth.errors import InputError
+from refdepth.evaluation import metrics
 from refdepth.evaluation.correspondence import Scale, scale_from_points, true_pixels
-from refdepth.ground_truth import GroundTruth, TrueDepth
-from refdepth.resampling import InputPhoto
-from refdepth.scene import Scene, View
+from refdepth.evaluation.ground_truth import GroundTruth, TrueDepth
+from refdepth.geometry.lens import InputPhoto
+from refdepth.types.depth_map import DepthMap
+from refdepth.types.scene import Scene, View
 
 Array = NDArray[np.float64]
 LoadDepth = Callable[[str], "DepthMap | NDArray[np.floating] | None"]

@@ -1,9 +1,9 @@
 """Cross-view consistency, the fused cloud and the TSDF mesh."""
 
 from refdepth.fusion.cloud import FusedCloud, fuse, fuse_pieces
-from refdepth.fusion.consistency import ViewConsistency, check_view
-from refdepth.fusion.mesh import FusedMesh, fuse_mesh
+from refdepth.fusion.crosscheck import ViewConsistency, check_view
 from refdepth.fusion.settings import FusionSettings
+from refdepth.fusion.tsdf import FusedMesh, fuse_mesh
 
 __all__ = [
     "FusedCloud",

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.camera import projection_from_ref, relative_pose
-from refdepth.depth_map import DepthMap
-from refdepth.fusion.consistency import WEIGHT_FLOOR, DepthCache, ViewConsistency, check_view
+from refdepth.fusion.crosscheck import WEIGHT_FLOOR, DepthCache, ViewConsistency, check_view
 from refdepth.fusion.settings import FusionSettings
 from refdepth.fusion.voxels import VoxelGrid
-from refdepth.scene import Scene, View
+from refdepth.types.camera import projection_from_ref, relative_pose
+from refdepth.types.depth_map import DepthMap
+from refdepth.types.scene import Scene, View
 
 NORMAL_RADIUS_PX = 2
 GRAZING_COSINE = 0.1  # a surface seen edge-on still counts this much
@@ -96,7 +96,7 @@ def fuse_pieces(
 
     Raises `InputError` when a depth map does not have its photo's size.
     """
-    from refdepth.view_selection import select_sources
+    from refdepth.matching.neighbours import select_sources
 
     cache = DepthCache(load, scene, settings.cache_mb)
     claimed: dict[str, NDArray[np.uint8]] = {}
@@ -142,7 +142,7 @@ def _claim(
     claimed: dict[str, NDArray[np.uint8]],
 ) -> None:
     """Marks what `view` gives in the views that come after it. Masks are kept packed."""
-    from refdepth.fusion import _kernels
+    from refdepth.fusion import kernels
 
     for source in later:
         shape = source.camera.shape
@@ -151,7 +151,7 @@ def _claim(
             mask = np.unpackbits(claimed[source.name], count=mask.size).reshape(shape) > 0
         source_from_ref = relative_pose(source.cam_from_world, view.cam_from_world)
         A, b = projection_from_ref(view.camera, source.camera, source_from_ref)
-        _kernels.claim(
+        kernels.claim(
             checked.depth,
             emitted,
             checked.voters,
@@ -168,7 +168,7 @@ def _points(
     view: View, checked: ViewConsistency, emitted: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], ...]:
     """World points (N, 3), values (N, 7), weights (N,) and pixel spacing (N,) of a view."""
-    from refdepth.normals import estimate_normals
+    from refdepth.geometry.normals import estimate_normals
 
     normals = estimate_normals(
         checked.depth,

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.refine.consistency import Transferred, agreement
-from refdepth.refine.matching_kernels import MISSING_COST
+from refdepth.matching.cost_kernels import MISSING_COST
+from refdepth.matching.propagation import propagate
+from refdepth.matching.search import edge_links, matching_cost
 from refdepth.refine.problem import LEAST_LINK, ViewProblem
-from refdepth.refine.propagation import propagate
-from refdepth.refine.search import edge_links, matching_cost
+from refdepth.refine.transfer import Transferred, agreement
 
 Map = NDArray[np.float32]
 

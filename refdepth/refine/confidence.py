@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from refdepth.refine.consistency import Transferred, agreement, disagreement
-from refdepth.refine.search import MatchInput, matching_cost
+from refdepth.matching.search import MatchInput, matching_cost
 from refdepth.refine.settings import RefineSettings
+from refdepth.refine.transfer import Transferred, agreement, disagreement
 
 Map = NDArray[np.float32]
 NO_MATCH_ZNCC = 0.3

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.geometry.grid import grow, reduction
+from refdepth.matching.propagation import propagate
+from refdepth.matching.search import edge_links, prepare_match, search
 from refdepth.refine.confidence import photometric_confidence
-from refdepth.refine.consistency_kernels import vote
-from refdepth.refine.propagation import propagate
-from refdepth.refine.resampling import grow, reduction
-from refdepth.refine.search import edge_links, prepare_match, search
 from refdepth.refine.settings import RefineSettings, SearchSettings
-from refdepth.scene import PosedImage, SparseDepth
+from refdepth.refine.transfer_kernels import vote
+from refdepth.types.scene import PosedImage, SparseDepth
 
 Map = NDArray[np.float32]
 Opinions = tuple[NDArray[np.float32], NDArray[np.float32]]

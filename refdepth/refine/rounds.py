@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.depth_map import DepthMap
+from refdepth.geometry.grid import grow, shrink_depth
 from refdepth.refine.acceptance import accept
 from refdepth.refine.confidence import view_confidence
-from refdepth.refine.consistency import Transferred, opinions, transfer
 from refdepth.refine.edges import sharpen_edges
 from refdepth.refine.problem import ViewProblem, log_ratio
-from refdepth.refine.resampling import grow, shrink_depth
 from refdepth.refine.settings import RefineSettings
-from refdepth.scene import PosedImage, SparseDepth
+from refdepth.refine.transfer import Transferred, opinions, transfer
+from refdepth.types.depth_map import DepthMap
+from refdepth.types.scene import PosedImage, SparseDepth
 
 if TYPE_CHECKING:
-    from refdepth.refine.steps import Checkpoint
+    from refdepth.refine.mesh.schedule import Checkpoint
     from refdepth.render import Renderer
 
 Map = NDArray[np.float32]
@@ -104,7 +104,7 @@ def first_round(
         )
     coarse = scaled
     if settings.coarse.iterations:
-        from refdepth.refine.coarse import coarse_refine
+        from refdepth.refine.paper.coarse import coarse_refine
 
         coarse = coarse_refine(scaled, sparse, settings.coarse, seed)
         clock.lap("coarse")
@@ -160,7 +160,7 @@ def second_round(
         depth = _agree(problem, scaled, first, transferred, settings)
         clock.lap("agreement")
     if settings.iterations and renderer is not None:
-        from refdepth.refine.fine import fine_refine
+        from refdepth.refine.mesh.fine import fine_refine
 
         fine = fine_refine(
             ref,

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from refdepth.refine.gradient_settings import CoarseSettings, FineSettings
+from refdepth.refine.mesh.settings import CoarseSettings, FineSettings
 from refdepth.settings import Settings, setting
 
 Quality = Literal["fast", "balanced", "high", "paper"]

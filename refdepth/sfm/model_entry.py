@@ -11,9 +11,9 @@ import numpy as np
 
 from refdepth._pycolmap import pycolmap
 from refdepth.errors import InputError, StageError
+from refdepth.ingest.names import match_names
 from refdepth.ingest.photos import PreparedPhoto
 from refdepth.sfm.model_check import check_whole
-from refdepth.sfm.names import match_names
 from refdepth.sfm.native import Cancelled, Progress, run_step
 from refdepth.sfm.settings import SfmSettings
 from refdepth.sfm.summary import SfmSummary

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 
 from refdepth._pycolmap import pycolmap
-from refdepth.camera import camera_center
 from refdepth.errors import InputError
+from refdepth.ingest.names import match_names
 from refdepth.ingest.photos import PreparedPhoto
 from refdepth.sfm.model_entry import check_size
-from refdepth.sfm.names import match_names
 from refdepth.sfm.native import Cancelled, Progress
 from refdepth.sfm.settings import SfmSettings
 from refdepth.sfm.summary import SfmSummary
 from refdepth.sfm.transforms import PosedFrame, read_transforms
 from refdepth.sfm.triangulate import triangulate_model
 from refdepth.sfm.undistort import summarise, undistort_model
+from refdepth.types.camera import camera_center
 
 
 def use_poses(

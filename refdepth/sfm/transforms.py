@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.camera import invert_pose
 from refdepth.errors import InputError
-from refdepth.sfm.names import checked_name
+from refdepth.ingest.names import checked_name
+from refdepth.types.camera import invert_pose
 
 _MOST_BYTES = 256 * 2**20
 _ROTATION_TOLERANCE = 1e-2

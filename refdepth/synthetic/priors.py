@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from refdepth.prior.base import Prior, PriorKind
+from refdepth.types.prior import Prior, PriorKind
 
 
 class PriorError(StrEnum):

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from refdepth.camera import PinholeCamera, invert_pose, pose_matrix
 from refdepth.errors import InputError
-from refdepth.prior.base import Prior, PriorKind
-from refdepth.scene import Scene
 from refdepth.synthetic.priors import PriorError, simulate_prior
 from refdepth.synthetic.rooms import Variant, World, build_world
 from refdepth.synthetic.sparse import sample_scene
+from refdepth.types.camera import PinholeCamera, invert_pose, pose_matrix
+from refdepth.types.prior import Prior, PriorKind
+from refdepth.types.scene import Scene
 
 _HORIZONTAL_FOV_DEG = 60.0
 _ARC_DEG = 46.0

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from refdepth.camera import camera_center, invert_pose, transform
-from refdepth.scene import Scene, SparsePoints, View
+from refdepth.types.camera import camera_center, invert_pose, transform
+from refdepth.types.scene import Scene, SparsePoints, View
 
 if TYPE_CHECKING:
     from refdepth.synthetic.scene import SyntheticView

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cli.main import run
 from refdepth._pycolmap import pycolmap
+from refdepth.cli.main import run
 
 WIDTH, HEIGHT = 64, 48
 NAMES = ("a.png", "b.png", "c.png")

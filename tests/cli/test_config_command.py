@@ -7,8 +7,8 @@ import tomllib
 
 import pytest
 
-from cli.exit_codes import ExitCode
-from cli.main import run
+from refdepth.cli.exit_codes import ExitCode
+from refdepth.cli.main import run
 
 
 def test_it_prints_a_file_to_start_from(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from cli.environment import SETTINGS
+from refdepth.cli.environment import SETTINGS
 
 CODE = "from cli import environment; environment.prepare_process(); "
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cli.main import run
+from refdepth.cli.main import run
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.exit_codes import ExitCode
-from cli.main import run
+from refdepth.cli.exit_codes import ExitCode
+from refdepth.cli.main import run
 
 
 def test_several_formats_at_once(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,8 @@
-import pipeline.report.advice
-from cli.console import out
-from cli.summary import print_summary
-from pipeline.report.advice import Advice
-from pipeline.workspace import Workspace
+import refdepth.pipeline.report.advice
+from refdepth.cli.console import out
+from refdepth.cli.summary import print_summary
+from refdepth.pipeline.report.advice import Advice
+from refdepth.pipeline.workspace import Workspace
 
 
 def test_what_to_know_is_said_in_words_with_names_and_what_to_try(tmp_path, monkeypatch):
@@ -11,7 +11,7 @@ def test_what_to_know_is_said_in_words_with_names_and_what_to_try(tmp_path, monk
         Advice(what="Views without texture.", try_="Take more photos.", names=names),
         Advice(what="fuse: [odd] result", try_=""),
     ]
-    monkeypatch.setattr(pipeline.report.advice, "advice_of", lambda results: advice)
+    monkeypatch.setattr(refdepth.pipeline.report.advice, "advice_of", lambda results: advice)
     monkeypatch.setattr(out, "width", 80)
     with out.capture() as captured:
         print_summary(Workspace(tmp_path), [])

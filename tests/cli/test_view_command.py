@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.exit_codes import ExitCode
-from cli.main import run
+from refdepth.cli.exit_codes import ExitCode
+from refdepth.cli.main import run
 
 pytest.importorskip("viser")
 
@@ -40,7 +40,7 @@ def test_it_serves_a_page_until_it_is_interrupted(finished: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "cli.main", "view", str(finished), "--port", str(port)],
+        [sys.executable, "-m", "refdepth.cli.main", "view", str(finished), "--port", str(port)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

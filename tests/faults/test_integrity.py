@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from fault_runs import STAGES, Photos, Runner, difference, finished, made_again, result
 
-from pipeline.files import hash_json, read_sealed, write_sealed
+from refdepth.pipeline.files import hash_json, read_sealed, write_sealed
 
 ARTIFACTS = [
     ("prepare", "prepare/images/view_001.png"),

@@ -24,10 +24,10 @@ from fault_runs import (
     temporaries,
 )
 
-from pipeline.engine import Engine
-from pipeline.files import read_arrays
-from pipeline.progress import Silent
-from pipeline.workspace import Workspace
+from refdepth.pipeline.engine import Engine
+from refdepth.pipeline.files import read_arrays
+from refdepth.pipeline.progress import Silent
+from refdepth.pipeline.workspace import Workspace
 
 KILLED = -9
 MOST_KILLS = 400

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from fault_runs import Photos, Runner, broken, difference, make_photos, result, temporaries
 
-from pipeline.engine import Engine
-from pipeline.memory import MemoryBudget, PeakMemory, is_out_of_memory
-from pipeline.stages.refine import RefineStage
-from pipeline.views import PhotoCache
-from pipeline.workspace import Workspace
 from refdepth.errors import ResourceError
-from refdepth.scene import Scene
+from refdepth.pipeline.engine import Engine
+from refdepth.pipeline.memory import MemoryBudget, PeakMemory, is_out_of_memory
+from refdepth.pipeline.stages.refine import RefineStage
+from refdepth.pipeline.views import PhotoCache
+from refdepth.pipeline.workspace import Workspace
+from refdepth.types.scene import Scene
 
 WIDTH, HEIGHT = 240, 180
 

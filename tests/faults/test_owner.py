@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fault_runs import Photos, Runner
 
-from pipeline.lock import WorkspaceLock
+from refdepth.pipeline.lock import WorkspaceLock
 
 ROOT = Path(__file__).parents[2]
 BUSY = 6

@@ -18,15 +18,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pipeline.config import RunConfig, build_config
-from pipeline.files import hash_json, read_sealed, write_sealed
-from pipeline.items import ItemStore, safe_name
-from pipeline.manifest import Manifest
-from pipeline.stages.prepare import read_table
-from pipeline.workspace import Workspace
 from refdepth.errors import ConfigurationError, InputError, RefdepthError
-from refdepth.formats.depth_files import read_depth_file
-from refdepth.sfm.names import checked_name
+from refdepth.ingest.names import checked_name
+from refdepth.io.depth_files import read_depth_file
+from refdepth.pipeline.config import RunConfig, build_config
+from refdepth.pipeline.files import hash_json, read_sealed, write_sealed
+from refdepth.pipeline.items import ItemStore, safe_name
+from refdepth.pipeline.manifest import Manifest
+from refdepth.pipeline.stages.prepare import read_table
+from refdepth.pipeline.workspace import Workspace
 from refdepth.sfm.transforms import read_transforms
 
 FINDINGS = Path(__file__).with_name("findings")
@@ -216,7 +216,7 @@ def test_what_is_sealed_comes_back_and_a_change_is_seen(
 def test_a_mutated_model_is_read_or_refused_and_ends_no_process(
     seed: int, tmp_path: Path, survived: Counter[str]
 ) -> None:
-    from refdepth.formats.colmap import to_reconstruction
+    from refdepth.io.colmap import to_reconstruction
     from refdepth.sfm.model_entry import read_model
     from refdepth.synthetic import make_scene
 

@@ -20,11 +20,11 @@ from connections import (
 )
 from PIL import Image
 
-from cli.exit_codes import ExitCode
-from cli.main import run
-from pipeline.results import Results
-from pipeline.workspace import Workspace
 from refdepth._pycolmap import pycolmap
+from refdepth.cli.exit_codes import ExitCode
+from refdepth.cli.main import run
+from refdepth.pipeline.results import Results
+from refdepth.pipeline.workspace import Workspace
 
 WORSE = 1.5
 """How much larger the error may be than that of the full run."""

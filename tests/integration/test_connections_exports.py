@@ -19,14 +19,14 @@ from PIL import Image
 from scipy.spatial import cKDTree
 from transforms_schema import TRANSFORMS_SCHEMA
 
-from cli.exit_codes import ExitCode
-from cli.main import run
-from pipeline.export import CloudFile, DepthFile, ExportFormat
-from pipeline.results import Results
-from pipeline.workspace import Workspace
 from refdepth._pycolmap import pycolmap
-from refdepth.camera import transform
+from refdepth.cli.exit_codes import ExitCode
+from refdepth.cli.main import run
 from refdepth.fusion import FusionSettings, fuse
+from refdepth.pipeline.exports import CloudFile, DepthFile, ExportFormat
+from refdepth.pipeline.results import Results
+from refdepth.pipeline.workspace import Workspace
+from refdepth.types.camera import transform
 
 DOCUMENTED = {"min_num_pixels": 2, "max_reproj_error": 0.75}
 """Options of `stereo_fusion` in docs/formats.md: one witness is enough, a point a pixel."""

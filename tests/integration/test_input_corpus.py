@@ -38,11 +38,11 @@ from odd_inputs import (
 )
 from PIL import Image
 
-from pipeline.config import RunConfig, RunInputs, RunRequest
-from pipeline.engine import Engine
-from pipeline.workspace import Workspace
 from refdepth.errors import InputError, RefdepthError, StageError
 from refdepth.ingest import PrepareSettings
+from refdepth.pipeline.config import RunConfig, RunInputs, RunRequest
+from refdepth.pipeline.engine import Engine
+from refdepth.pipeline.workspace import Workspace
 
 
 @dataclass

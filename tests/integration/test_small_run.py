@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from tiny_checkpoints import save_depth_anything
 
-from cli.main import run
-from pipeline.results import Results
-from pipeline.workspace import Workspace
-from refdepth.camera import camera_center
-from refdepth.formats.ply import read_ply_points
+from refdepth.cli.main import run
+from refdepth.io.ply import read_ply_points
+from refdepth.pipeline.results import Results
+from refdepth.pipeline.workspace import Workspace
 from refdepth.synthetic import SyntheticScene, make_scene
+from refdepth.types.camera import camera_center
 
 OPTIONS = ("--depth-model", "sweep", "--set", "refine.iterations=2")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from exact_room import ExactRoom, make_exact_room, make_workspace
 
-from pipeline.workspace import Workspace
+from refdepth.pipeline.workspace import Workspace
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Quality, RunConfig, RunInputs, RunRequest, build_config
 from refdepth.errors import ConfigurationError
+from refdepth.pipeline.config import Quality, RunConfig, RunInputs, RunRequest, build_config
 from refdepth.settings import Settings
 
 

@@ -9,15 +9,15 @@ import jsonschema
 import pytest
 from pydantic import ValidationError
 
-from pipeline.config import Quality, RunConfig, build_config
-from pipeline.config_reference import (
+from refdepth.errors import ConfigurationError
+from refdepth.pipeline.config import Quality, RunConfig, build_config
+from refdepth.pipeline.config_reference import (
     describe_fields,
     json_schema,
     select_fields,
     to_toml,
     toml_document,
 )
-from refdepth.errors import ConfigurationError
 
 
 def test_every_setting_is_explained() -> None:

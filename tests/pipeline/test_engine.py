@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import engine as engine_module
-from pipeline.config import RunConfig, RunInputs, RunRequest, build_config
-from pipeline.engine import Engine, StageState
-from pipeline.stage import StageContext, StageOutcome
-from pipeline.workspace import Workspace
 from refdepth.errors import InputError, StageError
+from refdepth.pipeline import engine as engine_module
+from refdepth.pipeline.config import RunConfig, RunInputs, RunRequest, build_config
+from refdepth.pipeline.engine import Engine, StageState
+from refdepth.pipeline.stage import StageContext, StageOutcome
+from refdepth.pipeline.workspace import Workspace
 
 ITEMS = ("a", "b", "c")
 
@@ -45,7 +45,7 @@ class CountingStage:
         return {"photos": workspace.folder_hash(images)}
 
     def progress_of(self, workspace: Workspace, fingerprint: str) -> tuple[int, int] | None:
-        from pipeline.items import ItemStore
+        from refdepth.pipeline.items import ItemStore
 
         items = ItemStore(workspace.stage_dir(self.name), fingerprint)
         return sum(items.is_done(name) for name in ITEMS), len(ITEMS)

@@ -13,9 +13,11 @@ from exact_room import ExactRoom
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-import pipeline.export
-from pipeline.cancellation import Cancellation
-from pipeline.export import (
+import refdepth.pipeline.exports
+from refdepth._pycolmap import pycolmap
+from refdepth.errors import ConfigurationError, InputError, Interrupted
+from refdepth.pipeline.cancellation import Cancellation
+from refdepth.pipeline.exports import (
     CloudFile,
     DepthFile,
     ExportFormat,
@@ -23,10 +25,8 @@ from pipeline.export import (
     export,
     parse_formats,
 )
-from pipeline.results import Results
-from pipeline.workspace import Workspace
-from refdepth._pycolmap import pycolmap
-from refdepth.errors import ConfigurationError, InputError, Interrupted
+from refdepth.pipeline.results import Results
+from refdepth.pipeline.workspace import Workspace
 
 
 def test_all_formats_at_once_each_in_its_folder(finished: Workspace) -> None:
@@ -145,7 +145,7 @@ def test_a_failure_leaves_the_old_export_and_no_half(
         (target / "half.png").write_bytes(b"half")
         raise InputError("broken.")
 
-    monkeypatch.setattr(pipeline.export, "write_format", fail)
+    monkeypatch.setattr(refdepth.pipeline.exports, "write_format", fail)
     with pytest.raises(InputError, match="broken"):
         export(finished, [ExportFormat.DEPTH], force=True)
     assert sorted(p.name for p in folder.rglob("*")) == before

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.items import ItemStore, safe_name
 from refdepth.errors import InputError
+from refdepth.pipeline.items import ItemStore, safe_name
 
 
 @pytest.fixture

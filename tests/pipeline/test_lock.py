@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.lock import WorkspaceLock
 from refdepth.errors import WorkspaceBusyError
+from refdepth.pipeline.lock import WorkspaceLock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from pipeline.lock import WorkspaceLock
+from refdepth.pipeline.lock import WorkspaceLock
 with WorkspaceLock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

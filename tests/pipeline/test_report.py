@@ -17,14 +17,14 @@ from exact_room import ExactRoom
 from numpy.testing import assert_allclose
 from PIL import Image
 
-from pipeline.config import RunInputs, RunRequest, build_config
-from pipeline.files import read_sealed, write_json, write_sealed
-from pipeline.report import write_report
-from pipeline.report.advice import advise
-from pipeline.report.charts import lines, scatter, ticks
-from pipeline.report.overview import draw_overview, map_axes
-from pipeline.results import Results
-from pipeline.workspace import Workspace
+from refdepth.pipeline.config import RunInputs, RunRequest, build_config
+from refdepth.pipeline.files import read_sealed, write_json, write_sealed
+from refdepth.pipeline.report import write_report
+from refdepth.pipeline.report.advice import advise
+from refdepth.pipeline.report.charts import lines, scatter, ticks
+from refdepth.pipeline.report.overview import draw_overview, map_axes
+from refdepth.pipeline.results import Results
+from refdepth.pipeline.workspace import Workspace
 
 
 class Page(HTMLParser):

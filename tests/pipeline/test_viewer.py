@@ -15,11 +15,11 @@ from exact_room import ExactRoom
 from numpy.testing import assert_allclose
 from PIL import Image
 
-from pipeline.results import Results
-from pipeline.viewer import CONFIDENCE, NOTHING, REFINED, SCALED, Viewer
-from pipeline.workspace import Workspace
-from refdepth.camera import transform
 from refdepth.errors import InputError, ResourceError
+from refdepth.pipeline.results import Results
+from refdepth.pipeline.viewer import CONFIDENCE, NOTHING, REFINED, SCALED, Viewer
+from refdepth.pipeline.workspace import Workspace
+from refdepth.types.camera import transform
 
 pytest.importorskip("viser")
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refdepth.camera import camera_center, invert_pose, relative_pose, transform
 from refdepth.errors import InputError
 from refdepth.synthetic import SyntheticScene, Variant, make_scene
+from refdepth.types.camera import camera_center, invert_pose, relative_pose, transform
 
 SIZE = {"width": 160, "height": 120}
 

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cli.exit_codes import ExitCode
-from cli.main import run
-from pipeline.results import Results
-from pipeline.workspace import Workspace
 from refdepth._pycolmap import pycolmap
-from refdepth.camera import invert_pose
+from refdepth.cli.exit_codes import ExitCode
+from refdepth.cli.main import run
+from refdepth.pipeline.results import Results
+from refdepth.pipeline.workspace import Workspace
 from refdepth.synthetic import SyntheticScene
+from refdepth.types.camera import invert_pose
 
 GL_FROM_CV = np.diag([1.0, -1.0, -1.0, 1.0])
 DISTORTION = (-0.12, 0.03, 0.002, -0.001)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.depth_map import DepthMap
-from refdepth.scene import Scene
 from refdepth.synthetic import make_scene
+from refdepth.types.depth_map import DepthMap
+from refdepth.types.scene import Scene
 
 VIEWS, WIDTH, HEIGHT = 7, 160, 120
 
@@ -50,14 +50,14 @@ def make_exact_room(folder: Path) -> ExactRoom:
 def make_workspace(root: Path, room: ExactRoom) -> Path:
     """A finished workspace around exact depth, written with the pipeline's own stores: all the
     artifacts that `pipeline.results.Results` reads. Returns `root`."""
-    from pipeline.config import RunInputs, RunRequest
-    from pipeline.items import ItemStore
-    from pipeline.workspace import Workspace
-    from refdepth.formats.colmap import to_reconstruction
-    from refdepth.formats.ply import write_ply
     from refdepth.fusion import FusionSettings, fuse
-    from refdepth.prior.base import Prior, PriorKind
-    from refdepth.scale import ScaleSettings, apply_fit, fit_scale
+    from refdepth.io.colmap import to_reconstruction
+    from refdepth.io.ply import write_ply
+    from refdepth.pipeline.config import RunInputs, RunRequest
+    from refdepth.pipeline.items import ItemStore
+    from refdepth.pipeline.workspace import Workspace
+    from refdepth.priors.fit import ScaleSettings, apply_fit, fit_scale
+    from refdepth.types.prior import Prior, PriorKind
 
     workspace, scene = Workspace(root), room.scene
     sparse, images = (
@@ -148,7 +148,7 @@ def _summaries(scene: Scene, points: int) -> dict[str, dict[str, Any]]:
 
 
 def _manifest(stage: str, summary: dict[str, Any]) -> Any:
-    from pipeline.manifest import Manifest
+    from refdepth.pipeline.manifest import Manifest
 
     return Manifest(
         stage=stage,

@@ -52,7 +52,7 @@ class Photos:
 
 def make_photos(folder: Path, *, views: int = 4, width: int = 64, height: int = 48) -> Photos:
     """Photographs the room into `folder`."""
-    from refdepth.formats.colmap import to_reconstruction
+    from refdepth.io.colmap import to_reconstruction
     from refdepth.synthetic import make_scene
 
     photos = Photos(images=folder / "photos", model=folder / "model")

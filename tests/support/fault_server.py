@@ -31,11 +31,11 @@ HEAVY = (
     "torch",
     "numba",
     "PIL.Image",
-    "pipeline.engine",
+    "refdepth.pipeline.engine",
     "refdepth._pycolmap",
     "refdepth.fusion.cloud",
-    "refdepth.formats.ply",
-    "refdepth.prior.sweep",
+    "refdepth.io.ply",
+    "refdepth.priors.sweep",
     "refdepth.refine.rounds",
     "refdepth.render",
     "refdepth.render.cpu",
@@ -90,7 +90,7 @@ def _writes(arguments: tuple[Any, ...]) -> bool:
 
 
 def _child(job: dict[str, Any]) -> int:
-    from cli.main import run
+    from refdepth.cli.main import run
 
     output = os.open(job["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -104,7 +104,7 @@ def _child(job: dict[str, Any]) -> int:
         kind, number, error = job["fail_before"]
         sys.addaudithook(Harm(job["folder"], kind, number, error=error))
     if "pace" in job:
-        from cli.console import PlainProgress
+        from refdepth.cli.console import PlainProgress
 
         PlainProgress.step = _slow_step(job["pace"])  # type: ignore[method-assign]
     if "memory_mb" in job:
@@ -112,7 +112,7 @@ def _child(job: dict[str, Any]) -> int:
         limit = held + job["memory_mb"] * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     if job.get("break_writes"):
-        from pipeline import files
+        from refdepth.pipeline import files
 
         files.replacing = _not_replacing  # type: ignore[assignment]
     return run(job["arguments"])
@@ -133,7 +133,7 @@ def _not_replacing(path: Path, **_: Any) -> Iterator[Path]:
 
 
 def main() -> None:
-    from cli.environment import prepare_process
+    from refdepth.cli.environment import prepare_process
 
     prepare_process()
     logging.getLogger().addHandler(logging.NullHandler())

@@ -25,13 +25,13 @@ class Target:
 
 
 def read_config(path: Path) -> None:
-    from pipeline.config import build_config
+    from refdepth.pipeline.config import build_config
 
     build_config(config_file=path).refine.result_fields()
 
 
 def read_assignment(path: Path) -> None:
-    from pipeline.config import build_config
+    from refdepth.pipeline.config import build_config
 
     lines = path.read_bytes().decode("utf-8", "surrogateescape").split("\n")
     build_config(assignments=lines)
@@ -48,7 +48,7 @@ def read_transforms(path: Path) -> None:
 
 
 def read_depth(path: Path) -> None:
-    from refdepth.formats.depth_files import read_depth_file
+    from refdepth.io.depth_files import read_depth_file
 
     depth = read_depth_file(path)
     assert depth.ndim == 2
@@ -56,14 +56,14 @@ def read_depth(path: Path) -> None:
 
 
 def read_request(path: Path) -> None:
-    from pipeline.workspace import Workspace
+    from refdepth.pipeline.workspace import Workspace
 
     Workspace(path.parent).request()
 
 
 def read_manifest(path: Path) -> None:
-    from pipeline.files import read_json
-    from pipeline.manifest import Manifest
+    from refdepth.pipeline.files import read_json
+    from refdepth.pipeline.manifest import Manifest
 
     found = Manifest.read(path.parent)
     if found is not None:
@@ -78,7 +78,7 @@ def read_manifest(path: Path) -> None:
 
 
 def read_record(path: Path) -> None:
-    from pipeline.items import ItemStore
+    from refdepth.pipeline.items import ItemStore
 
     store = ItemStore(path.parent, "f" * 64)
     store.is_done("view")
@@ -86,22 +86,22 @@ def read_record(path: Path) -> None:
 
 
 def read_arrays(path: Path) -> None:
-    from pipeline.items import ItemStore
-    from pipeline.stages.refine import FileCheckpoint
+    from refdepth.pipeline.items import ItemStore
+    from refdepth.pipeline.stages.refine import FileCheckpoint
 
     FileCheckpoint(path, "f" * 64).load()
     ItemStore(path.parent, "").arrays("view")
 
 
 def read_table(path: Path) -> None:
-    from pipeline.stages.prepare import read_table
-    from pipeline.workspace import Workspace
+    from refdepth.pipeline.stages.prepare import read_table
+    from refdepth.pipeline.workspace import Workspace
 
     read_table(Workspace(path.parents[1]))
 
 
 def read_hashes(path: Path) -> None:
-    from pipeline.workspace import Workspace
+    from refdepth.pipeline.workspace import Workspace
 
     photo = path.with_name("photo")
     photo.write_bytes(b"x")
@@ -117,7 +117,7 @@ def read_model_binary(path: Path) -> None:
 
 
 def read_ply(path: Path) -> None:
-    from refdepth.formats.ply import read_ply_points
+    from refdepth.io.ply import read_ply_points
 
     assert read_ply_points(path).shape[1] == 3
 
@@ -176,7 +176,7 @@ def _picture_seeds(kind: str) -> list[bytes]:
 
 
 def _request_seeds() -> list[bytes]:
-    from pipeline.config import RunInputs, RunRequest
+    from refdepth.pipeline.config import RunInputs, RunRequest
 
     return [RunRequest(inputs=RunInputs(images="/photos")).model_dump_json().encode()]
 
@@ -189,7 +189,7 @@ def _manifest_seeds() -> list[bytes]:
 
 
 def _record_seeds() -> list[bytes]:
-    from pipeline.files import hash_json
+    from refdepth.pipeline.files import hash_json
 
     record = {"size": 3, "mtime_ns": 5, "sha256": "0" * 64}
     item = {"fingerprint": "f" * 64, "file": record, "record": {"a": [1.5]}}

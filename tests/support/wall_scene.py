@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from refdepth.camera import PinholeCamera, pose_matrix
-from refdepth.depth_map import DepthMap
-from refdepth.scene import Scene, SparsePoints, View
+from refdepth.types.camera import PinholeCamera, pose_matrix
+from refdepth.types.depth_map import DepthMap
+from refdepth.types.scene import Scene, SparsePoints, View
 
 WIDTH, HEIGHT, FOCAL = 96, 72, 100.0
 FAR, NEAR = 4.0, 2.0  # a wall at z = 4 and a board at z = 2 before its right half (x > 0)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from wall_scene import wall_scene
 
-import refdepth.view_selection
-from refdepth.scene import Scene, View
+import refdepth.matching.neighbours
+from refdepth.types.scene import Scene, View
 
 
 @pytest.fixture
@@ -15,5 +15,5 @@ def wall(tmp_path, monkeypatch):
         order = sorted(gaps, key=lambda name: (gaps[name], name))
         return tuple(name for name in order if name != view.name)[:count]
 
-    monkeypatch.setattr(refdepth.view_selection, "select_sources", all_others)
+    monkeypatch.setattr(refdepth.matching.neighbours, "select_sources", all_others)
     return wall_scene(tmp_path)

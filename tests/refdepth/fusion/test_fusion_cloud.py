@@ -8,13 +8,13 @@ import pytest
 import trimesh
 from wall_scene import FAR, FOCAL, HEIGHT, NEAR, VIEWS, WIDTH, changed, noted, off_surface
 
-from refdepth.camera import pose_matrix
-from refdepth.depth_map import DepthMap
 from refdepth.errors import StageError
-from refdepth.formats.mesh_files import write_glb
-from refdepth.formats.ply import write_ply
 from refdepth.fusion import FusionSettings, check_view, fuse, fuse_mesh, fuse_pieces
-from refdepth.scene import Scene, View
+from refdepth.io.mesh_files import write_glb
+from refdepth.io.ply import write_ply
+from refdepth.types.camera import pose_matrix
+from refdepth.types.depth_map import DepthMap
+from refdepth.types.scene import Scene, View
 
 
 def test_exact_depth_gives_points_on_the_surface_with_normal_and_colour(wall):

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from refdepth.refine.gradient_settings import FineSettings
+from refdepth.refine.mesh.settings import FineSettings
 from refdepth.refine.settings import RefineSettings
 
 

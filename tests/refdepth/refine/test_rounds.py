@@ -5,15 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from refdepth.depth_map import DepthMap
-from refdepth.metrics import sparsification
-from refdepth.refine.gradient_settings import CoarseSettings
+from refdepth.evaluation.metrics import sparsification
+from refdepth.matching.neighbours import select_sources
+from refdepth.priors.fit import ScaleSettings, apply_fit, fit_scale
+from refdepth.refine.mesh.settings import CoarseSettings
 from refdepth.refine.rounds import FirstRound, RefinedView, first_round, second_round
 from refdepth.refine.settings import RefineSettings
-from refdepth.scale import ScaleSettings, apply_fit, fit_scale
-from refdepth.scene import Scene
 from refdepth.synthetic import make_scene
-from refdepth.view_selection import select_sources
+from refdepth.types.depth_map import DepthMap
+from refdepth.types.scene import Scene
 
 SETTINGS = RefineSettings(iterations=0, coarse=CoarseSettings(iterations=0), sources=5)
 

@@ -6,11 +6,11 @@ import numba
 import numpy as np
 import pytest
 import torch
+from reference_renderer import ReferenceRenderer
 
-from refdepth.mesh import grid_mesh
+from refdepth.geometry.mesh import grid_mesh
 from refdepth.render import render_each
 from refdepth.render.cpu import CpuRenderer
-from refdepth.render.reference import ReferenceRenderer
 
 cpu, modular, reference = CpuRenderer(), CpuRenderer(fused=False), ReferenceRenderer()
 
@@ -183,7 +183,7 @@ def test_threads_of_a_fresh_process_do_not_change_a_bit(threads, tmp_path):
     """The pool's size is fixed when numba starts, so one and two threads need own processes."""
     code = """
 import hashlib, numpy as np, torch
-from refdepth.mesh import grid_mesh
+from refdepth.geometry.mesh import grid_mesh
 from refdepth.render import select_renderer
 y, x = np.mgrid[:96, :128]
 mesh = grid_mesh(2 + np.sin(x / 9) * np.cos(y / 7) / 2, 3, 1.1)

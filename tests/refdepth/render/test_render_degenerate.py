@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
+from reference_renderer import ReferenceRenderer
 
 from refdepth.render.cpu import CpuRenderer
-from refdepth.render.reference import ReferenceRenderer
 
 nan, inf = math.nan, math.inf
 RENDERERS = [CpuRenderer(), CpuRenderer(fused=False)]

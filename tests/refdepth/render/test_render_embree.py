@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from refdepth.mesh import grid_mesh
+from refdepth.geometry.mesh import grid_mesh
 from refdepth.render.cpu import CpuRenderer
 
 open3d = pytest.importorskip("open3d")

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from reference_renderer import ReferenceRenderer
 
 from refdepth.render.cpu import CpuRenderer
-from refdepth.render.reference import ReferenceRenderer
 
 STEP = 1e-6
 

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from reference_renderer import ReferenceRenderer
 
 from refdepth.render.cpu import CpuRenderer
-from refdepth.render.reference import ReferenceRenderer
 
 cpu, reference = CpuRenderer(), ReferenceRenderer()
 HEIGHT, WIDTH = 9, 11

@@ -15,11 +15,11 @@ from PIL import Image
 from refdepth._pycolmap import pycolmap
 from refdepth.errors import InputError, StageError
 from refdepth.ingest import PrepareSettings, prepare_photo
-from refdepth.scene import Scene
 from refdepth.sfm import SfmSettings, SfmSummary
 from refdepth.sfm.model_entry import use_model
 from refdepth.sfm.poses_entry import use_poses
 from refdepth.sfm.undistort import warp_nearest
+from refdepth.types.scene import Scene
 
 
 def scene_of(out: Path) -> Scene:

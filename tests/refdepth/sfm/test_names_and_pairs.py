@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from refdepth.errors import InputError
 from refdepth.ingest import PreparedPhoto
-from refdepth.sfm.names import checked_name, match_names
+from refdepth.ingest.names import checked_name, match_names
 from refdepth.sfm.pairs import choose_pairs, sequential_pairs
 from refdepth.sfm.settings import Matching, SfmSettings
 

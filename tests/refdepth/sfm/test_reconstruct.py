@@ -14,9 +14,9 @@ from PIL import Image
 from refdepth._pycolmap import pycolmap
 from refdepth.errors import InputError, Interrupted, StageError
 from refdepth.ingest import prepare_photo
-from refdepth.scene import Scene
 from refdepth.sfm import SfmSettings
 from refdepth.sfm.reconstruct import reconstruct
+from refdepth.types.scene import Scene
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refdepth.camera import camera_center
 from refdepth.errors import InputError
 from refdepth.sfm.transforms import read_transforms
+from refdepth.types.camera import camera_center
 
 IDENTITY = np.eye(4).tolist()
 

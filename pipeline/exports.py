@@ -1,0 +1,149 @@
+"""A workspace's results in the files that other tools read."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import time
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from refdepth.errors import ConfigurationError, InputError
+from refdepth.io.depth_sets import DepthFile
+from refdepth.pipeline.cancellation import Cancellation
+from refdepth.pipeline.export_formats import (
+    CloudFile,
+    ExportFormat,
+    ExportOptions,
+    Source,
+    metres_per_unit,
+    write_format,
+)
+from refdepth.pipeline.files import replacing, write_json
+from refdepth.pipeline.progress import Progress, Silent
+from refdepth.pipeline.results import Results
+from refdepth.pipeline.workspace import Workspace
+
+__all__ = [
+    "CloudFile",
+    "DepthFile",
+    "ExportFormat",
+    "ExportOptions",
+    "export",
+    "parse_formats",
+    "parse_kinds",
+]
+
+Kind = TypeVar("Kind", bound=StrEnum)
+
+EXPORT_DIR = "export"
+MARKER_NAME = "refdepth-export.json"
+"""In every export; says what it is and in which unit, and that --force may replace it."""
+
+
+def parse_formats(names: Sequence[str]) -> tuple[ExportFormat, ...]:
+    """The formats called `names`, each once, in order.
+
+    Raises `ConfigurationError` for an unknown name and for none.
+    """
+    known = ", ".join(ExportFormat)
+    if not names:
+        raise ConfigurationError(
+            "names no format.", subject="--to", action=f"Use one or more of {known}."
+        )
+    for name in names:
+        if name not in list(ExportFormat):
+            raise ConfigurationError(
+                "is not an export format.", subject=f"--to {name}", action=f"Use one of {known}."
+            )
+    return tuple(dict.fromkeys(ExportFormat(name) for name in names))
+
+
+def parse_kinds(
+    option: str, names: Sequence[str] | None, kinds: type[Kind], default: tuple[Kind, ...]
+) -> tuple[Kind, ...]:
+    """The members of `kinds` called `names`, each once; `default` when none is given.
+
+    Raises `ConfigurationError` for an unknown name.
+    """
+    for name in names or ():
+        if name not in list(kinds):
+            raise ConfigurationError(
+                "is not a kind of file.",
+                subject=f"{option} {name}",
+                action=f"Use one or more of {', '.join(kinds)}.",
+            )
+    return tuple(dict.fromkeys(kinds(name) for name in names)) if names else default
+
+
+def export(
+    workspace: Workspace,
+    formats: Sequence[ExportFormat],
+    *,
+    folder: Path | None = None,
+    options: ExportOptions | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    cancellation: Cancellation | None = None,
+) -> dict[ExportFormat, Path]:
+    """Writes each format into `folder/FORMAT` (default: `OUT/export/FORMAT`); returns the folders.
+
+    A folder appears whole or not at all. One that is there already is replaced only with `force`,
+    and only when it is an earlier export.
+
+    Raises `InputError` when a folder is in the way or the workspace has no result to export.
+    """
+    folder = workspace.root / EXPORT_DIR if folder is None else folder
+    targets = {format_: folder / format_.value for format_ in formats}
+    for target in targets.values():
+        _check_target(target, force=force)
+    progress = progress or Silent()
+    source = Source(
+        Results(workspace),
+        options or ExportOptions(),
+        progress=progress,
+        cancellation=cancellation or Cancellation(),
+    )
+    for format_, target in targets.items():
+        started = time.monotonic()
+        progress.stage_started(format_.value, "export")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target) as temporary:
+            temporary.mkdir()
+            headline = write_format(format_, source, temporary)
+            write_json(temporary / MARKER_NAME, _marker(source, format_, headline))
+            _check_target(target, force=force)
+            if target.exists():
+                shutil.rmtree(target)
+        progress.stage_finished(format_.value, time.monotonic() - started, headline)
+    return targets
+
+
+def _check_target(target: Path, *, force: bool) -> None:
+    if not target.exists() and not target.is_symlink():
+        return
+    ours = target.is_dir() and not target.is_symlink() and (target / MARKER_NAME).is_file()
+    if not ours:
+        raise InputError(
+            "is there already and is not an earlier export.",
+            subject=target,
+            action="Choose another place with --output, or move it away.",
+        )
+    if not force:
+        raise InputError("is there already.", subject=target, action="Replace it with --force.")
+
+
+def _marker(source: Source, format_: ExportFormat, headline: str) -> dict[str, Any]:
+    manifests = {name: source.results.manifest(name) for name in ("sfm", "refine", "fuse")}
+    return {
+        "format": format_.value,
+        "content": headline,
+        "refdepth": importlib.metadata.version("refdepth"),
+        "unit": "SfM units",
+        "metres_per_unit": metres_per_unit(source.results),
+        "min_confidence": source.options.min_confidence,
+        "consistent": source.options.consistent,
+        "made_from": {name: m.fingerprint for name, m in manifests.items() if m is not None},
+    }

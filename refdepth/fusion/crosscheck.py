@@ -1,0 +1,165 @@
+"""Which pixels of a depth map its neighbours confirm, and the depth they agree on."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdepth.errors import InputError
+from refdepth.fusion.settings import FusionSettings
+from refdepth.types.camera import projection_from_ref, relative_pose
+from refdepth.types.depth_map import DepthMap
+from refdepth.types.scene import Scene, View
+
+WEIGHT_FLOOR = 0.05  # an estimate that claims no confidence still counts a little in the average
+STEP_RADIUS_PX = 2  # depth is interpolated, so wrong, this close to a step
+OWN_OPINION = 1.0  # a view's own confidence weighs as much as the word of so many neighbours
+
+
+class DepthCache:
+    """Depth maps loaded on demand, without what the views' masks leave out; the least recently
+    used one leaves when memory is short."""
+
+    def __init__(self, load: Callable[[str], DepthMap], scene: Scene, cache_mb: float) -> None:
+        self._load = load
+        self._scene = scene
+        self._limit = cache_mb * 2**20
+        self._bytes = 0
+        self._maps: OrderedDict[str, DepthMap] = OrderedDict()
+
+    def __call__(self, name: str) -> DepthMap:
+        """The depth map of a view. Raises `InputError` when its size is not the camera's."""
+        if name in self._maps:
+            self._maps.move_to_end(name)
+            return self._maps[name]
+        found = self._load(name)
+        expected = self._scene[name].camera.shape
+        if found.depth.shape != expected:
+            raise InputError(
+                f"depth map is {found.depth.shape[1]}x{found.depth.shape[0]}, its photo "
+                f"{expected[1]}x{expected[0]}.",
+                subject=name,
+                action="Make the depth of this view again.",
+            )
+        mask = self._scene[name].load_mask()
+        if mask is not None:
+            found = found.within(mask)
+        self._maps[name] = found
+        self._bytes += _size(found)
+        while self._bytes > self._limit and len(self._maps) > 1:
+            self._bytes -= _size(self._maps.popitem(last=False)[1])
+        return found
+
+
+def _size(depth_map: DepthMap) -> int:
+    return depth_map.depth.nbytes + depth_map.confidence.nbytes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ViewConsistency:
+    """What the neighbours say about one view's depth map."""
+
+    depth: NDArray[np.float32]
+    """Agreed depth (height, width), SfM units: confidence-weighted mean of this view's estimate
+    and of those that hardly differ from it; 0 where the pixel is not kept."""
+    confidence: NDArray[np.float32]
+    """In [0, 1] (height, width): mean confidence of the agreeing estimates times the belief in
+    the pixel; 0 where it is not kept."""
+    agreeing: NDArray[np.uint8]
+    """Number of neighbours that agree (height, width)."""
+    contradicting: NDArray[np.uint8]
+    """Number of neighbours that see through the pixel's point (height, width)."""
+    voters: NDArray[np.uint32]
+    """Bit i set where the i-th source agrees (height, width)."""
+    sources: tuple[str, ...]
+    """The views that were asked."""
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """Pixels that are kept (height, width)."""
+        return self.depth > 0
+
+
+def check_view(
+    view: View,
+    sources: Sequence[View],
+    load: Callable[[str], DepthMap],
+    settings: FusionSettings,
+) -> ViewConsistency:
+    """Compares `view`'s depth map with those of its sources (at most 32).
+
+    A source agrees with a pixel when its depth at the pixel's point, carried back, lands within
+    `max_reprojection_px` of the pixel and within `max_depth_ratio` of its depth; it contradicts
+    when it measures a surface behind the point. A nearer surface hides the point: no opinion.
+    The belief in a pixel is the share of opinions in its favour, its own confidence among them: a
+    surface that few views see needs no more than that most of those agree. At depth steps and on
+    surfaces seen edge-on (`max_slant_deg`), where depth is interpolated and neighbours share the
+    mistake, `min_agreeing_steep` of them must agree. What is left in small pieces goes.
+    """
+    from refdepth.fusion import kernels
+
+    own = load(view.name)
+    shape = own.depth.shape
+    agreeing, contradicting = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    voters = np.zeros(shape, np.uint32)
+    depth = np.where(own.confidence >= settings.min_confidence, own.depth, 0).astype(np.float32)
+    valid = depth > 0
+    weight = np.maximum(own.confidence, WEIGHT_FLOOR).astype(np.float64)
+    weighted_inverse = np.divide(weight, depth, out=np.zeros_like(weight), where=valid)
+    trust = own.confidence.astype(np.float64)
+    for index, source in enumerate(sources):
+        other = load(source.name)
+        source_from_ref = relative_pose(source.cam_from_world, view.cam_from_world)
+        A, b = projection_from_ref(view.camera, source.camera, source_from_ref)
+        A_back, b_back = projection_from_ref(
+            source.camera, view.camera, np.linalg.inv(source_from_ref)
+        )
+        kernels.compare(
+            depth,
+            other.depth,
+            other.confidence,
+            A,
+            b,
+            A_back,
+            b_back,
+            settings.max_reprojection_px,
+            settings.max_depth_ratio,
+            settings.average_ratio,
+            WEIGHT_FLOOR,
+            np.uint32(1 << index),
+            agreeing,
+            contradicting,
+            voters,
+            weight,
+            weighted_inverse,
+            trust,
+        )
+    belief = (OWN_OPINION * own.confidence + agreeing) / (
+        OWN_OPINION + agreeing.astype(np.float64) + contradicting
+    )
+    steep = kernels.near_steps(own.depth, STEP_RADIUS_PX, _steepest(view, settings))
+    needed = np.where(steep, settings.min_agreeing_steep, settings.min_agreeing)
+    needed = np.minimum(needed, len(sources))
+    keep = valid & (agreeing >= needed) & (belief >= settings.min_belief)
+    least = int(np.ceil(settings.min_segment * keep.size))
+    kernels.small_segments(depth, keep, 2 * settings.max_depth_ratio, least)
+    agreed = np.divide(weight, weighted_inverse, out=np.zeros_like(weight), where=keep)
+    confidence = np.where(keep, trust / (1.0 + agreeing) * belief, 0)
+    return ViewConsistency(
+        depth=agreed.astype(np.float32),
+        confidence=confidence.astype(np.float32),
+        agreeing=agreeing,
+        contradicting=contradicting,
+        voters=voters,
+        sources=tuple(source.name for source in sources),
+    )
+
+
+def _steepest(view: View, settings: FusionSettings) -> float:
+    """Relative change of depth across the step window of a surface at the largest slant."""
+    slope = np.tan(np.radians(settings.max_slant_deg)) / view.camera.mean_focal_px
+    return float(2 * STEP_RADIUS_PX * slope)

@@ -1,0 +1,1 @@
+"""Grids, lenses, normals, and the mesh of a depth map."""

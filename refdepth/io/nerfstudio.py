@@ -1,0 +1,115 @@
+"""`transforms.json` with depth, as nerfstudio's data parser reads it.
+
+Cameras are in OpenGL axes (x right, y up, z backwards). The world is turned like nerfstudio's own
+COLMAP converter turns it (x, z, -y), and the turn is written down as `applied_transform`. Lengths
+stay in SfM units.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdepth.fusion import FusedCloud
+from refdepth.io.colmap import copy_images, copy_masks
+from refdepth.io.depth_files import write_depth_file
+from refdepth.io.depth_sets import png_unit
+from refdepth.io.ply import write_ply
+from refdepth.types.camera import invert_pose
+from refdepth.types.depth_map import DepthMap
+from refdepth.types.scene import Scene, View
+
+APPLIED_TRANSFORM = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0]])
+"""Nerfstudio's world from ours (3, 4)."""
+POINTS_NAME = "points.ply"
+
+
+def write_nerfstudio(
+    folder: Path,
+    scene: Scene,
+    load: Callable[[str], DepthMap],
+    *,
+    names: Sequence[str] | None = None,
+    cloud: FusedCloud | None = None,
+    metres_per_unit: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Writes images, masks, 16-bit depth PNGs and `transforms.json`; returns the files.
+
+    One `depth_unit_scale_factor` for all views turns PNG values into SfM units (0 = unknown); the
+    step is the largest depth over 65535. `names` are the views with depth (default: all); others
+    are left out, because nerfstudio wants depth for every frame or for none. `cloud`, in our
+    world, becomes the initial points.
+    """
+    names = scene.names if names is None else names
+    folder.mkdir(parents=True, exist_ok=True)
+    unit = png_unit(load, names)
+    written = copy_images(scene, folder / "images", names)
+    written += copy_masks(scene, folder / "masks", names, _mask_name)
+    frames = []
+    for done, name in enumerate(names):
+        view = scene[name]
+        path = folder / "depth" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_depth_file(path, load(name).depth, png_scale=unit)
+        written.append(path)
+        frames.append(frame(view) | {"depth_file_path": f"depth/{name}.png"})
+        if progress is not None:
+            progress(done + 1, len(names))
+    document: dict[str, Any] = {
+        "camera_model": "PINHOLE",
+        "applied_transform": APPLIED_TRANSFORM.tolist(),
+        "applied_scale": 1.0,
+        "depth_unit_scale_factor": unit,
+        "depth_unit": "SfM units",
+        "metres_per_unit": metres_per_unit,
+        "frames": frames,
+    }
+    if cloud is not None:
+        path = folder / POINTS_NAME
+        write_ply(path, turned(cloud, APPLIED_TRANSFORM[:, :3]))
+        document["ply_file_path"] = POINTS_NAME
+        written.append(path)
+    path = folder / "transforms.json"
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return [*written, path]
+
+
+def turned(cloud: FusedCloud, rotation: NDArray[np.float64]) -> FusedCloud:
+    """The cloud in a world turned by `rotation` (3, 3)."""
+    return replace(
+        cloud,
+        points=(cloud.points.astype(np.float64) @ rotation.T).astype(cloud.points.dtype),
+        normals=(cloud.normals.astype(np.float64) @ rotation.T).astype(np.float32),
+    )
+
+
+def frame(view: View) -> dict[str, Any]:
+    """The entry of one view: intrinsics in pixels and the camera's pose in nerfstudio's world."""
+    camera = view.camera
+    world_from_cam = invert_pose(view.cam_from_world)
+    world_from_cam[:3, 1:3] *= -1
+    turn = np.vstack([APPLIED_TRANSFORM, [0, 0, 0, 1]])
+    entry: dict[str, Any] = {
+        "file_path": f"images/{view.name}",
+        "w": camera.width,
+        "h": camera.height,
+        "fl_x": float(camera.K[0, 0]),
+        "fl_y": float(camera.K[1, 1]),
+        "cx": float(camera.K[0, 2]),
+        "cy": float(camera.K[1, 2]),
+        "transform_matrix": (turn @ world_from_cam).tolist(),
+    }
+    if view.mask_path is not None:
+        entry["mask_path"] = f"masks/{_mask_name(view)}"
+    return entry
+
+
+def _mask_name(view: View) -> str:
+    return f"{view.name}.png"

@@ -1,0 +1,72 @@
+"""What trainers of Gaussian splats start from: undistorted photos, cameras, and initial points."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refdepth.fusion import FusedCloud
+from refdepth.io.colmap import copy_images, copy_masks, to_reconstruction
+from refdepth.io.ply import write_ply
+from refdepth.types.scene import Scene, View
+
+MAX_POINTS = 300_000
+"""More initial points cost training memory and are pruned again."""
+
+
+def write_splat_dataset(
+    folder: Path,
+    scene: Scene,
+    cloud: FusedCloud,
+    *,
+    max_points: int = MAX_POINTS,
+) -> list[Path]:
+    """Writes `images/`, `sparse/0/{cameras,images,points3D}.bin` and `sparse/0/points3D.ply`, the
+    layout that Inria's trainer, gsplat and their descendants read; masks, where there are any, in
+    `masks/NAME.png`. Returns the files.
+
+    The model holds the SfM points with their tracks, which trainers use for depth terms and scale,
+    and after them the cloud's points without tracks. The PLY holds the cloud's points. A cloud of
+    more than `max_points` is thinned evenly.
+    """
+    sparse = folder / "sparse" / "0"
+    sparse.mkdir(parents=True, exist_ok=True)
+    cloud = thinned(cloud, max_points)
+    model = to_reconstruction(scene)
+    add_points(model, cloud)
+    model.write_binary(str(sparse))
+    path = sparse / "points3D.ply"
+    write_ply(path, cloud)
+    return [
+        *copy_images(scene, folder / "images", scene.names),
+        *copy_masks(scene, folder / "masks", scene.names, _mask_name),
+        *sorted(sparse.iterdir()),
+    ]
+
+
+def thinned(cloud: FusedCloud, count: int, *, seed: int = 0) -> FusedCloud:
+    """`count` of the cloud's points, chosen at random from `seed`; the cloud itself when it has no
+    more than that."""
+    if len(cloud) <= count:
+        return cloud
+    rows = np.sort(np.random.default_rng(seed).choice(len(cloud), count, replace=False))
+    return FusedCloud(
+        points=cloud.points[rows],
+        normals=cloud.normals[rows],
+        colors=cloud.colors[rows],
+        confidence=cloud.confidence[rows],
+    )
+
+
+def add_points(model: Any, cloud: FusedCloud) -> None:
+    """Adds the cloud's points, without tracks, to a `pycolmap.Reconstruction`."""
+    from refdepth._pycolmap import pycolmap
+
+    for xyz, rgb in zip(cloud.points.astype(np.float64), cloud.colors, strict=True):
+        model.add_point3D(xyz, pycolmap.Track(), rgb)
+
+
+def _mask_name(view: View) -> str:
+    return f"{view.name}.png"

@@ -1,0 +1,2 @@
+"""Comparing windows along rays: cost volume, semi-global aggregation, propagation. What sweep and
+refinement both stand on."""

@@ -1,0 +1,85 @@
+"""Which neighbours a view is refined against."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdepth.types.camera import transform
+from refdepth.types.scene import Scene, View
+
+BEST_ANGLE_DEG = 6.0
+"""Triangulation angle that scores highest: wide enough to place a point, narrow enough to match."""
+NARROW_DEG = 3.0
+"""Spread of the score below the best angle."""
+WIDE_DEG = 12.0
+"""Spread of the score above the best angle."""
+ENOUGH_POINTS = 30
+"""With fewer observed points than this, geometry alone decides."""
+UNSEEN_WEIGHT = 0.1
+"""Weight of a point that only falls into a candidate's picture; it may be hidden there."""
+
+
+def select_sources(scene: Scene, view: View, count: int) -> tuple[str, ...]:
+    """Names of at most `count` views to compare `view` with, best first.
+
+    A candidate scores each point that `view` sees by the triangulation angle it adds (the shape of
+    the score as in MVSNet, Yao et al. 2018, section 4.1), in full where it observes the point
+    itself and a little where the point only falls into its picture. A view with few points is
+    scored on points spread over its picture at the depth of the scene. Candidates that share
+    nothing are left out. Deterministic; ties are broken by name.
+    """
+    anchors, index = _anchors(scene, view)
+    scores = []
+    for other in scene.views:
+        if other.name == view.name:
+            continue
+        pixels, _ = other.camera.project(transform(other.cam_from_world, anchors))
+        weight = np.where(other.camera.contains(pixels), UNSEEN_WEIGHT, 0.0)
+        weight[np.isin(index, other.point_index) & (index >= 0)] = 1.0
+        score = float(weight @ _angle_score(anchors, view.center, other.center))
+        if score > 1e-6 * len(anchors):
+            scores.append((-score, other.name))
+    return tuple(name for _, name in sorted(scores)[:count])
+
+
+def _anchors(scene: Scene, view: View) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """World points (N, 3) that `view` looks at, and their rows in the scene's points, -1 where
+    they are made up."""
+    index = view.point_index
+    index = index[transform(view.cam_from_world, scene.points.xyz[index])[:, 2] > 0]
+    anchors = scene.points.xyz[index]
+    if len(index) >= ENOUGH_POINTS:
+        return anchors, index
+    width, height = view.camera.width, view.camera.height
+    x, y = np.meshgrid((np.arange(8) + 0.5) / 8 * width, (np.arange(6) + 0.5) / 6 * height)
+    xy = np.stack([x.ravel(), y.ravel()], axis=-1)
+    rays = view.camera.unproject(np.full(len(xy), _typical_depth(scene, view)), xy)
+    spread = transform(np.linalg.inv(view.cam_from_world), rays)
+    return (
+        np.concatenate([anchors, spread]),
+        np.concatenate([index, np.full(len(spread), -1, dtype=np.int64)]),
+    )
+
+
+def _typical_depth(scene: Scene, view: View) -> float:
+    """Median depth of the points in front of `view`; without points, the depth at which the
+    nearest other camera sees the best angle."""
+    depth = transform(view.cam_from_world, scene.points.xyz)[:, 2]
+    depth = depth[depth > 0]
+    if len(depth):
+        return float(np.median(depth))
+    gaps = [np.linalg.norm(other.center - view.center) for other in scene.views]
+    gaps = [gap for gap in gaps if gap > 0]
+    return float(min(gaps) / np.tan(np.radians(BEST_ANGLE_DEG))) if gaps else 1.0
+
+
+def _angle_score(
+    points: NDArray[np.float64], center: NDArray[np.float64], other: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Score in (0, 1] of the angle under which each point (N, 3) sees the two centres."""
+    a, b = points - center, points - other
+    norm = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    cosine = np.einsum("ij,ij->i", a, b) / np.maximum(norm, 1e-300)
+    excess = np.degrees(np.arccos(np.clip(cosine, -1, 1))) - BEST_ANGLE_DEG
+    return np.exp(-0.5 * (excess / np.where(excess < 0, NARROW_DEG, WIDE_DEG)) ** 2)

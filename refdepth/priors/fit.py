@@ -1,0 +1,355 @@
+"""Fitting a prior to the SfM points of its view: robust, deterministic, with diagnostics.
+
+With t = 1 / z for inverse-affine priors and t = z otherwise, the model is t = a x + b with a > 0
+(b = 0 for metric priors), fitted on relative depth errors (see `robust_line`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdepth.geometry.lens import sample_map
+from refdepth.priors.robust_line import fit_line, improve_line, log_error, weighted_median
+from refdepth.settings import Settings, setting
+from refdepth.types.prior import Prior, PriorKind
+from refdepth.types.scene import SparseDepth
+
+Array = NDArray[np.float64]
+
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95)
+_CELLS = 8
+_SAMPLES = 300
+_BORROWED_SHARE = 0.1
+"""Weight of a borrowed fit against all of a weak view's own points."""
+
+
+class ScaleSettings(Settings):
+    """How priors are fitted to the SfM points."""
+
+    min_points: int = setting(
+        12, "A view with fewer usable SfM points borrows the scene's fit.", ge=2, le=10_000
+    )
+    min_coverage: float = setting(
+        0.08, "A view whose points lie in a smaller share of the picture borrows.", ge=0, le=1
+    )
+    inlier_error: float = setting(
+        0.1, "A point whose relative depth error is larger is an outlier.", gt=0, le=1
+    )
+    poor_fit: float = setting(
+        0.15, "A fit whose median relative depth error is larger is flagged.", gt=0, le=1
+    )
+    far_factor: float = setting(
+        3.0, "Depth beyond this many times the farthest SfM points is unknown.", ge=1, le=1000
+    )
+    near_factor: float = setting(
+        5.0, "Depth nearer than the nearest SfM points by this factor is unknown.", ge=1, le=1000
+    )
+
+
+class ScaleFlag(StrEnum):
+    """What is doubtful about a fit."""
+
+    NO_POINTS = "no_points"
+    """Nothing to fit to: depth is unknown unless the scene's fit was borrowed."""
+    FEW_POINTS = "few_points"
+    BADLY_SPREAD = "badly_spread"
+    """The points lie in too small a part of the picture."""
+    POOR_FIT = "poor_fit"
+    OPPOSED = "opposed"
+    """The prior grows where it should shrink: probably of another kind than said."""
+    BORROWED = "borrowed"
+    """The scene's fit was used."""
+
+
+_WEAK = {ScaleFlag.NO_POINTS, ScaleFlag.FEW_POINTS, ScaleFlag.BADLY_SPREAD}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleFit:
+    """How one view's prior becomes depth, and how well it fits."""
+
+    kind: PriorKind
+    a: float
+    """Slope of t = a x + b; 0 means that there is no fit."""
+    b: float
+    near: float
+    """Nearest depth that is believed, SfM units."""
+    far: float
+    """Farthest depth that is believed, SfM units."""
+    points: int = 0
+    """SfM points used."""
+    inliers: int = 0
+    residual_quantiles: Mapping[str, float] = field(default_factory=dict)
+    """Relative depth error of the points at some quantiles, `"0.5"` being the median."""
+    coverage: float = 0.0
+    """Share of the picture's 8 x 8 cells that hold an inlier."""
+    prior_center: float = 0.0
+    """Median of the prior over the picture."""
+    prior_spread: float = 0.0
+    """Half the distance between the prior's 10 % and 90 % quantiles over the picture."""
+    samples: Sequence[tuple[float, float, bool]] = ()
+    """Some of the points as (prior value, depth, inlier), for a scatter plot."""
+    flags: tuple[ScaleFlag, ...] = ()
+
+    @property
+    def weak(self) -> bool:
+        """Whether the view's own points cannot carry a fit."""
+        return bool(_WEAK.intersection(self.flags))
+
+    @property
+    def median_residual(self) -> float:
+        """Median relative depth error of the points; NaN without points."""
+        return self.residual_quantiles.get("0.5", float("nan"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        values = asdict(self)
+        values["kind"] = self.kind.value
+        values["flags"] = [flag.value for flag in self.flags]
+        values["samples"] = [list(sample) for sample in self.samples]
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ScaleFit:
+        """The inverse of `to_dict`."""
+        return cls(
+            **{
+                **values,
+                "kind": PriorKind(values["kind"]),
+                "flags": tuple(ScaleFlag(flag) for flag in values["flags"]),
+                "samples": tuple((float(x), float(z), bool(i)) for x, z, i in values["samples"]),
+            }
+        )
+
+
+def fit_scale(
+    prior: Prior,
+    sparse: SparseDepth,
+    settings: ScaleSettings,
+    *,
+    fallback: ScaleFit | None = None,
+) -> ScaleFit:
+    """Fits a view's prior (H, W) to the SfM points it sees.
+
+    A view with too few or badly spread points is flagged; given the scene's `fallback` (see
+    `borrowed_fit`) it keeps near the fallback's shape, and takes its scale too where it has no
+    points.
+    Deterministic; never raises for poor data.
+    """
+    center, spread = _statistics(prior.values)
+    points = _observe(prior, sparse)
+    x, target, weight = points.x, points.target, points.weight
+    flags: list[ScaleFlag] = []
+    if len(x) == 0:
+        flags.append(ScaleFlag.NO_POINTS)
+    elif len(x) < settings.min_points:
+        flags.append(ScaleFlag.FEW_POINTS)
+    a, b = fit_line(x, target, weight, metric=prior.kind == PriorKind.METRIC)
+    error = log_error(a, b, x, target)
+    inlier = error <= settings.inlier_error
+    coverage = len(np.unique(points.cell[inlier])) / _CELLS**2
+    if len(x) and coverage < settings.min_coverage:
+        flags.append(ScaleFlag.BADLY_SPREAD)
+    near, far = _bounds(points.depth[inlier] if inlier.any() else points.depth, settings)
+
+    if flags and fallback is not None and fallback.kind == prior.kind:
+        a, b = _borrow(fallback, center, spread, x, target, weight)
+        error = log_error(a, b, x, target)
+        inlier = error <= settings.inlier_error
+        near = min(near, fallback.near) if len(x) else fallback.near
+        far = max(far, fallback.far)
+        flags.append(ScaleFlag.BORROWED)
+    if len(x) and float(np.median(error)) > settings.poor_fit:
+        flags.append(ScaleFlag.POOR_FIT)
+    if len(x) >= settings.min_points and _rank_correlation(x, target) < -0.3:
+        flags.append(ScaleFlag.OPPOSED)
+    return ScaleFit(
+        kind=prior.kind,
+        a=a,
+        b=b,
+        near=near,
+        far=far,
+        points=len(x),
+        inliers=int(inlier.sum()),
+        residual_quantiles=_quantiles(error),
+        coverage=coverage,
+        prior_center=center,
+        prior_spread=spread,
+        samples=_scatter(x, points.depth, inlier),
+        flags=tuple(flags),
+    )
+
+
+def apply_fit(prior: Prior, fit: ScaleFit) -> NDArray[np.float32]:
+    """Depth (H, W) in SfM units; 0 where the prior says nothing or lies beyond the fit's bounds."""
+    if fit.a <= 0:
+        return np.zeros(prior.values.shape, np.float32)
+    t = fit.a * prior.values.astype(np.float64) + fit.b
+    with np.errstate(divide="ignore", invalid="ignore"):
+        depth = 1 / t if fit.kind == PriorKind.INVERSE_AFFINE else t
+        known = (t > 0) & (depth >= fit.near) & (depth <= fit.far)
+    return np.where(known, depth, 0).astype(np.float32)
+
+
+def borrowed_fit(fits: Sequence[ScaleFit]) -> ScaleFit | None:
+    """What a view without points of its own may assume: the typical fit of the others.
+
+    None where no fit is sound. Networks that keep one scale from photo to photo give similar a
+    and b; maps normalised photo by photo do not, but put the picture's median at a similar depth.
+    Whichever holds better for these fits is used: `prior_spread` is 0 in the first case.
+    """
+    sound = [fit for fit in fits if not fit.weak and ScaleFlag.POOR_FIT not in fit.flags]
+    if not sound:
+        return None
+    near = float(np.median([fit.near for fit in sound]))
+    far = float(np.median([fit.far for fit in sound]))
+    plain = np.array([(fit.a, fit.b) for fit in sound])
+    normal = np.array(
+        [(fit.a * fit.prior_spread, fit.a * fit.prior_center + fit.b) for fit in sound]
+    )
+    typical = ScaleFit(kind=sound[0].kind, a=0.0, b=0.0, near=near, far=far)
+    absolute = replace(typical, a=float(np.median(plain[:, 0])), b=float(np.median(plain[:, 1])))
+    relative = replace(
+        typical,
+        a=float(np.median(normal[:, 0])),
+        b=float(np.median(normal[:, 1])),
+        prior_spread=1.0,
+    )
+    if sound[0].kind == PriorKind.METRIC or _misses(absolute, sound) <= _misses(relative, sound):
+        return absolute
+    return relative
+
+
+def _misses(candidate: ScaleFit, fits: Sequence[ScaleFit]) -> float:
+    """Median log ratio between what the fits and the candidate say at three values of the prior."""
+    errors = []
+    for fit in fits:
+        a, b = _denormalised(candidate, fit.prior_center, fit.prior_spread)
+        x = fit.prior_center + fit.prior_spread * np.array([-1.0, 0.0, 1.0])
+        errors.append(log_error(a, b, x, np.maximum(fit.a * x + fit.b, 1e-12)))
+    return float(np.median(errors))
+
+
+def _denormalised(fallback: ScaleFit, center: float, spread: float) -> tuple[float, float]:
+    """(a, b) of a borrowed fit for a prior of this median and spread."""
+    if fallback.prior_spread == 0 or spread == 0:
+        return fallback.a, fallback.b
+    a = fallback.a / spread
+    return a, fallback.b - a * center
+
+
+def _borrow(
+    fallback: ScaleFit, center: float, spread: float, x: Array, target: Array, weight: Array
+) -> tuple[float, float]:
+    """The fallback's line, moved to the scale of the view's own points where it has three or more
+    and then fitted to them, with some weight on staying where the fallback is over the picture."""
+    a, b = _denormalised(fallback, center, spread)
+    t = a * x + b
+    good = t > 0
+    if good.sum() < 3:
+        return a, b
+    scale = float(np.exp(weighted_median(np.log(target[good] / t[good]), weight[good])))
+    a, b = a * scale, b * scale
+    if fallback.kind == PriorKind.METRIC:
+        return a, b
+    held = center + spread * np.array([-1.0, 0.0, 1.0])
+    held = held[a * held + b > 0]
+    share = _BORROWED_SHARE * weight.sum() / max(len(held), 1)
+    return improve_line(
+        a,
+        b,
+        np.concatenate([x, held]),
+        np.concatenate([target, a * held + b]),
+        np.concatenate([weight, np.full(len(held), share)]),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Points:
+    """What the prior says at the SfM points, all arrays (N,)."""
+
+    x: Array
+    depth: Array
+    target: Array
+    """What x is fitted to: depth, or its inverse."""
+    weight: Array
+    cell: NDArray[np.int64]
+    """In which of the picture's cells the point lies."""
+
+
+def _observe(prior: Prior, sparse: SparseDepth) -> _Points:
+    """The SfM points at which the prior says something."""
+    x = sample_map(prior.values, sparse.xy).astype(np.float64)
+    usable = np.isfinite(x) & (sparse.depth > 0)
+    if prior.kind == PriorKind.METRIC:
+        usable &= x > 0
+    depth = sparse.depth[usable]
+    cell = _cells(sparse.xy[usable], prior.values.shape)
+    return _Points(
+        x=x[usable],
+        depth=depth,
+        target=1 / depth if prior.kind == PriorKind.INVERSE_AFFINE else depth,
+        weight=_weights(sparse.track_length[usable], sparse.error_px[usable], cell),
+        cell=cell,
+    )
+
+
+def _quantiles(error: Array) -> dict[str, float]:
+    """Quantiles of the errors under their names; none without errors."""
+    if len(error) == 0:
+        return {}
+    values = np.quantile(error, _QUANTILES)
+    return {f"{q:g}": float(value) for q, value in zip(_QUANTILES, values, strict=True)}
+
+
+def _scatter(
+    x: Array, depth: Array, inlier: NDArray[np.bool_]
+) -> tuple[tuple[float, float, bool], ...]:
+    """At most `_SAMPLES` points, evenly taken in order of the prior."""
+    order = np.argsort(x, kind="stable")
+    shown = order[np.linspace(0, len(x) - 1, min(len(x), _SAMPLES)).astype(int)]
+    return tuple((float(x[i]), float(depth[i]), bool(inlier[i])) for i in shown)
+
+
+def _weights(track_length: NDArray[np.int64], error_px: Array, cells: NDArray[np.int64]) -> Array:
+    """Long tracks and small reprojection errors count more; crowds of points in one part of the
+    picture count less than their number."""
+    weight = np.minimum(track_length - 1, 6) / (1 + np.square(error_px))
+    crowd = np.bincount(cells, minlength=1)[cells]
+    return np.maximum(weight, 0.1) / np.sqrt(np.maximum(crowd, 1))
+
+
+def _bounds(z: Array, settings: ScaleSettings) -> tuple[float, float]:
+    """(near, far) depth that is believed; (0, 0) without points."""
+    if len(z) == 0:
+        return 0.0, 0.0
+    low, high = np.quantile(z, [0.01, 0.99])
+    return float(low / settings.near_factor), float(high * settings.far_factor)
+
+
+def _cells(xy: Array, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Cell number (N,) of each pixel in an 8 x 8 division of the picture."""
+    column = np.clip(xy[:, 0] * _CELLS / shape[1], 0, _CELLS - 1).astype(np.int64)
+    row = np.clip(xy[:, 1] * _CELLS / shape[0], 0, _CELLS - 1).astype(np.int64)
+    return row * _CELLS + column
+
+
+def _statistics(values: NDArray[np.float32]) -> tuple[float, float]:
+    """Median and half the 10 % to 90 % distance of the known values."""
+    known = values[np.isfinite(values)]
+    if known.size == 0:
+        return 0.0, 0.0
+    low, middle, high = np.quantile(known.astype(np.float64), [0.1, 0.5, 0.9])
+    return float(middle), float(high - low) / 2
+
+
+def _rank_correlation(x: Array, y: Array) -> float:
+    """Spearman's correlation (ties broken by order)."""
+    ranks = [np.argsort(np.argsort(v, kind="stable"), kind="stable") for v in (x, y)]
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])

@@ -1,0 +1,179 @@
+"""A prior without a network: plane sweep over the neighbours, gaps filled from what is sure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdepth.matching.neighbours import select_sources
+from refdepth.refine.settings import MatchSettings, PropagationSettings
+from refdepth.settings import Settings, setting
+from refdepth.types.camera import transform
+from refdepth.types.prior import Prior, PriorKind
+from refdepth.types.scene import Scene, SparseDepth, View
+
+if TYPE_CHECKING:
+    from refdepth.matching.search import MatchInput
+
+Map = NDArray[np.float32]
+ENOUGH_POINTS = 20
+"""With fewer points of its own, a view takes its depth range from all points in its picture."""
+LEAST_ANCHOR = 1e-4
+"""Weight of the points' mean depth where nothing else is known."""
+
+
+class SweepSettings(Settings):
+    """Plane sweep without any other prior."""
+
+    sources: int = setting(8, "How many neighbours are compared", ge=1)
+    close_sources: int = setting(
+        3, "How many of the closest other views are compared as well, for near things", ge=0
+    )
+    planes: int = setting(128, "How many depths are tried", ge=8)
+    working_pixels: int = setting(
+        300_000, "The sweep runs on the photo reduced to at most so many pixels", unit="px", ge=1024
+    )
+    least_reduction: int = setting(
+        2, "The sweep never runs on a finer grid than this", unit="px", ge=1
+    )
+    margin: float = setting(
+        1.1, "How far the tried depths reach behind the SfM points, as a factor", ge=1
+    )
+    near_margin: float = setting(
+        4.0, "How far they reach in front of them: near, plain things carry no points", ge=1
+    )
+    match: MatchSettings = setting(MatchSettings(best_sources=2), "How windows are compared")
+    fill: PropagationSettings = setting(
+        PropagationSettings(smoothness=2.0, image_edge=20.0, depth_edge=0.0, outlier=0.1, rounds=4),
+        "How inverse depth, as a share of its median, spreads from sure to unsure pixels",
+    )
+
+
+class SweepPrior:
+    """Depth from the photos and the SfM points alone; needs no weights."""
+
+    def __init__(self, settings: SweepSettings | None = None) -> None:
+        self.settings = settings or SweepSettings()
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """The source's name and its settings."""
+        fields = json.dumps(self.settings.result_fields(), sort_keys=True)
+        return {"source": "sweep", "settings": fields}
+
+    def estimate(self, view: View, scene: Scene) -> Prior:
+        """Depth (H, W) in SfM units between the bounds that the scene's points allow, with a
+        confidence in [0, 1] that is low where it was filled. NaN everywhere for a view that sees
+        no point and shares nothing with any other."""
+        sparse = scene.sparse_depth(view, min_track_length=3)
+        bounds = depth_bounds(
+            view,
+            scene,
+            sparse,
+            near_margin=self.settings.near_margin,
+            far_margin=self.settings.margin,
+        )
+        names = self._sources(view, scene)
+        if bounds is None:
+            unknown = np.full(view.camera.shape, np.nan, np.float32)
+            return Prior(values=unknown, kind=PriorKind.METRIC, confidence=np.zeros_like(unknown))
+        depth, confidence = self._sweep(view, [scene[name] for name in names], sparse, bounds)
+        return Prior(values=depth, kind=PriorKind.METRIC, confidence=confidence)
+
+    def _sources(self, view: View, scene: Scene) -> list[str]:
+        """The views best placed for the SfM points, and the closest of the others: what lies
+        nearer than the points is seen well only over a short baseline."""
+        chosen = select_sources(scene, view, self.settings.sources)
+        others = sorted(
+            (float(np.linalg.norm(other.center - view.center)), other.name)
+            for other in scene.views
+            if other.name != view.name and other.name not in chosen
+        )
+        return [*chosen, *(name for _, name in others[: self.settings.close_sources])]
+
+    def _sweep(
+        self,
+        view: View,
+        sources: list[View],
+        sparse: SparseDepth,
+        bounds: tuple[float, float],
+    ) -> tuple[Map, Map]:
+        from refdepth.geometry.grid import grow, reduction
+        from refdepth.matching.search import prepare_match, search
+        from refdepth.refine.confidence import photometric_confidence
+
+        settings = self.settings
+        shape = view.camera.shape
+        factor = reduction(shape, settings.working_pixels, settings.least_reduction)
+        match = prepare_match(
+            view.load(), [source.load() for source in sources], factor, settings.match
+        )
+        near, far = bounds
+        # Even steps of log depth: near things without SfM points need a wide range, and the search
+        # that follows wants the same relative precision everywhere.
+        planes = np.geomspace(near, far, settings.planes).astype(np.float32)
+        if sources:
+            ahead = np.ones_like(match.gray)
+            found = search(match, ahead, planes, settings.match)
+            share = np.clip(found.step / (settings.planes - 1), 0, 1)
+            swept = (np.exp(-share * np.log(far / near)) / near).astype(np.float32)
+            confidence = photometric_confidence(found.zncc, found.texture)
+        else:
+            swept = np.full_like(match.gray, 1 / np.sqrt(near * far))
+            confidence = np.zeros_like(swept)
+        filled = self._fill(match, swept, confidence, sparse, bounds)
+        depth = (1 / grow(filled, factor, shape)).astype(np.float32)
+        return depth, np.clip(grow(confidence, factor, shape), 0, 1)
+
+    def _fill(
+        self,
+        match: MatchInput,
+        swept: Map,
+        confidence: Map,
+        sparse: SparseDepth,
+        bounds: tuple[float, float],
+    ) -> Map:
+        """Inverse depth (H, W, working grid) spread from SfM points and sure pixels. A weighted
+        mean of what is near along even ground, so it stays within the range of its data."""
+        from refdepth.matching.propagation import propagate
+        from refdepth.matching.search import edge_links
+
+        fill = self.settings.fill
+        unit = float(np.median(1 / sparse.depth)) if len(sparse) else float(np.median(swept))
+        points, weights = np.zeros_like(swept), np.zeros_like(swept)
+        x, y = (sparse.xy / match.factor).astype(np.int64).T
+        points[y, x] = 1 / sparse.depth
+        weights[y, x] = fill.sparse_weight
+        links = edge_links(
+            match.gray, swept, image_edge=fill.image_edge, depth_edge=fill.depth_edge, floor=0.02
+        )
+        change = propagate(
+            (np.stack([swept, points]) / unit - 1).astype(np.float32),
+            np.stack([confidence, weights]),
+            *links,
+            smoothness=fill.smoothness,
+            outlier=fill.outlier,
+            anchor=LEAST_ANCHOR,
+            rounds=fill.rounds,
+        )
+        return np.clip(unit * (1 + change), 1 / bounds[1], 1 / bounds[0]).astype(np.float32)
+
+
+def depth_bounds(
+    view: View, scene: Scene, sparse: SparseDepth, *, near_margin: float, far_margin: float
+) -> tuple[float, float] | None:
+    """Nearest and farthest depth worth trying: the range of the points that the view observes, or,
+    where these are few, of all that fall into its picture, widened by factors. None without."""
+    depth = sparse.depth
+    if len(depth) < ENOUGH_POINTS:
+        points = transform(view.cam_from_world, scene.points.xyz)
+        xy, z = view.camera.project(points)
+        depth = np.concatenate([depth, z[view.camera.contains(xy) & (z > 0)]])
+    if not len(depth):
+        return None
+    near, far = np.quantile(depth, [0.005, 0.995])
+    return float(near / near_margin), float(far * far_margin)

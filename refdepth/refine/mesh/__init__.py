@@ -1,0 +1,1 @@
+"""The rendered mesh and the Gauss-Newton steps that move it."""

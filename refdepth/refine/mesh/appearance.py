@@ -1,0 +1,122 @@
+"""What of a photo is compared when a rendered picture is held against it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from refdepth.geometry.grid import shrink, shrink_camera
+from refdepth.refine.mesh.settings import Appearance
+from refdepth.types.camera import projection_from_ref, relative_pose
+from refdepth.types.scene import PosedImage
+
+LUMA = (0.299, 0.587, 0.114)
+CONTRAST_FLOOR = 0.1
+"""Added to a window's deviation, of pictures with mean 0.5: weak texture, which is mostly noise,
+keeps a weak voice. A floor of 0.02 measured worse."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Level:
+    """Reference and sources at one reduction of the pyramid, as tensors on the renderer's device.
+
+    Sources of different size are padded to the largest; the padding has no weight.
+    """
+
+    scale: int
+    """Photo pixels per pixel of this level."""
+    texture: torch.Tensor
+    """The reference's appearance (H, W, C + 1); the last channel is 1 where it may be used."""
+    images: torch.Tensor
+    """The sources' appearance (S, Hs, Ws, C)."""
+    weight: torch.Tensor
+    """How much each source pixel counts (S, Hs, Ws), in [0, 1]."""
+    A: torch.Tensor
+    """With `b`: q = A (x, y, 1) z + b for a reference pixel of the full photo (S, 3, 3)."""
+    b: torch.Tensor
+    """See `A` (S, 3)."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the rendered pictures."""
+        return self.images.shape[1], self.images.shape[2]
+
+
+def build_level(
+    ref: PosedImage,
+    sources: Sequence[PosedImage],
+    scale: int,
+    *,
+    appearance: Appearance,
+    window_px: int,
+    ref_usable: NDArray[np.bool_] | None = None,
+    visibility: Sequence[NDArray[np.float32] | None] | None = None,
+    device: torch.device,
+) -> Level:
+    """Reduces the photos by `scale`. `ref_usable` (H, W) limits the reference beyond its mask,
+    `visibility` holds a weight map per source in its photo's grid."""
+    usable = _usable(ref)
+    if ref_usable is not None:
+        usable = usable * ref_usable
+    texture = appear(_reduced(ref, scale, device), appearance, window_px)
+    cover = torch.from_numpy(shrink(usable, scale)).to(device)
+    cameras = [shrink_camera(source.camera, scale) for source in sources]
+    height = max(camera.height for camera in cameras)
+    width = max(camera.width for camera in cameras)
+    images = texture.new_zeros((len(sources), height, width, texture.shape[2]))
+    weight = texture.new_zeros((len(sources), height, width))
+    A, b = [], []
+    for index, (source, camera) in enumerate(zip(sources, cameras, strict=True)):
+        part = np.s_[index, : camera.height, : camera.width]
+        images[part] = appear(_reduced(source, scale, device), appearance, window_px)
+        seen = (shrink(_usable(source), scale) > 0.999).astype(np.float32)
+        if visibility is not None and (view_weight := visibility[index]) is not None:
+            seen = seen * shrink(np.clip(view_weight, 0, 1).astype(np.float32), scale)
+        weight[part] = torch.from_numpy(seen).to(device)
+        pose = relative_pose(source.cam_from_world, ref.cam_from_world)
+        A_source, b_source = projection_from_ref(ref.camera, camera, pose)
+        A.append(A_source)
+        b.append(b_source)
+    return Level(
+        scale=scale,
+        texture=torch.cat([texture, cover[..., None]], dim=-1).contiguous(),
+        images=images,
+        weight=weight,
+        A=torch.tensor(np.array(A), dtype=torch.float32, device=device),
+        b=torch.tensor(np.array(b), dtype=torch.float32, device=device),
+    )
+
+
+def appear(image: torch.Tensor, appearance: Appearance, window_px: int) -> torch.Tensor:
+    """What of `image` (H, W, 3) is compared: RGB itself (H, W, 3), or luminance freed of its
+    window's mean and contrast (H, W, 1)."""
+    if appearance is Appearance.COLOR:
+        return image
+    side = window_px // 2 * 2 + 1
+    luma = (image @ image.new_tensor(LUMA))[None, None]
+    # The floor must mean the same in a photo that was exposed longer.
+    luma = luma * (0.5 / luma.mean().clamp_min(1e-3))
+    mean = _window_mean(luma, side)
+    variance = _window_mean((luma - mean).square(), side)
+    return ((luma - mean) / (variance.sqrt() + CONTRAST_FLOOR))[0, 0, ..., None]
+
+
+def _window_mean(picture: torch.Tensor, side: int) -> torch.Tensor:
+    half = side // 2
+    across = functional.avg_pool2d(picture, (1, side), 1, (0, half), count_include_pad=False)
+    return functional.avg_pool2d(across, (side, 1), 1, (half, 0), count_include_pad=False)
+
+
+def _reduced(view: PosedImage, scale: int, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(shrink(view.image, scale)).to(device)
+
+
+def _usable(view: PosedImage) -> NDArray[np.float32]:
+    if view.mask is None:
+        return np.ones(view.camera.shape, np.float32)
+    return view.mask.astype(np.float32)

@@ -1,0 +1,168 @@
+"""The mesh that the fine stage moves, and the way back from its vertices to the pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from refdepth.geometry.mesh import GridMesh, grid_mesh
+from refdepth.render import Renderer
+from refdepth.types.camera import PinholeCamera
+
+SAME_SURFACE = 50.0
+"""How fast a vertex loses its say in a pixel with the difference of their log depths: to a third at
+2 percent, so that a correction does not leak across depth edges."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Surface:
+    """A triangle mesh over the reference picture."""
+
+    pixels: NDArray[np.float32]
+    """Where the vertices lie in the reference photo (V, 2)."""
+    depth: NDArray[np.float32]
+    """Their depth (V,); 0 where nothing is known (such vertices belong to no triangle)."""
+    triangles: NDArray[np.int32]
+    """Vertex indices (T, 3)."""
+
+    def edges(self) -> NDArray[np.int64]:
+        """Every edge of the mesh once (E, 2)."""
+        sides = self.triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).astype(np.int64)
+        return np.unique(np.sort(sides, axis=1), axis=0)
+
+
+def surface_of(mesh: GridMesh) -> Surface:
+    """A grid mesh as it is."""
+    return Surface(pixels=mesh.vertices_px, depth=mesh.depth, triangles=mesh.triangles)
+
+
+def mesh_depth(
+    depth: NDArray[np.float32],
+    mask: NDArray[np.bool_] | None,
+    *,
+    stride: int,
+    cut_ratio: float,
+) -> GridMesh:
+    """The grid mesh of `depth` (H, W) without what `mask` (H, W) leaves out."""
+    usable = depth if mask is None else np.where(mask, depth, np.float32(0))
+    return grid_mesh(usable, stride, cut_ratio)
+
+
+def decimate(surface: Surface, camera: PinholeCamera, share: float) -> Surface:
+    """The surface with about `share` of its triangles, by quadric decimation (Open3D)."""
+    import open3d as o3d
+
+    points = camera.unproject(surface.depth, surface.pixels)
+    mesh = o3d.geometry.TriangleMesh(
+        o3d.utility.Vector3dVector(points), o3d.utility.Vector3iVector(surface.triangles)
+    )
+    mesh.remove_unreferenced_vertices()
+    fewer = mesh.simplify_quadric_decimation(max(1, round(share * len(surface.triangles))))
+    vertices = np.asarray(fewer.vertices)
+    pixels, depth = camera.project(vertices)
+    return Surface(
+        pixels=pixels.astype(np.float32),
+        depth=depth.astype(np.float32),
+        triangles=np.ascontiguousarray(np.asarray(fewer.triangles), dtype=np.int32),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PointAnchors:
+    """SfM points as weighted sums of the vertices of the triangle they lie on."""
+
+    index: NDArray[np.int64]
+    """Vertices of each point's triangle (N, 3)."""
+    weight: NDArray[np.float32]
+    """Barycentric weights in the picture (N, 3)."""
+    row: NDArray[np.int64]
+    """Which of the given points these are (N,); points off the surface are left out."""
+
+
+def anchor_points(
+    surface: Surface, xy: NDArray[np.float64], shape: tuple[int, int], renderer: Renderer
+) -> PointAnchors:
+    """Finds the triangles under the pixels `xy` (N, 2) of the reference picture of `shape`."""
+    flat = np.concatenate([surface.pixels, np.ones_like(surface.pixels[:, :1])], axis=1)
+    seen = renderer.visibility(
+        torch.from_numpy(flat)[None].to(renderer.device),
+        torch.from_numpy(surface.triangles).to(renderer.device),
+        *shape,
+    )
+    ids = seen.triangle_id[0].cpu().numpy()
+    x = np.clip(xy[:, 0].astype(np.int64), 0, shape[1] - 1)
+    y = np.clip(xy[:, 1].astype(np.int64), 0, shape[0] - 1)
+    triangle = ids[y, x].astype(np.int64) - 1
+    row = np.flatnonzero(triangle >= 0)
+    index = surface.triangles[triangle[row]].astype(np.int64)
+    corner = surface.pixels[index].astype(np.float64)
+    u, v = corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]
+    p = xy[row] - corner[:, 0]
+    area = u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]
+    second = (p[:, 0] * v[:, 1] - p[:, 1] * v[:, 0]) / area
+    third = (u[:, 0] * p[:, 1] - u[:, 1] * p[:, 0]) / area
+    weight = np.stack([1 - second - third, second, third], axis=1)
+    return PointAnchors(index=index, weight=weight.astype(np.float32), row=row)
+
+
+def spread_to_pixels(
+    mesh: GridMesh, correction: NDArray[np.float32], depth: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The vertices' correction of log depth (V,) at every pixel of `depth` (H, W): bilinear between
+    the four vertices around it, where those at a similar depth count most. 0 where none of them
+    belongs to a triangle."""
+    rows = mesh.vertices_px[:: mesh.columns, 1].astype(np.float64)
+    columns = mesh.vertices_px[: mesh.columns, 0].astype(np.float64)
+    grid = (mesh.rows, mesh.columns)
+    part = np.zeros(len(mesh.depth), np.float32)
+    part[np.unique(mesh.triangles)] = 1
+    moving = part.reshape(grid)
+    with np.errstate(divide="ignore"):
+        log_vertex = np.log(mesh.depth.reshape(grid))
+        log_pixel = np.log(np.where(depth > 0, depth, 1))
+    values = correction.reshape(grid)
+    top, down = _between(rows, depth.shape[0])
+    left, right = _between(columns, depth.shape[1])
+    total = np.zeros(depth.shape, np.float32)
+    norm = np.full(depth.shape, 1e-12, np.float32)
+    for row, row_share in ((top, 1 - down), (np.minimum(top + 1, grid[0] - 1), down)):
+        for column, share in ((left, 1 - right), (np.minimum(left + 1, grid[1] - 1), right)):
+            at = np.ix_(row, column)
+            known = moving[at] > 0
+            gap = np.abs(np.where(known, log_vertex[at], 0) - log_pixel)
+            # The floors let a pixel far from all its vertices still follow the nearest of them.
+            likeness = np.exp(-SAME_SURFACE * gap) + 1e-6
+            weight = (row_share[:, None] * share + 1e-6) * likeness * known
+            total += weight * values[at]
+            norm += weight
+    return total / norm
+
+
+def _between(positions: NDArray[np.float64], size: int) -> tuple[NDArray[np.int64], NDArray]:
+    """Index of the vertex before each pixel centre, and the fraction of the way to the next."""
+    centre = np.arange(size) + 0.5
+    before = np.clip(np.searchsorted(positions, centre, side="right") - 1, 0, len(positions) - 1)
+    after = np.minimum(before + 1, len(positions) - 1)
+    span = positions[after] - positions[before]
+    fraction = np.where(span > 0, (centre - positions[before]) / np.where(span > 0, span, 1), 0)
+    return before, fraction.astype(np.float32)
+
+
+def rendered_change(
+    start: torch.Tensor, moved: torch.Tensor, depth: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Change of log depth (H, W) between two depth maps of the reference picture, rendered from the
+    mesh before and after. Pixels that one of them does not cover follow the nearest that both do.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    covered = ((start > 0) & (moved > 0)).cpu().numpy()
+    if not covered.any():
+        return np.zeros_like(depth)
+    ratio = torch.where(start > 0, moved / start.clamp_min(1e-30), 1).cpu().numpy()
+    change = np.where(covered, np.log(np.where(covered, ratio, 1)), 0).astype(np.float32)
+    y, x = distance_transform_edt(~covered, return_distances=False, return_indices=True)
+    return np.where(depth > 0, change[y, x], 0).astype(np.float32)

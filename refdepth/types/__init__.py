@@ -1,0 +1,1 @@
+"""The nouns: cameras, views, scenes, depth maps, priors."""

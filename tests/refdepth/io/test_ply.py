@@ -1,0 +1,98 @@
+"""PLY files, read back with a second library."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from refdepth.errors import InputError
+from refdepth.fusion import FusedCloud
+from refdepth.io.ply import read_ply_points, read_ply_vertices, write_mesh_ply, write_ply
+
+
+@dataclass
+class Mesh:
+    vertices: np.ndarray
+    normals: np.ndarray
+    colors: np.ndarray
+    triangles: np.ndarray
+
+
+def cloud(count: int = 7) -> FusedCloud:
+    rng = np.random.default_rng(count)
+    normals = rng.normal(size=(count, 3))
+    return FusedCloud(
+        points=rng.normal(size=(count, 3)).astype(np.float32),
+        normals=(normals / np.linalg.norm(normals, axis=1, keepdims=True)).astype(np.float32),
+        colors=rng.integers(0, 256, (count, 3)).astype(np.uint8),
+        confidence=rng.uniform(size=count).astype(np.float32),
+    )
+
+
+def test_open3d_reads_the_cloud(tmp_path):
+    import open3d
+
+    path, made = tmp_path / "cloud.ply", cloud()
+    assert write_ply(path, made) == 7
+    found = open3d.io.read_point_cloud(str(path))
+    np.testing.assert_array_equal(np.asarray(found.points, np.float32), made.points)
+    np.testing.assert_array_equal(np.asarray(found.normals, np.float32), made.normals)
+    np.testing.assert_array_equal(np.rint(np.asarray(found.colors) * 255), made.colors)
+    np.testing.assert_array_equal(read_ply_vertices(path)["confidence"], made.confidence)
+
+
+def test_pieces_make_the_same_bytes_as_the_whole(tmp_path):
+    parts = [cloud(3), cloud(4), cloud(0)]
+    write_ply(tmp_path / "whole.ply", FusedCloud.concatenate(parts))
+    assert write_ply(tmp_path / "pieces.ply", iter(parts)) == 7
+    assert (tmp_path / "whole.ply").read_bytes() == (tmp_path / "pieces.ply").read_bytes()
+
+
+def test_trimesh_reads_the_mesh(tmp_path):
+    import trimesh
+
+    made = Mesh(
+        vertices=np.eye(3, dtype=np.float32),
+        normals=np.full((3, 3), 0.577, np.float32),
+        colors=np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8),
+        triangles=np.array([[0, 1, 2]], np.int32),
+    )
+    write_mesh_ply(tmp_path / "mesh.ply", made)
+    found = trimesh.load(tmp_path / "mesh.ply", process=False)
+    np.testing.assert_array_equal(found.vertices, made.vertices)
+    np.testing.assert_array_equal(found.faces, made.triangles)
+    np.testing.assert_array_equal(found.visual.vertex_colors[:, :3], made.colors)
+
+
+@pytest.mark.parametrize("ascii_", [True, False])
+def test_files_of_others_are_read(tmp_path, ascii_):
+    import open3d
+
+    points = np.random.default_rng(0).normal(size=(5, 3))
+    other = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points))
+    open3d.io.write_point_cloud(str(tmp_path / "a.ply"), other, write_ascii=ascii_)
+    np.testing.assert_allclose(
+        read_ply_points(tmp_path / "a.ply"), points, atol=1e-5
+    )  # six digits in ASCII
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no ply at all",
+        b"ply\nformat ascii 1.0\nelement vertex 1\n",
+        b"ply\nformat binary_little_endian 1.0\nelement vertex 9\nproperty float x\n"
+        b"property float y\nproperty float z\nend_header\n\0\0",
+        b"ply\nformat ascii 1.0\nelement vertex 0\nproperty float x\nproperty float y\n"
+        b"property float z\nend_header\n",
+        b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n1\n",
+        b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float y\n"
+        b"property float z\nend_header\n1 nan 2\n",
+        b"ply\nformat\nelement vertex\nend_header\n",
+    ],
+)
+def test_damaged_files_are_refused(tmp_path, content):
+    (tmp_path / "bad.ply").write_bytes(content)
+    with pytest.raises(InputError):
+        read_ply_points(tmp_path / "bad.ply")
