@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import os
 
+from refdepth.io.images import load_photo
+
 # As the command line does, before torch is imported: idle threads of one pool must not spin while
 # the other pool works.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -29,14 +31,16 @@ from accuracy_scenes import Task, photo_task, synthetic_tasks
 
 from refdepth.evaluation import Table, evaluate_depth
 from refdepth.evaluation.correspondence import scale_from_points
+from refdepth.geometry.working_view import WorkingView
 from refdepth.matching.neighbours import select_sources
 from refdepth.refine.paper.coarse import coarse_refine
+from refdepth.refine.paper.settings import CoarseSettings
 from refdepth.refine.rounds import first_round, second_round
-from refdepth.refine.settings import CoarseSettings, RefineSettings
+from refdepth.refine.settings import RefineSettings
 from refdepth.render import select_renderer
 from refdepth.synthetic import Variant
 from refdepth.types.depth_map import DepthMap
-from refdepth.types.scene import PosedImage, Scene
+from refdepth.types.scene import Scene
 
 Maps = dict[str, DepthMap]
 METHODS = ("scaled", "coarse", "paper", "fast", "no gradient steps", "balanced", "high")
@@ -56,8 +60,7 @@ def refine_settings(method: str, paper_steps: int) -> RefineSettings:
 
 def with_steps(settings: RefineSettings, steps: int) -> RefineSettings:
     """The same settings with another number of gradient steps."""
-    fine = settings.fine.model_copy(update={"iterations": steps})
-    return settings.model_copy(update={"iterations": steps, "fine": fine})
+    return settings.model_copy(update={"iterations": steps})
 
 
 class Bench:
@@ -66,7 +69,9 @@ class Bench:
     def __init__(self, task: Task, every: int) -> None:
         self.task, self.scene = task, task.scene
         self.judged = [view.name for view in self.scene.views][::every]
-        self.images: dict[str, PosedImage] = {v.name: v.load() for v in self.scene.views}
+        photos = {view.name: load_photo(view) for view in self.scene.views}
+        grid = RefineSettings().grid
+        self.images = {name: WorkingView.of(photo, **grid) for name, photo in photos.items()}
         self.points = {view.name: self.scene.sparse_depth(view) for view in self.scene.views}
         start = time.perf_counter()
         self.scaled = task.scaled()

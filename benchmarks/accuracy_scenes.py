@@ -12,6 +12,7 @@ import numpy as np
 from refdepth.evaluation.ground_truth import GroundTruth, open_ground_truth
 from refdepth.geometry.lens import InputPhoto
 from refdepth.ingest import find_photos, prepare_photo, safe_stems
+from refdepth.io.colmap_model import read_scene
 from refdepth.priors.fit import ScaleSettings, apply_fit, borrowed_fit, fit_scale
 from refdepth.priors.maps import MapsPrior
 from refdepth.sfm.reconstruct import reconstruct
@@ -100,7 +101,7 @@ def photo_task(given: Path, folder: Path) -> Task | None:
     ]
     reconstruct(images, photos, folder / "sfm")
     undistorted = folder / "sfm" / "undistorted"
-    scene = Scene.from_colmap(undistorted / "sparse", undistorted / "images")
+    scene = read_scene(undistorted / "sparse", undistorted / "images")
     lenses = _lenses(folder / "sfm" / "sparse")
     maps = MapsPrior(given / "mono", PriorKind.INVERSE_AFFINE, lambda view: lenses[view.name])
     return Task(

@@ -33,7 +33,7 @@ def main() -> None:
     # A scene: undistorted photos, their cameras and the SfM points they see.
     room = None
     if given:
-        scene = refdepth.Scene.from_colmap(*given)
+        scene = refdepth.read_scene(*given)
     else:
         room = make_scene(views=arguments.views, width=240, height=180)
         scene = room.to_scene(out / "photos")
@@ -41,44 +41,12 @@ def main() -> None:
     print(f"{len(scene)} views, {len(scene.points)} points")
 
     # A prior per view (here the plane sweep, which needs no weights), fitted to the SfM points.
-    source = refdepth.SweepPrior()
-    scaled, sparse = {}, {}
-    for view in views:
-        prior = source.estimate(view, scene)  # prior.values: (H, W) float32
-        sparse[view.name] = scene.sparse_depth(view)
-        fit = refdepth.fit_scale(prior, sparse[view.name], refdepth.ScaleSettings())
-        scaled[view.name] = refdepth.apply_fit(prior, fit)  # (H, W) depth, 0 unknown
-        print(f"{view.name}: median error at SfM points {100 * fit.median_residual:.1f} %")
+    known = refdepth.Scene(views, scene.points)
+    scaled = refdepth.scale_scene(known, refdepth.SweepPrior())  # (H, W) depth by name, 0 unknown
 
     # Two rounds: the second also uses what the first found in the neighbouring views.
     settings = refdepth.RefineSettings.preset(arguments.quality)
-    known = refdepth.Scene(views, scene.points)
-    sources = {view.name: refdepth.select_sources(known, view, settings.sources) for view in views}
-    photos = {view.name: view.load() for view in views}  # .image: (H, W, 3) float32 in [0, 1]
-    first = {
-        name: refdepth.first_round(
-            photos[name],
-            [photos[other] for other in sources[name]],
-            scaled=scaled[name],
-            sparse=sparse[name],
-            settings=settings,
-        ).depth_map
-        for name in known.names
-    }
-    renderer = refdepth.select_renderer("auto") if settings.iterations else None
-    refined = {
-        name: refdepth.second_round(
-            photos[name],
-            [photos[other] for other in sources[name]],
-            scaled=scaled[name],
-            sparse=sparse[name],
-            first=first[name],
-            source_depths=[first[other] for other in sources[name]],
-            settings=settings,
-            renderer=renderer,
-        ).depth_map
-        for name in known.names
-    }
+    refined = refdepth.refine_scene(known, scaled, settings=settings)
     if room is not None:
         print_errors(room, scaled, {name: found.depth for name, found in refined.items()})
 

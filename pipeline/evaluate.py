@@ -19,7 +19,6 @@ from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene
 
 Progress = Callable[[str, float, float | None], None]
-_STAGES = ("scaled", "coarse", "refined", "fused")
 
 
 def evaluate_workspace(
@@ -97,7 +96,6 @@ def _loaders(
 ) -> Mapping[str, Callable[[str], NDArray[np.float32] | DepthMap | None] | None]:
     """How each stage's depth is read, or None for stages without any."""
     scaled, refined = set(results.views("scale")), set(results.views("refine"))
-    coarse = set(results.views("refine/first"))
 
     def fused(name: str) -> DepthMap | None:
         confirmed = results.consistent(name)
@@ -112,9 +110,6 @@ def _loaders(
     return {
         "scaled": (lambda name: results.scaled(name) if name in scaled else None)
         if scaled
-        else None,
-        "coarse": (lambda name: results.coarse(name) if name in coarse else None)
-        if coarse
         else None,
         "refined": (lambda name: results.refined(name) if name in refined else None)
         if refined

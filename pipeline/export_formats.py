@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from refdepth.errors import InputError
 from refdepth.fusion import FusedCloud
 from refdepth.io.depth_sets import DepthFile
+from refdepth.io.images import load_mask
 from refdepth.io.ply import read_ply_vertices
 from refdepth.pipeline.cancellation import Cancellation
 from refdepth.pipeline.progress import Progress
@@ -96,7 +97,7 @@ class Source:
                     action="Run `refdepth stage fuse` first, or leave out --consistent.",
                 )
             keep &= confirmed
-        mask = self.scene[name].load_mask()
+        mask = load_mask(self.scene[name])
         if mask is not None:
             keep &= mask
         return found.within(keep)

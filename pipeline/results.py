@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.errors import InputError
+from refdepth.geometry.grid import WorkGrid, log_ratio
 from refdepth.io.images import read_mask
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.manifest import Manifest
@@ -61,13 +62,17 @@ class Results:
         """Depth after the scale fit (height, width); 0 where unknown."""
         return self._items("scale").arrays(name)["depth"]
 
-    def coarse(self, name: str) -> Depth:
-        """Depth after the coarse stage (height, width)."""
-        return self._items("refine/first").arrays(name)["coarse"]
-
     def first_round(self, name: str) -> DepthMap:
-        """Depth and confidence after the first round of refinement."""
-        return _depth_map(self._items("refine/first").arrays(name))
+        """Depth and confidence after the first round of refinement, in the photo's grid: the scaled
+        prior moved by what the round found on the working grid."""
+        items = self._items("refine/first")
+        found, scaled = _depth_map(items.arrays(name)), self.scaled(name)
+        grid = WorkGrid(photo=self.scene[name].camera, factor=items.record(name)["factor"])
+        change = log_ratio(found.depth, grid.shrink_depth(scaled))
+        return DepthMap(
+            depth=scaled * np.exp(grid.grow(change)),
+            confidence=grid.grow(found.confidence) * (scaled > 0),
+        )
 
     def refined(self, name: str) -> DepthMap:
         """Final depth and confidence."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from refdepth.errors import InputError, ResourceError, UnavailableError
 from refdepth.fusion import FusedCloud
+from refdepth.io.images import read_rgb
 from refdepth.io.pictures import value_picture
 from refdepth.io.splat import thinned
 from refdepth.pipeline.export_formats import read_cloud
@@ -236,7 +237,7 @@ class Viewer:
         if controls.colors.value == CONFIDENCE:
             rgb = value_picture(confidence, 0, 1)
         else:
-            rgb = np.rint(view.load().image[::step, ::step] * 255).astype(np.uint8)
+            rgb = read_rgb(view.image_path)[::step, ::step]
         self.depth = self.server.scene.add_point_cloud(
             "/depth",
             points.astype(np.float32),

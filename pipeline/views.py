@@ -5,11 +5,16 @@ from __future__ import annotations
 import fnmatch
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from refdepth.errors import InputError
+from refdepth.geometry.grid import WorkGrid
+from refdepth.geometry.working_view import WorkingView
+from refdepth.io.colmap_model import read_scene
+from refdepth.io.images import load_photo
 from refdepth.pipeline.workspace import Workspace
-from refdepth.types.scene import PosedImage, Scene
+from refdepth.types.scene import Scene
 
 UNDISTORTED = Path("sfm") / "undistorted"
 
@@ -18,9 +23,7 @@ def load_scene(workspace: Workspace) -> Scene:
     """The scene that the sfm stage left."""
     folder = workspace.root / UNDISTORTED
     masks = folder / "masks"
-    return Scene.from_colmap(
-        folder / "sparse", folder / "images", masks if masks.is_dir() else None
-    )
+    return read_scene(folder / "sparse", folder / "images", masks if masks.is_dir() else None)
 
 
 def select_views(scene: Scene, patterns: Sequence[str]) -> tuple[str, ...]:
@@ -46,22 +49,25 @@ def select_views(scene: Scene, patterns: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(chosen))
 
 
-class PhotoCache:
-    """Loaded photos, the least recently used dropped first."""
+class WorkingViews:
+    """Photos on their working grids, the least recently used dropped first."""
 
-    def __init__(self, scene: Scene, *, max_bytes: int) -> None:
+    def __init__(self, scene: Scene, *, max_bytes: int, **grid: int) -> None:
+        """`grid` holds the limits of `WorkGrid.for_photo`."""
         self._scene = scene
         self._max_bytes = max_bytes
-        self._photos: OrderedDict[str, PosedImage] = OrderedDict()
+        self._grid = grid
+        self._views: OrderedDict[str, WorkingView] = OrderedDict()
         self._bytes = 0
 
-    def __getitem__(self, name: str) -> PosedImage:
-        photo = self._photos.pop(name, None)
-        if photo is None:
-            photo = self._scene[name].load()
-            self._bytes += photo.image.nbytes
-        self._photos[name] = photo
-        while self._bytes > self._max_bytes and len(self._photos) > 1:
-            _, dropped = self._photos.popitem(last=False)
-            self._bytes -= dropped.image.nbytes
-        return photo
+    def __getitem__(self, name: str) -> WorkingView:
+        view = self._views.pop(name, None)
+        if view is None:
+            found, load = self._scene[name], partial(load_photo, self._scene[name])
+            view = WorkingView(load(), WorkGrid.for_photo(found.camera, **self._grid), load)
+            self._bytes += view.nbytes
+        self._views[name] = view
+        while self._bytes > self._max_bytes and len(self._views) > 1:
+            _, dropped = self._views.popitem(last=False)
+            self._bytes -= dropped.nbytes
+        return view

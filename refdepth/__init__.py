@@ -16,7 +16,9 @@ from refdepth.types.prior import DepthPrior, Prior, PriorKind
 from refdepth.types.scene import PosedImage, Scene, SparseDepth, SparsePoints, View
 
 if TYPE_CHECKING:
+    from refdepth.api import refine_scene, scale_scene
     from refdepth.fusion import FusedCloud, FusionSettings, fuse, fuse_mesh
+    from refdepth.io.colmap_model import read_scene
     from refdepth.matching.neighbours import select_sources
     from refdepth.priors.fit import ScaleSettings, apply_fit, fit_scale
     from refdepth.priors.maps import MapsPrior
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from refdepth.render import select_renderer
 
 _LATER = {
+    "refine_scene": "refdepth.api",
+    "scale_scene": "refdepth.api",
+    "read_scene": "refdepth.io.colmap_model",
     "FusedCloud": "refdepth.fusion",
     "FusionSettings": "refdepth.fusion",
     "fuse": "refdepth.fusion",
@@ -68,6 +73,9 @@ __all__ = [
     "fit_scale",
     "fuse",
     "fuse_mesh",
+    "read_scene",
+    "refine_scene",
+    "scale_scene",
     "second_round",
     "select_renderer",
     "select_sources",

@@ -206,7 +206,6 @@ def reconstruct(
             "runtime.device": device,
             "runtime.max_memory_gb": max_memory,
             "sfm.seed": seed,
-            "refine.seed": seed,
         },
     )
     request = RunRequest(

@@ -15,19 +15,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.geometry.working_view import WorkingView
 from refdepth.matching.neighbours import select_sources
 from refdepth.pipeline.config import RunConfig, RunRequest
 from refdepth.pipeline.files import read_arrays, write_arrays
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.stage import StageContext, StageOutcome
-from refdepth.pipeline.views import PhotoCache, load_scene, select_views
+from refdepth.pipeline.views import WorkingViews, load_scene, select_views
 from refdepth.pipeline.workspace import Workspace
 from refdepth.refine.settings import RefineSettings
 from refdepth.types.depth_map import DepthMap
-from refdepth.types.scene import PosedImage, Scene, SparseDepth
+from refdepth.types.scene import Scene, SparseDepth
 
 if TYPE_CHECKING:
-    from refdepth.refine.rounds import FirstRound, RefinedView
+    from refdepth.refine.rounds import RefinedView
     from refdepth.render import Renderer
 
 FIRST = "first"
@@ -39,11 +40,12 @@ class FirstRoundTask:
     """What the first round of one view needs."""
 
     name: str
-    ref: PosedImage
-    sources: tuple[PosedImage, ...]
+    ref: WorkingView
+    sources: tuple[WorkingView, ...]
     scaled: NDArray[np.float32]
     sparse: SparseDepth
     settings: RefineSettings
+    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +87,7 @@ class RefineStage:
     """Scaled depth and photos in, refined depth and confidence out."""
 
     name = "refine"
-    version = 3
+    version = 4
     upstream = ("sfm", "scale")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -135,7 +137,7 @@ class _Work:
         self.final = context.items()
         self.first = context.items(FIRST)
         self.scaled = ItemStore(context.workspace.stage_dir("scale"), "")
-        self._photos = PhotoCache(scene, max_bytes=context.memory.photos)
+        self._views = WorkingViews(scene, max_bytes=context.memory.photos, **self.settings.grid)
         self._sources: dict[str, tuple[str, ...]] = {}
 
     def sources(self, name: str) -> tuple[str, ...]:
@@ -166,11 +168,7 @@ class _Work:
 
         results = self.context.executor.map(run_first_round, tasks())
         for name, result in zip(names, results, strict=True):
-            arrays = {
-                "depth": result.depth,
-                "confidence": result.confidence,
-                "coarse": result.coarse,
-            }
+            arrays = {"depth": result.depth, "confidence": result.confidence}
             self.first.write(name, arrays, result.record)
 
     def second_rounds(self, names: list[str], *, done: int, total: int) -> None:
@@ -217,11 +215,12 @@ class _Work:
     def _common(self, name: str) -> dict[str, Any]:
         view = self.scene[name]
         return {
-            "ref": self._photos[name],
-            "sources": tuple(self._photos[other] for other in self.sources(name)),
+            "ref": self._views[name],
+            "sources": tuple(self._views[other] for other in self.sources(name)),
             "scaled": self.scaled.arrays(name)["depth"],
             "sparse": self.scene.sparse_depth(view),
             "settings": self.settings,
+            "seed": self.context.config.sfm.seed,
         }
 
     def _first_depth(self, name: str) -> DepthMap:
@@ -229,7 +228,7 @@ class _Work:
         return DepthMap(depth=arrays["depth"], confidence=arrays["confidence"])
 
 
-def run_first_round(task: FirstRoundTask) -> FirstRound:
+def run_first_round(task: FirstRoundTask) -> RefinedView:
     """One view's first round, as a plain function of its task."""
     from refdepth.refine.rounds import first_round
 
@@ -239,7 +238,7 @@ def run_first_round(task: FirstRoundTask) -> FirstRound:
         scaled=task.scaled,
         sparse=task.sparse,
         settings=task.settings,
-        seed=task.settings.seed,
+        seed=task.seed,
     )
 
 
@@ -261,7 +260,7 @@ def run_second_round(
         source_depths=task.source_depths,
         settings=task.settings,
         renderer=renderer,
-        seed=task.settings.seed,
+        seed=task.seed,
         checkpoint=checkpoint,
         progress=progress,
     )

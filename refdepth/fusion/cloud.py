@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from refdepth.fusion.crosscheck import WEIGHT_FLOOR, DepthCache, ViewConsistency, check_view
 from refdepth.fusion.settings import FusionSettings
 from refdepth.fusion.voxels import VoxelGrid
+from refdepth.io.images import load_photo
 from refdepth.types.camera import projection_from_ref, relative_pose
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene, View
@@ -184,7 +185,7 @@ def _points(
     cosine = -(normal * rays).sum(axis=1) / np.linalg.norm(rays, axis=1)
     confidence = checked.confidence[emitted].astype(np.float64)
     weight = np.maximum(confidence, WEIGHT_FLOOR) * np.maximum(cosine, GRAZING_COSINE)
-    color = view.load().image[emitted].astype(np.float64)
+    color = load_photo(view).rgb[emitted].astype(np.float64)
     values = np.concatenate([normal @ world_from_cam[:3, :3].T, color, confidence[:, None]], axis=1)
     return points, values, weight, depth / view.camera.mean_focal_px
 

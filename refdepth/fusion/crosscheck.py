@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from refdepth.errors import InputError
 from refdepth.fusion.settings import FusionSettings
+from refdepth.io.images import load_mask
 from refdepth.types.camera import projection_from_ref, relative_pose
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene, View
@@ -45,7 +46,7 @@ class DepthCache:
                 subject=name,
                 action="Make the depth of this view again.",
             )
-        mask = self._scene[name].load_mask()
+        mask = load_mask(self._scene[name])
         if mask is not None:
             found = found.within(mask)
         self._maps[name] = found

@@ -13,6 +13,7 @@ from refdepth.errors import StageError
 from refdepth.fusion.cloud import Progress, position_type
 from refdepth.fusion.crosscheck import DepthCache, check_view
 from refdepth.fusion.settings import FusionSettings
+from refdepth.io.images import load_photo
 from refdepth.types.camera import pose_matrix
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene, View
@@ -118,7 +119,7 @@ def _integrate(
 
     core: Any = open3d.core
     image = open3d.t.geometry.Image(core.Tensor(depth))
-    color = open3d.t.geometry.Image(core.Tensor(view.load().image))
+    color = open3d.t.geometry.Image(core.Tensor(load_photo(view).rgb))
     # Open3D's pixel centres are whole numbers.
     K = core.Tensor(view.camera.K - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]))
     pose = core.Tensor(view.cam_from_world @ pose_matrix(np.eye(3), origin))

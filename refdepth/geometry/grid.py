@@ -1,24 +1,143 @@
-"""Smaller pictures and back: the discrete stages work on a coarser grid than the photo."""
+"""The working grid: a photo's pixels in blocks of a whole factor.
+
+The one place where pictures, depth maps and masks are made smaller or larger. A block stands for
+its centre: pixel (x, y) of the photo lies at (x, y) / factor of the grid, exactly.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.types.camera import PinholeCamera
 
-
-def reduction(shape: tuple[int, int], pixels: int, least: int) -> int:
-    """The smallest whole factor, at least `least`, that reduces `shape` to at most `pixels`."""
-    factor = least
-    while shape[0] * shape[1] > pixels * factor**2:
-        factor += 1
-    return factor
+Map = NDArray[np.float32]
+STEP_RATIO = 1.1
+"""Ratio of depths of adjacent pixels from which they belong to different surfaces."""
 
 
-def shrink(picture: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """Block means (ceil(H / factor), ceil(W / factor)[, C]); the last row and column are repeated
-    where the size is no multiple, so that pixel (x, y) maps to (x, y) / factor exactly."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WorkGrid:
+    """The working resolution of one view."""
+
+    photo: PinholeCamera
+    """The camera of the photo."""
+    factor: int
+    """Photo pixels per grid pixel, along either side."""
+
+    @classmethod
+    def for_photo(cls, photo: PinholeCamera, *, max_pixels: int, least_factor: int = 1) -> WorkGrid:
+        """The finest grid of at most `max_pixels` whose factor is at least `least_factor`."""
+        factor = least_factor
+        while photo.height * photo.width > max_pixels * factor**2:
+            factor += 1
+        return cls(photo=photo, factor=factor)
+
+    @cached_property
+    def camera(self) -> PinholeCamera:
+        """The camera of the grid; the last row and column may reach beyond the photo."""
+        K = self.photo.K.copy()
+        K[:2] /= self.factor
+        return PinholeCamera(
+            K=K,
+            width=-(-self.photo.width // self.factor),
+            height=-(-self.photo.height // self.factor),
+        )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Array shape of the grid: (height, width)."""
+        return self.camera.shape
+
+    def cells(self, xy: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows and columns (N,) of the grid pixels that hold photo pixels `xy` (N, 2)."""
+        columns, rows = (np.asarray(xy) / self.factor).astype(np.int64).reshape(-1, 2).T
+        return rows, columns
+
+    def shrink(self, picture: Map) -> Map:
+        """Block means (h, w[, C]) of a picture (H, W[, C]) in the photo's grid."""
+        self._check(picture)
+        return block_means(picture, self.factor)
+
+    def shrink_mask(self, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+        """Where all of a block may be used (h, w); without a `mask` (H, W) that is everywhere."""
+        if mask is None:
+            return np.ones(self.shape, bool)
+        return self.shrink(mask.astype(np.float32)) > 0.999
+
+    def shrink_depth(self, depth: Map) -> Map:
+        """Depth (h, w) at the blocks' centres, of a depth map (H, W; 0 unknown).
+
+        Inverse depth is linear on a plane, so planes are exact at every factor. Where the pixels
+        around a centre lie on different surfaces, or some are unknown, the nearest of them counts:
+        depth is never mixed across an edge.
+        """
+        self._check(depth)
+        if self.factor == 1:
+            return depth
+        y, fy = _centre_taps(depth.shape[0], self.factor, self.shape[0])
+        x, fx = _centre_taps(depth.shape[1], self.factor, self.shape[1])
+        with np.errstate(divide="ignore"):
+            inverse = np.where(depth > 0, 1 / depth.astype(np.float64), np.nan)
+        total = np.zeros(self.shape)
+        least, most = np.full(self.shape, np.inf), np.zeros(self.shape)
+        for row, row_weight in ((y, 1 - fy), (_next(y, depth.shape[0]), fy)):
+            for column, column_weight in ((x, 1 - fx), (_next(x, depth.shape[1]), fx)):
+                weight = row_weight[:, None] * column_weight
+                value = inverse[np.ix_(row, column)]
+                total += np.where(weight == 0, 0, weight * value)
+                counts = weight != 0
+                least = np.where(counts, np.minimum(least, value), least)
+                most = np.where(counts, np.maximum(most, value), most)
+        nearest = depth[
+            np.ix_(
+                np.clip(y + np.floor(fy + 0.5).astype(np.int64), 0, depth.shape[0] - 1),
+                np.clip(x + np.floor(fx + 0.5).astype(np.int64), 0, depth.shape[1] - 1),
+            )
+        ]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            one_surface = (most < STEP_RATIO * least) & (total > 0)
+            one_surface &= (total < STEP_RATIO * most) & (STEP_RATIO * total > least)
+            return np.where(one_surface, 1 / total, nearest).astype(np.float32)
+
+    def grow(self, values: Map) -> Map:
+        """Bilinear interpolation (H, W) of a map (h, w); its border values go on to the edge."""
+        if self.factor == 1:
+            return values
+        y, fy = _taps(self.photo.height, self.factor, values.shape[0])
+        x, fx = _taps(self.photo.width, self.factor, values.shape[1])
+        return _bilinear(values, y, np.clip(fy, 0, 1), x, np.clip(fx, 0, 1))
+
+    def grow_depth(self, depth: Map) -> Map:
+        """A depth map (h, w; all known) in the photo's grid (H, W): bilinear in inverse depth, so
+        exact on planes, out to the photo's edge."""
+        if self.factor == 1:
+            return depth
+        inverse = 1 / depth.astype(np.float64)
+        y, fy = _taps(self.photo.height, self.factor, depth.shape[0])
+        x, fx = _taps(self.photo.width, self.factor, depth.shape[1])
+        inside = _bilinear(inverse, y, np.clip(fy, 0, 1), x, np.clip(fx, 0, 1))
+        grown = _bilinear(inverse, y, fy, x, fx)
+        # Beyond the outermost centres a plane goes on; a step there must not be drawn out.
+        return (1 / np.clip(grown, inside / STEP_RATIO, inside * STEP_RATIO)).astype(np.float32)
+
+    def _check(self, picture: NDArray[np.generic]) -> None:
+        if picture.shape[:2] != self.photo.shape:
+            raise ValueError(f"expected the photo's grid {self.photo.shape}, not {picture.shape}")
+
+
+def log_ratio(depth: Map, base: Map) -> Map:
+    """log(depth / base), 0 where either is unknown."""
+    both = (depth > 0) & (base > 0)
+    return np.log(np.divide(depth, base, where=both, out=np.ones_like(base)))
+
+
+def block_means(picture: Map, factor: int) -> Map:
+    """Means (ceil(H / factor), ceil(W / factor)[, C]) of blocks; the last row and column are
+    repeated where the size is no multiple."""
     if factor == 1:
         return picture
     height, width = picture.shape[:2]
@@ -32,37 +151,37 @@ def shrink(picture: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
     return total / np.float32(factor**2)
 
 
-def shrink_depth(depth: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """The known depth nearest each block's centre (ceil(H / factor), ceil(W / factor)); 0 where
-    that is unknown. No mixing across depth edges."""
-    if factor == 1:
-        return depth
-    height, width = depth.shape
-    rows = np.minimum(np.arange(-(-height // factor)) * factor + factor // 2, height - 1)
-    columns = np.minimum(np.arange(-(-width // factor)) * factor + factor // 2, width - 1)
-    return np.ascontiguousarray(depth[np.ix_(rows, columns)])
+def _next(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    return np.minimum(index + 1, size - 1)
 
 
-def shrink_camera(camera: PinholeCamera, factor: int) -> PinholeCamera:
-    """The camera of the picture made by `shrink`."""
-    K = camera.K.copy()
-    K[:2] /= factor
-    return PinholeCamera(K=K, width=-(-camera.width // factor), height=-(-camera.height // factor))
+def _centre_taps(
+    size: int, factor: int, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """For each block the pixel before its centre and the fraction of the way to the next; above 1
+    for a last block whose centre lies beyond the picture."""
+    centre = (np.arange(count) + 0.5) * factor - 0.5
+    before = np.clip(np.floor(centre).astype(np.int64), 0, max(size - 2, 0))
+    return before, centre - before if size > 1 else np.zeros(count)
 
 
-def grow(values: NDArray[np.float32], factor: int, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Bilinear interpolation of a coarse map to `shape`; the inverse grid of `shrink`."""
-    if factor == 1:
-        return values
-    y, fy = _taps(shape[0], factor, values.shape[0])
-    x, fx = _taps(shape[1], factor, values.shape[1])
-    rows = values[y] + fy[:, None] * (values[np.minimum(y + 1, len(values) - 1)] - values[y])
-    right = rows[:, np.minimum(x + 1, values.shape[1] - 1)]
+def _taps(size: int, factor: int, coarse: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Lower coarse index and fraction of each fine pixel centre; outside [0, 1] at the borders."""
+    position = (np.arange(size) + 0.5) / factor - 0.5
+    lower = np.clip(np.floor(position).astype(np.int64), 0, max(coarse - 2, 0))
+    return lower, position - lower
+
+
+def _bilinear(
+    values: NDArray[np.floating],
+    y: NDArray[np.int64],
+    fy: NDArray[np.float64],
+    x: NDArray[np.int64],
+    fx: NDArray[np.float64],
+) -> NDArray[np.floating]:
+    """Samples (len(y), len(x)) of a map at rows y + fy and columns x + fx."""
+    fy, fx = fy.astype(values.dtype), fx.astype(values.dtype)
+    lower = _next(y, values.shape[0])
+    rows = values[y] + fy[:, None] * (values[lower] - values[y])
+    right = rows[:, _next(x, values.shape[1])]
     return np.ascontiguousarray(rows[:, x] + fx * (right - rows[:, x]))
-
-
-def _taps(size: int, factor: int, coarse: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Lower coarse index and fraction of each fine pixel centre."""
-    position = np.clip((np.arange(size) + 0.5) / factor - 0.5, 0, coarse - 1)
-    lower = position.astype(np.int64)
-    return lower, (position - lower).astype(np.float32)

@@ -9,11 +9,41 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from refdepth.errors import InputError
+from refdepth.types.scene import PosedImage, View
 
 
-def read_rgb(path: Path) -> NDArray[np.float32]:
-    """RGB in [0, 1], float32 (height, width, 3). Raises `InputError` when it cannot be read."""
-    return np.asarray(_open(path, "RGB"), dtype=np.float32) / np.float32(255)
+def load_photo(view: View) -> PosedImage:
+    """Reads a view's photo (and mask).
+
+    Raises `InputError` when it cannot be read or has another size than the camera.
+    """
+    image = read_rgb(view.image_path)
+    if image.shape[:2] != view.camera.shape:
+        raise InputError(
+            f"photo is {image.shape[1]}x{image.shape[0]}, its camera "
+            f"{view.camera.width}x{view.camera.height}.",
+            subject=view.image_path,
+            action="Give the pictures that belong to the model.",
+        )
+    return PosedImage(
+        camera=view.camera,
+        cam_from_world=view.cam_from_world,
+        image=image,
+        mask=load_mask(view),
+    )
+
+
+def load_mask(view: View) -> NDArray[np.bool_] | None:
+    """Where a view's photo may be used (height, width); None where it has no mask.
+
+    Raises `InputError` when it cannot be read or has another size than the camera.
+    """
+    return None if view.mask_path is None else read_mask(view.mask_path, view.camera.shape)
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """RGB, uint8 (height, width, 3). Raises `InputError` when it cannot be read."""
+    return np.asarray(_open(path, "RGB"))
 
 
 def read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:

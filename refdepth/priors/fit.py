@@ -131,7 +131,7 @@ class ScaleFit:
 def fit_scale(
     prior: Prior,
     sparse: SparseDepth,
-    settings: ScaleSettings,
+    settings: ScaleSettings | None = None,
     *,
     fallback: ScaleFit | None = None,
 ) -> ScaleFit:
@@ -142,6 +142,7 @@ def fit_scale(
     points.
     Deterministic; never raises for poor data.
     """
+    settings = settings or ScaleSettings()
     center, spread = _statistics(prior.values)
     points = _observe(prior, sparse)
     x, target, weight = points.x, points.target, points.weight

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.errors import InputError, StageError, UnavailableError
+from refdepth.io.images import load_photo
 from refdepth.priors.checkpoints import Checkpoint
 from refdepth.types.prior import Prior, PriorKind
 from refdepth.types.scene import Scene, View
@@ -61,7 +62,7 @@ class NetworkPrior:
         Raises `InputError` when the checkpoint cannot be used, `UnavailableError` when CUDA was
         asked for and is not there, `StageError` when the network gives nothing finite.
         """
-        return self.estimate_image(view.load().image)
+        return self.estimate_image(load_photo(view).rgb)
 
     def estimate_image(self, image: NDArray[np.float32]) -> Prior:
         """The same for an RGB picture in [0, 1] (height, width, 3)."""

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.io.images import load_photo
 from refdepth.matching.neighbours import select_sources
-from refdepth.refine.settings import MatchSettings, PropagationSettings
+from refdepth.matching.settings import MatchSettings, PropagationSettings
 from refdepth.settings import Settings, setting
 from refdepth.types.camera import transform
 from refdepth.types.prior import Prior, PriorKind
 from refdepth.types.scene import Scene, SparseDepth, View
 
 if TYPE_CHECKING:
-    from refdepth.matching.search import MatchInput
+    from refdepth.geometry.working_view import WorkingView
 
 Map = NDArray[np.float32]
 ENOUGH_POINTS = 20
@@ -102,36 +103,41 @@ class SweepPrior:
         sparse: SparseDepth,
         bounds: tuple[float, float],
     ) -> tuple[Map, Map]:
-        from refdepth.geometry.grid import grow, reduction
-        from refdepth.matching.search import prepare_match, search
-        from refdepth.refine.confidence import photometric_confidence
+        from refdepth.geometry.working_view import WorkingView
+        from refdepth.matching.confidence import photometric_confidence
+        from refdepth.matching.cost import Comparison, Windows
+        from refdepth.matching.search import search
 
         settings = self.settings
-        shape = view.camera.shape
-        factor = reduction(shape, settings.working_pixels, settings.least_reduction)
-        match = prepare_match(
-            view.load(), [source.load() for source in sources], factor, settings.match
+        ref, *others = (
+            WorkingView.of(
+                load_photo(each),
+                max_pixels=settings.working_pixels,
+                least_factor=settings.least_reduction,
+            )
+            for each in (view, *sources)
         )
         near, far = bounds
-        # Even steps of log depth: near things without SfM points need a wide range, and the search
-        # that follows wants the same relative precision everywhere.
-        planes = np.geomspace(near, far, settings.planes).astype(np.float32)
         if sources:
-            ahead = np.ones_like(match.gray)
-            found = search(match, ahead, planes, settings.match)
+            # Even steps of log depth: near things without SfM points need a wide range, and the
+            # search that follows wants the same relative precision everywhere.
+            planes = np.geomspace(near, far, settings.planes).astype(np.float32)
+            comparison = Comparison.of(Windows.of(ref, settings.match), others)
+            found = search(comparison, np.ones_like(ref.gray), planes, settings.match)
             share = np.clip(found.step / (settings.planes - 1), 0, 1)
             swept = (np.exp(-share * np.log(far / near)) / near).astype(np.float32)
             confidence = photometric_confidence(found.zncc, found.texture)
         else:
-            swept = np.full_like(match.gray, 1 / np.sqrt(near * far))
+            swept = np.full_like(ref.gray, 1 / np.sqrt(near * far))
             confidence = np.zeros_like(swept)
-        filled = self._fill(match, swept, confidence, sparse, bounds)
-        depth = (1 / grow(filled, factor, shape)).astype(np.float32)
-        return depth, np.clip(grow(confidence, factor, shape), 0, 1)
+        filled = self._fill(ref, swept, confidence, sparse, bounds)
+        return ref.grid.grow_depth((1 / filled).astype(np.float32)), np.clip(
+            ref.grid.grow(confidence), 0, 1
+        )
 
     def _fill(
         self,
-        match: MatchInput,
+        ref: WorkingView,
         swept: Map,
         confidence: Map,
         sparse: SparseDepth,
@@ -145,11 +151,11 @@ class SweepPrior:
         fill = self.settings.fill
         unit = float(np.median(1 / sparse.depth)) if len(sparse) else float(np.median(swept))
         points, weights = np.zeros_like(swept), np.zeros_like(swept)
-        x, y = (sparse.xy / match.factor).astype(np.int64).T
+        y, x = ref.grid.cells(sparse.xy)
         points[y, x] = 1 / sparse.depth
         weights[y, x] = fill.sparse_weight
         links = edge_links(
-            match.gray, swept, image_edge=fill.image_edge, depth_edge=fill.depth_edge, floor=0.02
+            ref.gray, swept, image_edge=fill.image_edge, depth_edge=fill.depth_edge, floor=0.02
         )
         change = propagate(
             (np.stack([swept, points]) / unit - 1).astype(np.float32),

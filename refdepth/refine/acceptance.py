@@ -10,11 +10,20 @@ from numpy.typing import NDArray
 
 from refdepth.matching.cost_kernels import MISSING_COST
 from refdepth.matching.propagation import propagate
-from refdepth.matching.search import edge_links, matching_cost
-from refdepth.refine.problem import LEAST_LINK, ViewProblem
+from refdepth.refine.problem import ViewProblem
 from refdepth.refine.transfer import Transferred, agreement
 
 Map = NDArray[np.float32]
+SMOOTHNESS = 1000.0
+"""How far evidence is pooled over a surface: weight of a smooth share against a textured pixel."""
+WHOLE_VIEW = 0.01
+"""Weight of the view's typical evidence against that of a textured pixel."""
+GEOMETRY_WEIGHT = 0.3
+"""Weight of agreement with the neighbour's depth against correlation."""
+TOLERANCE = 0.02
+"""Log-depth distance that counts as half agreement."""
+CLEAR_GAIN = 0.01
+"""Pooled gain from which the refinement is taken over in full."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,39 +58,27 @@ def accept(held_out: ViewProblem, transferred: Transferred, before: Map, after: 
     neighbour does not see, or where it has little to say, follow the view as a whole. Where the
     pooled gain is not positive, nothing is taken over.
     """
-    settings = held_out.settings.acceptance
-    match = held_out.match
-    costs = [matching_cost(match, depth) for depth in (before, after)]
+    costs = [held_out.comparison.cost(depth) for depth in (before, after)]
     seen = (costs[0] != np.float32(MISSING_COST)) & (costs[1] != np.float32(MISSING_COST))
-    weight = (seen * match.usable * match.texture).astype(np.float32)
+    weight = (seen * held_out.ref.usable * held_out.windows.texture).astype(np.float32)
     gain = np.where(seen, costs[0] - costs[1], 0).astype(np.float32)
-    closer = agreement(transferred, after, settings.tolerance) - agreement(
-        transferred, before, settings.tolerance
-    )
-    trust = settings.geometry_weight * np.maximum(
+    closer = agreement(transferred, after, TOLERANCE) - agreement(transferred, before, TOLERANCE)
+    geometry = GEOMETRY_WEIGHT * np.maximum(
         transferred.confidence[0], np.float32(held_out.settings.consistency.least_confidence)
     )
-    propagation = held_out.settings.propagation
-    links = edge_links(
-        match.gray,
-        after,
-        image_edge=propagation.image_edge,
-        depth_edge=propagation.depth_edge,
-        floor=LEAST_LINK,
-    )
     evidence = np.stack([gain, closer])
-    weights = np.stack([weight, (trust * (transferred.depth[0] > 0)).astype(np.float32)])
+    weights = np.stack([weight, (geometry * (transferred.depth[0] > 0)).astype(np.float32)])
     typical = np.float32((weights * evidence).sum() / max(float(weights.sum()), 1e-9))
     pooled = typical + propagate(
         evidence - typical,
         weights,
-        *links,
-        smoothness=settings.smoothness,
+        *held_out.links(after),
+        smoothness=SMOOTHNESS,
         outlier=1.0,
-        anchor=settings.whole_view,
+        anchor=WHOLE_VIEW,
         rounds=1,
     )
-    share = np.clip(pooled / np.float32(settings.clear_gain), 0, 1)
+    share = np.clip(pooled / np.float32(CLEAR_GAIN), 0, 1)
     total = max(float(weight.sum()), 1e-9)
     return Verdict(
         share=share,

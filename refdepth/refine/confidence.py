@@ -6,15 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from refdepth.matching.search import MatchInput, matching_cost
+from refdepth.matching.confidence import photometric_confidence
+from refdepth.matching.cost import Comparison
 from refdepth.refine.settings import RefineSettings
 from refdepth.refine.transfer import Transferred, agreement, disagreement
 
 Map = NDArray[np.float32]
-NO_MATCH_ZNCC = 0.3
-"""Correlation at which a match means nothing."""
-FULL_MATCH_ZNCC = 0.8
-"""Correlation from which a match is as good as it gets."""
 CLOSE, NEAR, APART = 0.01, 0.02, 0.05
 """Differences of log depth: half agreement, half agreement of sure pixels, contradiction."""
 HALF_SUPPORT = 3.0
@@ -26,14 +23,8 @@ EDGE_FALL, CONTRADICTION_FALL, HIDDEN_FALL = 3.0, 3.0, 1.0
 surface, and with the share that see something in front of it (which may be true)."""
 
 
-def photometric_confidence(zncc: Map, texture: Map) -> Map:
-    """Confidence (H, W) in [0, 1] of a match, from its correlation and its texture."""
-    span = FULL_MATCH_ZNCC - NO_MATCH_ZNCC
-    return texture * np.clip((zncc - np.float32(NO_MATCH_ZNCC)) / np.float32(span), 0, 1)
-
-
 def view_confidence(
-    match: MatchInput, depth: Map, transferred: Transferred, settings: RefineSettings
+    comparison: Comparison, depth: Map, transferred: Transferred, settings: RefineSettings
 ) -> Map:
     """Confidence (H, W) in [0, 1] of final `depth` (working grid).
 
@@ -41,12 +32,12 @@ def view_confidence(
     by, and neighbours that look through the surface, take away. Checked by sparsification: the
     constants order pixels, they are no probabilities.
     """
-    zncc = 1 - matching_cost(match, depth, settings.match.best_sources)
+    zncc = 1 - comparison.cost(depth, settings.match.best_sources)
     sure = np.maximum(transferred.confidence, settings.consistency.least_confidence)
     support = (
         agreement(transferred, depth, CLOSE)
         + agreement(transferred, depth, NEAR, weights=sure)
-        + photometric_confidence(zncc, match.texture)
+        + photometric_confidence(zncc, comparison.windows.texture)
     )
     behind, before = disagreement(transferred, depth, APART)
     known = depth > 0
@@ -56,4 +47,4 @@ def view_confidence(
     )
     doubt = EDGE_FALL * step + CONTRADICTION_FALL * behind + HIDDEN_FALL * before
     confidence = support / (HALF_SUPPORT + support) * np.exp(-doubt)
-    return np.where(known & match.usable, confidence, 0).astype(np.float32)
+    return np.where(known & comparison.view.usable, confidence, 0).astype(np.float32)

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.geometry.grid import grow, reduction
+from refdepth.geometry.working_view import WorkingView
+from refdepth.matching.confidence import photometric_confidence
+from refdepth.matching.cost import Comparison, Windows
 from refdepth.matching.propagation import propagate
-from refdepth.matching.search import edge_links, prepare_match, search
-from refdepth.refine.confidence import photometric_confidence
+from refdepth.matching.search import edge_links, search
 from refdepth.refine.settings import RefineSettings, SearchSettings
-from refdepth.refine.transfer_kernels import vote
-from refdepth.types.scene import PosedImage, SparseDepth
+from refdepth.refine.transfer import vote
+from refdepth.types.scene import SparseDepth
 
 Map = NDArray[np.float32]
 Opinions = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -28,26 +29,28 @@ ANCHOR = 1e-3
 class ViewProblem:
     """A reference, the sources it is compared with, and the SfM points it sees.
 
-    Corrections are changes of the log of a base depth, maps (H, W) on the working grid, which is
-    the photo's reduced by `factor`.
+    Corrections are changes of the log of a base depth, maps (H, W) on the working grid.
     """
 
     def __init__(
         self,
-        ref: PosedImage,
-        sources: Sequence[PosedImage],
+        ref: WorkingView,
+        sources: Sequence[WorkingView],
         sparse: SparseDepth,
         settings: RefineSettings,
+        windows: Windows | None = None,
     ) -> None:
+        """`windows` are the reference's, where they have been made before."""
         self.settings = settings
         self.sparse = sparse
-        self.factor = reduction(ref.camera.shape, settings.working_pixels, settings.least_reduction)
-        self.match = prepare_match(ref, sources, self.factor, settings.match)
+        self.ref = ref
+        self.windows = windows or Windows.of(ref, settings.match)
+        self.comparison = Comparison.of(self.windows, sources)
 
     def search(
         self, base: Map, hypotheses: SearchSettings, neighbours: Opinions | None = None
     ) -> tuple[Map, Map]:
-        """The change that looks most alike in the sources, and how sure it is in [0, 1].
+        """The change that looks most alike in the sources, and its confidence in [0, 1].
         `neighbours`, where given, have a vote."""
         reach = np.linspace(-1, 1, hypotheses.steps, dtype=np.float32)
         changes = reach * np.float32(hypotheses.range)
@@ -56,7 +59,7 @@ class ViewProblem:
             consistency = self.settings.consistency
             extra = np.tile(extra, (*base.shape, 1))
             vote(*neighbours, changes, consistency.vote_tolerance, consistency.vote_gain, extra)
-        found = search(self.match, base, np.exp(changes), self.settings.match, extra=extra)
+        found = search(self.comparison, base, np.exp(changes), self.settings.match, extra=extra)
         change = (found.step / (hypotheses.steps - 1) * 2 - 1) * np.float32(hypotheses.range)
         return change.astype(np.float32), photometric_confidence(found.zncc, found.texture)
 
@@ -64,13 +67,24 @@ class ViewProblem:
         """The change that the SfM points ask for (1, H, W), and their weight. Points far from the
         base belong to another surface."""
         value, weight = np.zeros_like(base), np.zeros_like(base)
-        x, y = (self.sparse.xy / self.factor).astype(np.int64).T
+        y, x = self.ref.grid.cells(self.sparse.xy)
         there = base[y, x]
         ratio = np.divide(self.sparse.depth, there, where=there > 0, out=np.zeros(len(there)))
         near = np.abs(np.log(np.maximum(ratio, 1e-12))) < self.settings.search.range
         value[y[near], x[near]] = np.log(ratio[near])
         weight[y[near], x[near]] = self.settings.propagation.sparse_weight
         return value[None], weight[None]
+
+    def links(self, depth: Map) -> tuple[Map, Map]:
+        """How strongly pixels of `depth` (H, W) belong to their right and lower neighbours."""
+        settings = self.settings.propagation
+        return edge_links(
+            self.ref.gray,
+            depth,
+            image_edge=settings.image_edge,
+            depth_edge=settings.depth_edge,
+            floor=LEAST_LINK,
+        )
 
     def spread(
         self,
@@ -83,17 +97,10 @@ class ViewProblem:
         """The change that is smooth except across edges and fits the opinions; those of less
         weight than `sure` may lie further off."""
         settings = self.settings.propagation
-        links = edge_links(
-            self.match.gray,
-            base,
-            image_edge=settings.image_edge,
-            depth_edge=settings.depth_edge,
-            floor=LEAST_LINK,
-        )
         return propagate(
             np.concatenate([values for values, _ in opinions]),
             np.concatenate([weights for _, weights in opinions]),
-            *links,
+            *self.links(base),
             smoothness=settings.smoothness,
             outlier=settings.outlier,
             sure=sure,
@@ -101,13 +108,3 @@ class ViewProblem:
             rounds=rounds or settings.rounds,
             start=start,
         )
-
-    def corrected(self, depth: Map, change: Map) -> Map:
-        """`depth` in the photo's grid, moved by a change on the working grid."""
-        return depth * np.exp(grow(change.astype(np.float32), self.factor, depth.shape))
-
-
-def log_ratio(depth: Map, base: Map) -> Map:
-    """log(depth / base), 0 where either is unknown."""
-    both = (depth > 0) & (base > 0)
-    return np.log(np.divide(depth, base, where=both, out=np.ones_like(base)))

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.geometry.grid import grow, shrink_depth
+from refdepth.geometry.grid import log_ratio
+from refdepth.geometry.working_view import WorkingView
 from refdepth.refine.acceptance import accept
 from refdepth.refine.confidence import view_confidence
 from refdepth.refine.edges import sharpen_edges
-from refdepth.refine.problem import ViewProblem, log_ratio
-from refdepth.refine.settings import RefineSettings
+from refdepth.refine.problem import ViewProblem
+from refdepth.refine.settings import Method, RefineSettings
 from refdepth.refine.transfer import Transferred, opinions, transfer
 from refdepth.types.depth_map import DepthMap
-from refdepth.types.scene import PosedImage, SparseDepth
+from refdepth.types.scene import SparseDepth
 
 if TYPE_CHECKING:
     from refdepth.refine.mesh.schedule import Checkpoint
@@ -33,7 +34,8 @@ Map = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RefinedView:
-    """A view after a round, in the grid of its photo (H, W)."""
+    """A view after a round: on its working grid after the first, in the photo's after the second
+    (H, W)."""
 
     depth: Map
     """Depth along the optical axis; 0 where the scaled prior says nothing."""
@@ -46,14 +48,6 @@ class RefinedView:
     def depth_map(self) -> DepthMap:
         """Depth and confidence alone: what the neighbours' second round needs."""
         return DepthMap(depth=self.depth, confidence=self.confidence)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class FirstRound(RefinedView):
-    """A view after the first round."""
-
-    coarse: Map
-    """Depth after the coarse stage."""
 
 
 @dataclass
@@ -81,70 +75,69 @@ def split_held_out(n_sources: int, settings: RefineSettings) -> tuple[list[int],
 
 
 def first_round(
-    ref: PosedImage,
-    sources: Sequence[PosedImage],
+    ref: WorkingView,
+    sources: Sequence[WorkingView],
     *,
     scaled: Map,
     sparse: SparseDepth,
-    settings: RefineSettings,
+    settings: RefineSettings | None = None,
     seed: int = 0,
-) -> FirstRound:
-    """Searches around the `scaled` depth (H, W; 0 unknown) and spreads what is sure.
+) -> RefinedView:
+    """Searches around the `scaled` depth (H, W; 0 unknown; photo's grid) and spreads what is sure.
 
     `sources` are the neighbours, best first. Without any, the scaled depth is returned, flagged
     and without confidence. The confidence is that of the photometric match, for use by the
-    neighbours. Deterministic for a `seed`.
+    neighbours. What a search finds is no finer than the working grid, so that is where the result
+    lies; `record["factor"]` is that grid's. Deterministic for a `seed`.
     """
+    settings = settings or RefineSettings()
     clock = _Clock()
     used, judge = split_held_out(len(sources), settings)
-    record = _record(scaled, used, judge)
+    record = {**_record(scaled, used, judge), "factor": ref.grid.factor}
+    unsure = np.zeros(ref.grid.shape, np.float32)
     if record["flags"]:
-        return FirstRound(
-            depth=scaled, confidence=np.zeros_like(scaled), coarse=scaled, record=record
-        )
-    coarse = scaled
-    if settings.coarse.iterations:
+        return RefinedView(depth=ref.grid.shrink_depth(scaled), confidence=unsure, record=record)
+    if settings.method is Method.PAPER:
         from refdepth.refine.paper.coarse import coarse_refine
 
-        coarse = coarse_refine(scaled, sparse, settings.coarse, seed)
+        bent = coarse_refine(scaled, sparse, settings.paper.coarse, seed)
         clock.lap("coarse")
-    depth, confidence = coarse, np.zeros_like(scaled)
-    if settings.discrete:
-        problem = ViewProblem(ref, [sources[i] for i in used], sparse, settings)
-        base = shrink_depth(coarse, problem.factor)
-        change, sure = problem.search(base, settings.search)
-        clock.lap("search")
-        change = problem.spread(base, (change[None], sure[None]), problem.points(base))
-        clock.lap("propagation")
-        depth = problem.corrected(coarse, change)
-        confidence = grow(sure, problem.factor, scaled.shape) * (coarse > 0)
+        record["seconds"] = clock.seconds
+        return RefinedView(depth=ref.grid.shrink_depth(bent), confidence=unsure, record=record)
+    problem = ViewProblem(ref, [sources[i] for i in used], sparse, settings)
+    base = ref.grid.shrink_depth(scaled)
+    change, sure = problem.search(base, settings.search)
+    clock.lap("search")
+    change = problem.spread(base, (change[None], sure[None]), problem.points(base))
+    clock.lap("propagation")
     record["seconds"] = clock.seconds
-    return FirstRound(depth=depth, confidence=confidence, coarse=coarse, record=record)
+    return RefinedView(depth=base * np.exp(change), confidence=sure * (base > 0), record=record)
 
 
 def second_round(
-    ref: PosedImage,
-    sources: Sequence[PosedImage],
+    ref: WorkingView,
+    sources: Sequence[WorkingView],
     *,
     scaled: Map,
     sparse: SparseDepth,
     first: DepthMap,
     source_depths: Sequence[DepthMap],
-    settings: RefineSettings,
+    settings: RefineSettings | None = None,
     renderer: Renderer | None = None,
     seed: int = 0,
     checkpoint: Checkpoint | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> RefinedView:
     """Joins a view's first round with its neighbours', searches again around what they agree on,
-    then renders, refines and sharpens depth edges.
+    then renders, refines and sharpens depth edges. The result lies in the photo's grid.
 
     `first` is the view's own first round, `source_depths` its neighbours', in the order of
-    `sources`. The gradient steps need a `renderer`; `checkpoint` and `progress` belong to them.
-    Where the neighbour left out does not see an improvement, `scaled` stays. Deterministic for a
-    `seed`, interrupted or not. Raises `ValueError` when gradient steps are asked for without a
-    renderer.
+    `sources`, each on its working grid. The gradient steps need a `renderer`; `checkpoint` and
+    `progress` belong to them. Where the neighbour left out does not see an improvement, `scaled`
+    stays. Deterministic for a `seed`, interrupted or not. Raises `ValueError` when gradient steps
+    are asked for without a renderer.
     """
+    settings = settings or RefineSettings()
     if settings.iterations and renderer is None:
         raise ValueError("gradient steps need a renderer")
     clock = _Clock()
@@ -154,46 +147,78 @@ def second_round(
         return RefinedView(depth=scaled, confidence=np.zeros_like(scaled), record=record)
     helpers = [sources[i] for i in used]
     problem = ViewProblem(ref, helpers, sparse, settings)
-    transferred = transfer(ref, helpers, [source_depths[i] for i in used], problem.factor)
-    depth = first.depth
-    if settings.discrete:
-        depth = _agree(problem, scaled, first, transferred, settings)
-        clock.lap("agreement")
-    if settings.iterations and renderer is not None:
-        from refdepth.refine.mesh.fine import fine_refine
+    transferred = transfer(ref, helpers, [source_depths[i] for i in used])
+    steps: dict[str, Any] = {"renderer": renderer, "checkpoint": checkpoint, "progress": progress}
+    if settings.method is Method.PAPER:
+        from refdepth.refine.paper.refine import refine_paper
 
-        fine = fine_refine(
+        found = refine_paper(
             ref,
             helpers,
-            depth=depth,
-            shape_prior=scaled,
+            scaled=scaled,
             sparse=sparse,
-            settings=settings.fine.model_copy(update={"iterations": settings.iterations}),
-            renderer=renderer,
+            settings=settings.paper,
+            iterations=settings.iterations,
             seed=seed,
-            checkpoint=checkpoint,
-            progress=progress,
+            **steps,
         )
-        depth, record["fine"] = fine.depth, fine.record
+        depth, record["fine"] = found.depth, found.record
         clock.lap("fine")
-    if settings.edge_reach:
-        depth = sharpen_edges(depth, ref.image, settings.edge_reach)
-        clock.lap("edges")
+    else:
+        depth = _agree(problem, scaled, first, transferred, settings)
+        clock.lap("agreement")
+        if settings.iterations:
+            from refdepth.refine.mesh.refine import refine_surface
+
+            found = refine_surface(
+                ref,
+                helpers,
+                depth=depth,
+                sparse=sparse,
+                settings=settings.surface,
+                iterations=settings.iterations,
+                **steps,
+            )
+            depth, record["fine"] = found.depth, found.record
+            clock.lap("fine")
+    rgb = ref.photo().rgb if settings.edge_reach else None
+    sharp = _sharpened(depth, rgb, settings)
+    clock.lap("edges")
     if judge is not None:
-        depth = _judge(
-            ref, sources[judge], source_depths[judge], scaled, depth, sparse, settings, record
+        held_out = ViewProblem(ref, [sources[judge]], sparse, settings, problem.windows)
+        verdict = accept(
+            held_out,
+            transfer(ref, [sources[judge]], [source_depths[judge]]),
+            ref.grid.shrink_depth(scaled),
+            ref.grid.shrink_depth(sharp),
         )
+        record.update(verdict.summary())
+        if verdict.share.min() < 1:
+            share = ref.grid.grow(verdict.share)
+            mixed = _sharpened(taken_over(scaled, depth, share), rgb, settings)
+            sharp = np.where(share > 0, mixed, scaled)
         clock.lap("acceptance")
     confidence = view_confidence(
-        problem.match, shrink_depth(depth, problem.factor), transferred, settings
+        problem.comparison, ref.grid.shrink_depth(sharp), transferred, settings
     )
     clock.lap("confidence")
     record["seconds"] = clock.seconds
     return RefinedView(
-        depth=depth,
-        confidence=grow(confidence, problem.factor, depth.shape) * (depth > 0),
-        record=record,
+        depth=sharp, confidence=ref.grid.grow(confidence) * (sharp > 0), record=record
     )
+
+
+def taken_over(scaled: Map, depth: Map, share: Map) -> Map:
+    """`scaled` moved towards `depth` by a `share` of their log ratio (H, W each).
+
+    For depth before its edges are sharpened: between two sides of an edge that is taken over in
+    part there is again a smear, which only sharpening afterwards makes a step.
+    """
+    return scaled * np.exp(log_ratio(depth, scaled) * share)
+
+
+def _sharpened(depth: Map, rgb: Map | None, settings: RefineSettings) -> Map:
+    return depth if rgb is None else sharpen_edges(depth, rgb, settings.edge_reach)
 
 
 def _agree(
@@ -205,10 +230,10 @@ def _agree(
 ) -> Map:
     """Depth (photo's grid) that the view's and its neighbours' first round agree on, searched
     again around it."""
-    base, own, sure = (
-        shrink_depth(picture, problem.factor) for picture in (scaled, first.depth, first.confidence)
-    )
-    change = log_ratio(own, base)
+    grid = problem.ref.grid
+    base = grid.shrink_depth(scaled)
+    change = log_ratio(first.depth, base)
+    sure = first.confidence
     theirs = opinions(transferred, base, settings.consistency, typical=_typical(change, sure))
     sure = np.maximum(sure, np.float32(settings.consistency.least_confidence))
     points = problem.points(base)
@@ -219,36 +244,13 @@ def _agree(
     around = base * np.exp(change)
     found, sure = problem.search(around, settings.search_again, (theirs[0] - change, theirs[1]))
     change = spread(base, ((change + found)[None], sure[None]), theirs, points, start=change)
-    return problem.corrected(scaled, change)
+    return scaled * np.exp(grid.grow(change))
 
 
 def _typical(change: Map, sure: Map) -> float:
     """Root mean square of a correction where it is sure."""
     total = float(sure.sum(dtype=np.float64))
     return float(np.sqrt((sure * change**2).sum(dtype=np.float64) / total)) if total > 0 else 0.0
-
-
-def _judge(
-    ref: PosedImage,
-    judge: PosedImage,
-    judge_depth: DepthMap,
-    scaled: Map,
-    depth: Map,
-    sparse: SparseDepth,
-    settings: RefineSettings,
-    record: dict[str, Any],
-) -> Map:
-    """`depth` where the source left out says that it beats `scaled`, else `scaled`."""
-    held_out = ViewProblem(ref, [judge], sparse, settings)
-    verdict = accept(
-        held_out,
-        transfer(ref, [judge], [judge_depth], held_out.factor),
-        shrink_depth(scaled, held_out.factor),
-        shrink_depth(depth, held_out.factor),
-    )
-    record.update(verdict.summary())
-    change = log_ratio(depth, scaled) * grow(verdict.share, held_out.factor, depth.shape)
-    return scaled * np.exp(change)
 
 
 def _record(scaled: Map, used: list[int], judge: int | None) -> dict[str, Any]:

@@ -6,19 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit, prange
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from refdepth.geometry.grid import shrink_camera, shrink_depth
+from refdepth.geometry.grid import STEP_RATIO
+from refdepth.geometry.working_view import WorkingView
 from refdepth.refine.settings import ConsistencySettings
-from refdepth.refine.transfer_kernels import splat
 from refdepth.types.camera import projection_from_ref, relative_pose
 from refdepth.types.depth_map import DepthMap
-from refdepth.types.scene import PosedImage
 
 Map = NDArray[np.float32]
-STEP_RATIO = 1.1
-"""Ratio of depths within 3x3 pixels from which they belong to different surfaces."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,23 +30,28 @@ class Transferred:
 
 
 def transfer(
-    ref: PosedImage, sources: Sequence[PosedImage], depths: Sequence[DepthMap], factor: int
+    ref: WorkingView, sources: Sequence[WorkingView], depths: Sequence[DepthMap]
 ) -> Transferred:
-    """Draws the sources' depth maps into the reference, at the working grid of `factor`. Pixels on
-    a depth step are left out: what lies between two surfaces is on neither."""
-    camera = shrink_camera(ref.camera, factor)
-    cameras = [shrink_camera(source.camera, factor) for source in sources]
-    sizes = np.array([c.shape for c in cameras], dtype=np.int64).reshape(-1, 2)
+    """Draws the sources' depth maps (each on its source's working grid) into the reference. What a
+    source's mask leaves out says nothing, nor do pixels on a depth step: what lies between two
+    surfaces is on neither.
+
+    Raises `ValueError` when a map does not have its source's grid.
+    """
+    sizes = np.array([source.grid.shape for source in sources], dtype=np.int64).reshape(-1, 2)
     largest = sizes.max(axis=0) if len(sizes) else np.zeros(2, np.int64)
     stack = np.zeros((2, len(sources), *largest), np.float32)
     A, b = np.empty((len(sources), 3, 3)), np.empty((len(sources), 3))
     for i, (source, depth_map) in enumerate(zip(sources, depths, strict=True)):
-        height, width = sizes[i]
-        stack[0, i, :height, :width] = _without_steps(shrink_depth(depth_map.depth, factor))
-        stack[1, i, :height, :width] = shrink_depth(depth_map.confidence, factor)
+        height, width = source.grid.shape
+        if depth_map.depth.shape != (height, width):
+            raise ValueError(f"depth must be {height, width}, not {depth_map.depth.shape}")
+        said = np.where(source.usable, _without_steps(depth_map.depth), 0)
+        stack[0, i, :height, :width] = said
+        stack[1, i, :height, :width] = depth_map.confidence
         ref_from_source = relative_pose(ref.cam_from_world, source.cam_from_world)
-        A[i], b[i] = projection_from_ref(cameras[i], camera, ref_from_source)
-    seen = np.empty((2, len(sources), *camera.shape), np.float32)
+        A[i], b[i] = projection_from_ref(source.grid.camera, ref.grid.camera, ref_from_source)
+    seen = np.empty((2, len(sources), *ref.grid.shape), np.float32)
     splat(stack[0], stack[1], sizes, A, b, seen[0], seen[1])
     return Transferred(depth=seen[0], confidence=seen[1])
 
@@ -109,3 +112,68 @@ def _differences(transferred: Transferred, depth: Map) -> tuple[Map, NDArray[np.
     both = (transferred.depth > 0) & (depth > 0)
     ratio = np.divide(transferred.depth, depth, where=both, out=np.ones_like(transferred.depth))
     return np.log(ratio), both
+
+
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+def splat(
+    depths: NDArray[np.float32],
+    confidences: NDArray[np.float32],
+    sizes: NDArray[np.int64],
+    A: NDArray[np.float64],
+    b: NDArray[np.float64],
+    seen_depth: NDArray[np.float32],
+    seen_confidence: NDArray[np.float32],
+) -> None:
+    """Draws each source's depth map into the reference, nearest point first.
+
+    `depths`, `confidences` (S, Hs, Ws) are padded to the largest source, `sizes` (S, 2) holds each
+    one's height and width. A (S, 3, 3), b (S, 3): reference pixel of source pixel (x, y) at z is
+    A (x, y, 1) z + b. Fills `seen_depth` and `seen_confidence` (S, H, W), 0 where nothing falls.
+    """
+    n_sources, height, width = seen_depth.shape
+    for s in prange(n_sources):
+        seen_depth[s] = 0
+        seen_confidence[s] = 0
+        for y in range(sizes[s, 0]):
+            for x in range(sizes[s, 1]):
+                z = float(depths[s, y, x])
+                if not z > 0:
+                    continue
+                xc = x + 0.5
+                yc = y + 0.5
+                w = (A[s, 2, 0] * xc + A[s, 2, 1] * yc + A[s, 2, 2]) * z + b[s, 2]
+                if not w > 0:
+                    continue
+                u = ((A[s, 0, 0] * xc + A[s, 0, 1] * yc + A[s, 0, 2]) * z + b[s, 0]) / w
+                v = ((A[s, 1, 0] * xc + A[s, 1, 1] * yc + A[s, 1, 2]) * z + b[s, 1]) / w
+                if not (0 <= u < width and 0 <= v < height):
+                    continue
+                iu = int(u)
+                iv = int(v)
+                held = seen_depth[s, iv, iu]
+                if held == 0 or w < held:
+                    seen_depth[s, iv, iu] = w
+                    seen_confidence[s, iv, iu] = confidences[s, y, x]
+
+
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+def vote(
+    values: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    changes: NDArray[np.float32],
+    tolerance: float,
+    gain: float,
+    volume: NDArray[np.float32],
+) -> None:
+    """Adds to `volume` (H, W, D) what the opinions `values` (S, H, W) cost the hypotheses
+    `changes` (D,): per opinion at most gain * weight, reached at a distance of `tolerance`."""
+    n, height, width = values.shape
+    sharpness = np.float32(1 / tolerance)
+    for y in prange(height):
+        for x in range(width):
+            for i in range(n):
+                weight = np.float32(gain) * weights[i, y, x]
+                if weight > 0:
+                    for d in range(changes.shape[0]):
+                        distance = (values[i, y, x] - changes[d]) * sharpness
+                        volume[y, x, d] += weight * min(distance * distance, np.float32(1))

@@ -15,12 +15,13 @@ import pytest
 from fault_runs import Photos, Runner, broken, difference, make_photos, result, temporaries
 
 from refdepth.errors import ResourceError
+from refdepth.io.colmap_model import read_scene
+from refdepth.io.images import load_photo
 from refdepth.pipeline.engine import Engine
 from refdepth.pipeline.memory import MemoryBudget, PeakMemory, is_out_of_memory
 from refdepth.pipeline.stages.refine import RefineStage
 from refdepth.pipeline.views import PhotoCache
 from refdepth.pipeline.workspace import Workspace
-from refdepth.types.scene import Scene
 
 WIDTH, HEIGHT = 240, 180
 
@@ -144,8 +145,8 @@ def test_every_manifest_says_how_much_memory_its_stage_took(reference: Path) -> 
 
 
 def test_photos_beyond_the_budget_are_dropped(photos: Photos) -> None:
-    scene = Scene.from_colmap(photos.model, photos.images)
-    size = scene[scene.names[0]].load().image.nbytes
+    scene = read_scene(photos.model, photos.images)
+    size = load_photo(scene[scene.names[0]]).image.nbytes
     cache = PhotoCache(scene, max_bytes=2 * size)
     tracemalloc.start()
     try:

@@ -23,6 +23,7 @@ from PIL import Image
 from refdepth._pycolmap import pycolmap
 from refdepth.cli.exit_codes import ExitCode
 from refdepth.cli.main import run
+from refdepth.io.images import load_mask
 from refdepth.pipeline.results import Results
 from refdepth.pipeline.workspace import Workspace
 
@@ -146,7 +147,7 @@ def test_masks_of_both_namings(case: Case, tmp_path: Path) -> None:
     results = Results(Workspace(out))
     assert run(["export", str(out), "--to", "depth", "--depth-as", "npz", "-q"]) == ExitCode.DONE
     for name in (first.name, second.name):
-        mask = results.scene[name].load_mask()
+        mask = load_mask(results.scene[name])
         assert mask is not None
         assert 0.4 < mask.mean() < 0.6
         confirmed = results.consistent(name)

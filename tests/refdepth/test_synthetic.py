@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from refdepth.errors import InputError
+from refdepth.io.images import load_photo
 from refdepth.synthetic import SyntheticScene, Variant, make_scene
 from refdepth.types.camera import camera_center, invert_pose, relative_pose, transform
 
@@ -140,7 +141,7 @@ def test_sparse_points_are_noisy_by_half_a_pixel_and_correctly_tracked(tmp_path:
     observations = sum(len(view.point_index) for view in scene.views)
     assert observations == scene.points.track_length.sum()
     for view, truth in zip(scene.views, room.views, strict=True):
-        assert view.load().image.shape == truth.image.shape
+        assert load_photo(view).image.shape == truth.image.shape
         sparse = scene.sparse_depth(view)
         assert len(sparse) > 100
         exact = truth.depth[sparse.xy[:, 1].astype(int), sparse.xy[:, 0].astype(int)]

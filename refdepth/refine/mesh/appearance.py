@@ -10,12 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from refdepth.geometry.grid import shrink, shrink_camera
+from refdepth.geometry.grid import WorkGrid, block_means
+from refdepth.geometry.working_view import WorkingView
 from refdepth.refine.mesh.settings import Appearance
 from refdepth.types.camera import projection_from_ref, relative_pose
-from refdepth.types.scene import PosedImage
 
-LUMA = (0.299, 0.587, 0.114)
 CONTRAST_FLOOR = 0.1
 """Added to a window's deviation, of pictures with mean 0.5: weak texture, which is mostly noise,
 keeps a weak voice. A floor of 0.02 measured worse."""
@@ -48,24 +47,21 @@ class Level:
 
 
 def build_level(
-    ref: PosedImage,
-    sources: Sequence[PosedImage],
+    ref: WorkingView,
+    sources: Sequence[WorkingView],
     scale: int,
     *,
     appearance: Appearance,
     window_px: int,
     ref_usable: NDArray[np.bool_] | None = None,
-    visibility: Sequence[NDArray[np.float32] | None] | None = None,
     device: torch.device,
 ) -> Level:
-    """Reduces the photos by `scale`. `ref_usable` (H, W) limits the reference beyond its mask,
-    `visibility` holds a weight map per source in its photo's grid."""
-    usable = _usable(ref)
+    """Reduces the photos by `scale`. `ref_usable` (H, W) limits the reference beyond its mask."""
+    texture = _appearance(ref, scale, appearance, window_px, device)
+    cover = ref.usable_at(scale).astype(np.float32)
     if ref_usable is not None:
-        usable = usable * ref_usable
-    texture = appear(_reduced(ref, scale, device), appearance, window_px)
-    cover = torch.from_numpy(shrink(usable, scale)).to(device)
-    cameras = [shrink_camera(source.camera, scale) for source in sources]
+        cover = cover * block_means(ref_usable.astype(np.float32), scale)
+    cameras = [WorkGrid(photo=source.grid.photo, factor=scale).camera for source in sources]
     height = max(camera.height for camera in cameras)
     width = max(camera.width for camera in cameras)
     images = texture.new_zeros((len(sources), height, width, texture.shape[2]))
@@ -73,18 +69,17 @@ def build_level(
     A, b = [], []
     for index, (source, camera) in enumerate(zip(sources, cameras, strict=True)):
         part = np.s_[index, : camera.height, : camera.width]
-        images[part] = appear(_reduced(source, scale, device), appearance, window_px)
-        seen = (shrink(_usable(source), scale) > 0.999).astype(np.float32)
-        if visibility is not None and (view_weight := visibility[index]) is not None:
-            seen = seen * shrink(np.clip(view_weight, 0, 1).astype(np.float32), scale)
-        weight[part] = torch.from_numpy(seen).to(device)
+        images[part] = _appearance(source, scale, appearance, window_px, device)
+        weight[part] = torch.from_numpy(source.usable_at(scale).astype(np.float32)).to(device)
         pose = relative_pose(source.cam_from_world, ref.cam_from_world)
-        A_source, b_source = projection_from_ref(ref.camera, camera, pose)
+        A_source, b_source = projection_from_ref(ref.grid.photo, camera, pose)
         A.append(A_source)
         b.append(b_source)
     return Level(
         scale=scale,
-        texture=torch.cat([texture, cover[..., None]], dim=-1).contiguous(),
+        texture=torch.cat(
+            [texture, torch.from_numpy(cover).to(device)[..., None]], dim=-1
+        ).contiguous(),
         images=images,
         weight=weight,
         A=torch.tensor(np.array(A), dtype=torch.float32, device=device),
@@ -92,13 +87,10 @@ def build_level(
     )
 
 
-def appear(image: torch.Tensor, appearance: Appearance, window_px: int) -> torch.Tensor:
-    """What of `image` (H, W, 3) is compared: RGB itself (H, W, 3), or luminance freed of its
-    window's mean and contrast (H, W, 1)."""
-    if appearance is Appearance.COLOR:
-        return image
+def local_contrast(luma: torch.Tensor, window_px: int) -> torch.Tensor:
+    """Luma (H, W) freed of its window's mean and contrast (H, W, 1)."""
     side = window_px // 2 * 2 + 1
-    luma = (image @ image.new_tensor(LUMA))[None, None]
+    luma = luma[None, None]
     # The floor must mean the same in a photo that was exposed longer.
     luma = luma * (0.5 / luma.mean().clamp_min(1e-3))
     mean = _window_mean(luma, side)
@@ -106,17 +98,16 @@ def appear(image: torch.Tensor, appearance: Appearance, window_px: int) -> torch
     return ((luma - mean) / (variance.sqrt() + CONTRAST_FLOOR))[0, 0, ..., None]
 
 
+def _appearance(
+    view: WorkingView, scale: int, appearance: Appearance, window_px: int, device: torch.device
+) -> torch.Tensor:
+    """What of a photo is compared: RGB itself (H, W, 3), or its local contrast (H, W, 1)."""
+    if appearance is Appearance.COLOR:
+        return torch.from_numpy(block_means(view.photo().rgb, scale)).to(device)
+    return local_contrast(torch.from_numpy(view.gray_at(scale)).to(device), window_px)
+
+
 def _window_mean(picture: torch.Tensor, side: int) -> torch.Tensor:
     half = side // 2
     across = functional.avg_pool2d(picture, (1, side), 1, (0, half), count_include_pad=False)
     return functional.avg_pool2d(across, (side, 1), 1, (half, 0), count_include_pad=False)
-
-
-def _reduced(view: PosedImage, scale: int, device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(shrink(view.image, scale)).to(device)
-
-
-def _usable(view: PosedImage) -> NDArray[np.float32]:
-    if view.mask is None:
-        return np.ones(view.camera.shape, np.float32)
-    return view.mask.astype(np.float32)

@@ -20,7 +20,7 @@ from torch.nn import functional
 from refdepth.geometry.mesh import GridMesh
 from refdepth.matching.propagation import GridSystem
 from refdepth.refine.mesh.appearance import Level
-from refdepth.refine.mesh.settings import FineSettings
+from refdepth.refine.mesh.settings import SurfaceSettings
 from refdepth.refine.mesh.surface import PointAnchors
 from refdepth.render import Renderer
 
@@ -58,7 +58,7 @@ class GaussNewton:
     """Steps on the correction of log depth of a grid mesh, one level of the pyramid at a time."""
 
     def __init__(
-        self, mesh: GridMesh, points: PointTargets, settings: FineSettings, renderer: Renderer
+        self, mesh: GridMesh, points: PointTargets, settings: SurfaceSettings, renderer: Renderer
     ) -> None:
         self.settings = settings
         self.renderer = renderer
@@ -188,7 +188,7 @@ def _stiffness(links: list[Grid], correction: Grid) -> Grid:
     return result
 
 
-def _links(mesh: GridMesh, settings: FineSettings) -> tuple[Grid, Grid]:
+def _links(mesh: GridMesh, settings: SurfaceSettings) -> tuple[Grid, Grid]:
     """Stiffness between neighbouring vertices: (R, C - 1) and (R - 1, C); weak across depth edges,
     none to vertices without depth."""
     depth = mesh.depth.reshape(mesh.rows, mesh.columns).astype(np.float64)

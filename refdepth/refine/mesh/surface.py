@@ -8,13 +8,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from refdepth.geometry.grid import WorkGrid
 from refdepth.geometry.mesh import GridMesh, grid_mesh
+from refdepth.geometry.working_view import WorkingView
+from refdepth.refine.mesh.settings import MeshedSettings
 from refdepth.render import Renderer
 from refdepth.types.camera import PinholeCamera
+from refdepth.types.scene import SparseDepth
 
 SAME_SURFACE = 50.0
 """How fast a vertex loses its say in a pixel with the difference of their log depths: to a third at
 2 percent, so that a correction does not leak across depth edges."""
+
+
+def reduction_of(ref: WorkingView, settings: MeshedSettings) -> int:
+    """The whole factor by which the photo and the stride are reduced first."""
+    return WorkGrid.for_photo(ref.grid.photo, max_pixels=settings.max_pixels).factor
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,6 +115,23 @@ def anchor_points(
     third = (u[:, 0] * p[:, 1] - u[:, 1] * p[:, 0]) / area
     weight = np.stack([1 - second - third, second, third], axis=1)
     return PointAnchors(index=index, weight=weight.astype(np.float32), row=row)
+
+
+def anchor_on_depth(
+    surface: Surface, depth: NDArray[np.float32], sparse: SparseDepth, renderer: Renderer
+) -> tuple[PointAnchors, NDArray[np.float64], NDArray[np.float64]]:
+    """The SfM points on the surface, the start `depth` (H, W) at their pixels, and their measured
+    depth."""
+    height, width = depth.shape
+    anchors = anchor_points(surface, sparse.xy, depth.shape, renderer)
+    x = np.clip(sparse.xy[anchors.row, 0].astype(np.int64), 0, width - 1)
+    y = np.clip(sparse.xy[anchors.row, 1].astype(np.int64), 0, height - 1)
+    start = depth[y, x].astype(np.float64)
+    known = start > 0
+    anchors = PointAnchors(
+        index=anchors.index[known], weight=anchors.weight[known], row=anchors.row[known]
+    )
+    return anchors, start[known], sparse.depth[anchors.row]
 
 
 def spread_to_pixels(

@@ -10,15 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from refdepth.geometry.grid import shrink_camera, shrink_depth
+from refdepth.geometry.grid import WorkGrid
 from refdepth.refine.mesh.appearance import Level
 from refdepth.refine.mesh.schedule import State, Steps
-from refdepth.refine.mesh.settings import FineSettings
 from refdepth.refine.mesh.surface import PointAnchors, Surface
 from refdepth.refine.paper import losses
 from refdepth.refine.paper.exposure import Exposure
+from refdepth.refine.paper.settings import PaperSettings
 from refdepth.render import Renderer
-from refdepth.types.scene import PosedImage
+from refdepth.types.camera import PinholeCamera
 
 ROBUST_LIMIT = 0.3
 """Difference beyond which the robust term no longer pulls: a third of full contrast."""
@@ -33,7 +33,7 @@ BETAS = (0.9, 0.99)
 class ReferenceTerms:
     """What the terms that look at the reference's own depth need, in its photo's grid."""
 
-    ref: PosedImage
+    camera: PinholeCamera
     depth: NDArray[np.float32]
     """The start (H, W)."""
     shape_prior: NDArray[np.float32]
@@ -57,7 +57,7 @@ class AdamSolver:
         sources: int,
         channels: int,
         stride_px: int,
-        settings: FineSettings,
+        settings: PaperSettings,
         renderer: Renderer,
         seed: int,
     ) -> None:
@@ -244,12 +244,11 @@ class AdamSolver:
         device = self.renderer.device
         reference = self.reference
         self._prior_scale = scale
-        self._prior = torch.from_numpy(shrink_depth(reference.shape_prior, scale)).to(device)
+        grid = WorkGrid(photo=reference.camera, factor=scale)
+        self._prior = torch.from_numpy(grid.shrink_depth(reference.shape_prior)).to(device)
         if reference.normals is not None:
-            camera = shrink_camera(reference.ref.camera, scale)
-            self._rays = torch.from_numpy(camera.rays()).float().to(device)
-            maps = [shrink_depth(reference.normals[..., axis], scale) for axis in range(3)]
-            self._normals = torch.from_numpy(np.stack(maps, axis=-1)).to(device)
+            self._rays = torch.from_numpy(grid.camera.rays()).float().to(device)
+            self._normals = torch.from_numpy(grid.shrink(reference.normals)).to(device)
 
     def _reference_view(
         self, pixels: torch.Tensor, depth: torch.Tensor, scale: int, height: int, width: int

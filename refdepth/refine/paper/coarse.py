@@ -9,11 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from refdepth.refine.mesh.settings import CoarseSettings
 from refdepth.refine.paper.losses import point_loss, shape_loss
+from refdepth.refine.paper.settings import CoarseSettings
 from refdepth.types.scene import SparseDepth
-
-__all__ = ["CoarseSettings", "coarse_refine"]
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from refdepth.refine.mesh.settings import ExposureModel
+from refdepth.refine.paper.settings import ExposureModel
 
 DARKEST = 1e-3
 """Colours are lifted to this before a power is taken: its slope at 0 has no bound."""

@@ -12,6 +12,7 @@ from refdepth.evaluation import align_by_points, evaluate_cloud, evaluate_depth,
 from refdepth.evaluation.alignment import robust_sim3
 from refdepth.evaluation.ground_truth import open_ground_truth
 from refdepth.fusion import FusedCloud
+from refdepth.io.colmap_model import read_scene
 from refdepth.io.ply import write_ply
 from refdepth.types.scene import Scene
 
@@ -36,7 +37,7 @@ def given(tmp_path_factory):
     dense = photos / "ref" / "dense"
     if not dense.is_dir() or not (scripts / "depth_eval.py").is_file():
         pytest.skip(f"needs {dense} and depth_eval.py in {scripts} (REFDEPTH_SCORE)")
-    scene = Scene.from_colmap(dense / "sparse", dense / "images")
+    scene = read_scene(dense / "sparse", dense / "images")
     folder = tmp_path_factory.mktemp("agreement")
     (folder / "gt").mkdir()
     for name in scene.names[::15]:

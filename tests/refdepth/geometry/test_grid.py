@@ -3,8 +3,18 @@
 import numpy as np
 import pytest
 
-from refdepth.geometry.grid import grow, reduction, shrink, shrink_camera, shrink_depth
+from refdepth.geometry.grid import WorkGrid
 from refdepth.types.camera import PinholeCamera
+
+
+def grid_of(height, width, factor):
+    K = np.array([[50.0, 0, width / 2 + 0.3], [0, 51, height / 2 - 0.2], [0, 0, 1]])
+    return WorkGrid(photo=PinholeCamera(K=K, width=width, height=height), factor=factor)
+
+
+def plane(camera, normal, offset=4.0):
+    """Exact depth of the plane normal . X = offset (H, W)."""
+    return (offset / (camera.rays() @ np.asarray(normal))).astype(np.float32)
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3])
@@ -12,26 +22,64 @@ def test_a_ramp_survives_shrinking_and_growing(factor):
     height, width = 23, 32
     x = np.arange(width, dtype=np.float32) + 0.5
     ramp = np.tile(x, (height, 1))
-    back = grow(shrink(ramp, factor), factor, ramp.shape)
+    grid = grid_of(height, width, factor)
+    back = grid.grow(grid.shrink(ramp))
     inner = slice(factor, width - 2 * factor)
     np.testing.assert_allclose(back[:, inner], ramp[:, inner], atol=1e-5)
 
 
 def test_the_shrunk_camera_sees_the_same_rays():
-    K = np.array([[50.0, 0, 16.3], [0, 51, 11.2], [0, 0, 1]])
-    camera = PinholeCamera(K=K, width=33, height=23)
-    small = shrink_camera(camera, 2)
-    assert small.shape == shrink(np.zeros(camera.shape, np.float32), 2).shape
+    grid = grid_of(23, 33, 2)
+    assert grid.shape == grid.shrink(np.zeros((23, 33), np.float32)).shape
     xy = np.array([[4.0, 6.0], [30.0, 20.0]])
-    np.testing.assert_allclose(small.rays(xy / 2), camera.rays(xy))
+    np.testing.assert_allclose(grid.camera.rays(xy / 2), grid.photo.rays(xy))
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4, 5])
+@pytest.mark.parametrize("size", [(60, 80), (61, 83)])
+def test_a_slanted_plane_is_exact_on_the_grid_and_back(factor, size):
+    grid = grid_of(*size, factor)
+    normal = [0.35, -0.25, 1.0]
+    photo = plane(grid.photo, normal)
+    small = grid.shrink_depth(photo)
+    # The truth on the grid is what the grid's own camera sees, pixel by pixel.
+    np.testing.assert_allclose(small, plane(grid.camera, normal), rtol=1e-5)
+    np.testing.assert_allclose(grid.grow_depth(small), photo, rtol=1e-5)
 
 
 def test_depth_is_never_mixed_across_an_edge():
-    depth = np.where(np.arange(20) < 9, 1.0, 5.0)[None].repeat(20, 0).astype(np.float32)
-    assert set(np.unique(shrink_depth(depth, 2))) == {1.0, 5.0}
+    for edge in (9, 10, 11):
+        depth = np.where(np.arange(20) < edge, 1.0, 5.0)[None].repeat(20, 0).astype(np.float32)
+        for factor in (2, 3, 4):
+            assert set(np.unique(grid_of(20, 20, factor).shrink_depth(depth))) == {1.0, 5.0}
 
 
-def test_reduction_follows_the_pixel_budget():
-    assert reduction((360, 540), 600_000, 2) == 2
-    assert reduction((1024, 1536), 300_000, 2) == 3
-    assert reduction((100, 100), 600_000, 1) == 1
+def test_unknown_depth_is_not_mixed_in():
+    depth = np.full((20, 20), 2.0, np.float32)
+    depth[5:9, 7:13] = 0
+    small = grid_of(20, 20, 2).shrink_depth(depth)
+    assert set(np.unique(small)) == {0.0, 2.0}
+    assert (small[3, 4:6] == 0).all()
+
+
+def test_a_block_is_usable_where_all_of_it_is():
+    mask = np.ones((10, 10), bool)
+    mask[3, 4] = False
+    usable = grid_of(10, 10, 2).shrink_mask(mask)
+    assert not usable[1, 2]
+    assert usable.sum() == 24
+
+
+def test_the_grid_follows_the_pixel_budget():
+    def factor(height, width, pixels, least):
+        camera = grid_of(height, width, 1).photo
+        return WorkGrid.for_photo(camera, max_pixels=pixels, least_factor=least).factor
+
+    assert factor(360, 540, 600_000, 2) == 2
+    assert factor(1024, 1536, 300_000, 2) == 3
+    assert factor(100, 100, 600_000, 1) == 1
+
+
+def test_a_picture_of_another_size_is_refused():
+    with pytest.raises(ValueError, match="expected the photo's grid"):
+        grid_of(20, 30, 2).shrink(np.zeros((30, 20), np.float32))

@@ -13,9 +13,9 @@ from scipy.spatial import cKDTree
 from refdepth._pycolmap import pycolmap
 from refdepth.fusion import FusionSettings, fuse
 from refdepth.io.colmap import normal_map, to_reconstruction, write_dense_workspace
+from refdepth.io.colmap_model import read_scene
 from refdepth.io.ply import read_ply_points
 from refdepth.types.camera import transform
-from refdepth.types.scene import Scene
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def workspace(room: ExactRoom, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_a_scene_survives_the_way_through_a_colmap_model(room: ExactRoom, tmp_path: Path) -> None:
     model = to_reconstruction(room.scene)
     model.write_binary(str(tmp_path))
-    back = Scene.from_colmap(tmp_path, room.scene.views[0].image_path.parent)
+    back = read_scene(tmp_path, room.scene.views[0].image_path.parent)
     assert back.names == room.scene.names
     for view in room.scene.views:
         assert_allclose(back[view.name].camera.K, view.camera.K)

@@ -4,9 +4,11 @@ import numba
 import numpy as np
 import pytest
 
+from refdepth.geometry.working_view import WorkingView
+from refdepth.matching.cost import Comparison, Windows
 from refdepth.matching.cost_kernels import MISSING_COST
-from refdepth.matching.search import matching_cost, prepare_match, search
-from refdepth.refine.settings import MatchSettings
+from refdepth.matching.search import search
+from refdepth.matching.settings import MatchSettings
 from refdepth.types.camera import PinholeCamera, pose_matrix
 from refdepth.types.scene import PosedImage
 
@@ -31,6 +33,13 @@ def _plane_view(center_x: float) -> tuple[PosedImage, np.ndarray]:
     return PosedImage(camera=CAMERA, cam_from_world=pose, image=image), depth.astype(np.float32)
 
 
+def _compare(ref, sources, factor, settings) -> Comparison:
+    ref, *sources = (
+        WorkingView.of(each, max_pixels=10**6, least_factor=factor) for each in (ref, *sources)
+    )
+    return Comparison.of(Windows.of(ref, settings), sources)
+
+
 def _zncc(a, b):
     a, b = a - a.mean(), b - b.mean()
     return (a * b).mean() / np.sqrt((a * a).mean() * (b * b).mean())
@@ -39,9 +48,9 @@ def _zncc(a, b):
 def test_cost_is_one_minus_the_correlation_of_windows():
     ref, depth = _plane_view(0.0)
     source, _ = _plane_view(0.2)
-    match = prepare_match(ref, [source], 1, PLAIN)
+    match = _compare(ref, [source], 1, PLAIN)
     guess = depth * np.float32(1.03)
-    cost = matching_cost(match, guess)
+    cost = match.cost(guess)
     x = CAMERA.pixel_grid()[..., 0] - 90 * 0.2 / guess - 0.5
     row = np.arange(72)
     left = np.floor(x).astype(int)
@@ -63,7 +72,7 @@ def test_a_plain_pixel_beside_a_textured_thing_has_no_texture():
     view = PosedImage(
         camera=CAMERA, cam_from_world=np.eye(4), image=np.repeat(gray[..., None], 3, axis=-1)
     )
-    texture = prepare_match(view, [view], 1, PLAIN).texture
+    texture = _compare(view, [view], 1, PLAIN).windows.texture
     thing = np.zeros_like(gray, bool)
     thing[20:50, 30:60] = True
     assert texture[thing].min() == 1.0
@@ -73,9 +82,9 @@ def test_a_plain_pixel_beside_a_textured_thing_has_no_texture():
 def test_exact_depth_matches_and_other_depth_does_not():
     ref, depth = _plane_view(0.0)
     source, _ = _plane_view(0.2)
-    match = prepare_match(ref, [source], 1, PLAIN)
+    match = _compare(ref, [source], 1, PLAIN)
     inner = np.s_[5:-5, 20:-5]
-    right, wrong = (np.median(matching_cost(match, depth * np.float32(f))[inner]) for f in (1, 1.2))
+    right, wrong = (np.median(match.cost(depth * np.float32(f))[inner]) for f in (1, 1.2))
     assert right < 0.02
     assert wrong > 10 * right
 
@@ -83,9 +92,9 @@ def test_exact_depth_matches_and_other_depth_does_not():
 def test_what_no_source_sees_costs_as_missing():
     ref, depth = _plane_view(0.0)
     source, _ = _plane_view(0.2)
-    match = prepare_match(ref, [source], 1, PLAIN)
-    assert np.all(matching_cost(match, depth)[:, 0] == np.float32(MISSING_COST))
-    assert np.all(matching_cost(match, np.zeros_like(depth)) == np.float32(MISSING_COST))
+    match = _compare(ref, [source], 1, PLAIN)
+    assert np.all(match.cost(depth)[:, 0] == np.float32(MISSING_COST))
+    assert np.all(match.cost(np.zeros_like(depth)) == np.float32(MISSING_COST))
 
 
 def test_a_masked_source_has_no_vote():
@@ -95,8 +104,8 @@ def test_a_masked_source_has_no_vote():
     hidden = PosedImage(
         camera=CAMERA, cam_from_world=source.cam_from_world, image=source.image, mask=mask
     )
-    match = prepare_match(ref, [hidden], 1, PLAIN)
-    assert np.all(matching_cost(match, depth) == np.float32(MISSING_COST))
+    match = _compare(ref, [hidden], 1, PLAIN)
+    assert np.all(match.cost(depth) == np.float32(MISSING_COST))
 
 
 @pytest.mark.parametrize("error", [0.9, 1.07])
@@ -104,7 +113,7 @@ def test_search_undoes_a_wrong_scale_between_the_steps(error):
     ref, depth = _plane_view(0.0)
     sources = [_plane_view(x)[0] for x in (-0.25, -0.15, 0.15, 0.25)]
     settings = MatchSettings(best_sources=2, prior_penalty=0.0)
-    match = prepare_match(ref, sources, 1, settings)
+    match = _compare(ref, sources, 1, settings)
     changes = np.linspace(-0.2, 0.2, 41).astype(np.float32)
     found = search(match, depth * np.float32(error), np.exp(changes), settings)
     change = np.interp(found.step, np.arange(41), changes)
@@ -123,7 +132,7 @@ def test_results_do_not_depend_on_the_number_of_threads():
     try:
         for threads in (1, min(2, numba.config.NUMBA_NUM_THREADS)):
             numba.set_num_threads(threads)
-            match = prepare_match(ref, sources, 2, settings)
+            match = _compare(ref, sources, 2, settings)
             results.append(search(match, depth[::2, ::2].copy(), changes, settings))
     finally:
         numba.set_num_threads(before)

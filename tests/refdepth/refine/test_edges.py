@@ -8,8 +8,15 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from refdepth.refine.edge_kernels import gaps
-from refdepth.refine.edges import LEAST_GAP, LIKENESS, NEXT_TO_A_GAP, SOLID, SPREAD, sharpen_edges
+from refdepth.refine.edges import (
+    LEAST_GAP,
+    LIKENESS,
+    NEXT_TO_A_GAP,
+    SOLID,
+    SPREAD,
+    gaps,
+    sharpen_edges,
+)
 
 REACH = 0.008
 NEAR, FAR = 2.0, 3.5

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from refdepth.refine.mesh.settings import FineSettings
-from refdepth.refine.settings import RefineSettings
+from refdepth.errors import ConfigurationError
+from refdepth.refine.settings import Method, RefineSettings
 
 
 def test_fast_takes_no_gradient_steps_and_high_works_harder():
@@ -16,14 +16,16 @@ def test_fast_takes_no_gradient_steps_and_high_works_harder():
 
 def test_paper_is_the_published_method_alone():
     paper = RefineSettings.preset("paper")
-    assert not paper.discrete
+    assert paper.method is Method.PAPER
     assert paper.iterations == 24_000
-    assert paper.fine.weights.shape == 400
+    assert paper.paper.weights.shape == 400
+    assert not paper.held_out
+    assert paper.edge_reach == 0
 
 
-def test_two_numbers_of_steps_are_refused():
-    with pytest.raises(ValueError, match=r"set refine\.iterations"):
-        RefineSettings(iterations=5, fine=FineSettings(iterations=9))
+def test_an_unknown_quality_is_refused():
+    with pytest.raises(ConfigurationError, match=r"hgih.*fast, balanced, high, paper"):
+        RefineSettings.preset("hgih")
 
 
 def test_importing_the_settings_loads_nothing_heavy():

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 
 from refdepth.evaluation.metrics import sparsification
+from refdepth.geometry.working_view import WorkingView
+from refdepth.io.images import load_photo
 from refdepth.matching.neighbours import select_sources
 from refdepth.priors.fit import ScaleSettings, apply_fit, fit_scale
-from refdepth.refine.mesh.settings import CoarseSettings
-from refdepth.refine.rounds import FirstRound, RefinedView, first_round, second_round
+from refdepth.refine.rounds import RefinedView, first_round, second_round
 from refdepth.refine.settings import RefineSettings
 from refdepth.synthetic import make_scene
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene
 
-SETTINGS = RefineSettings(iterations=0, coarse=CoarseSettings(iterations=0), sources=5)
+SETTINGS = RefineSettings(iterations=0, sources=5)
 
 
 @dataclass
@@ -24,7 +25,7 @@ class Room:
     photos: dict
     truth: dict
     scaled: dict
-    first: dict[str, FirstRound]
+    first: dict[str, RefinedView]
 
     def arguments(self, name: str) -> dict:
         sources = select_sources(self.scene, self.scene[name], SETTINGS.sources)
@@ -45,7 +46,14 @@ class Room:
         return second_round(**(arguments | changes))
 
     def error(self, name: str, depth: np.ndarray) -> np.ndarray:
-        return np.abs(depth / self.truth[name] - 1)
+        truth = self.truth[name]
+        if depth.shape != truth.shape:
+            truth = self.shrunk(name, truth)
+        return np.abs(depth / truth - 1)
+
+    def shrunk(self, name: str, depth: np.ndarray) -> np.ndarray:
+        """A depth map on the working grid."""
+        return self.photos[name].grid.shrink_depth(depth)
 
 
 @pytest.fixture(scope="module", params=["smooth", "objectwise"])
@@ -58,7 +66,7 @@ def room(request, tmp_path_factory) -> Room:
         assert name.split(".")[0] == view.name.split(".")[0]
         prior = synthetic.simulated_prior(index, error=request.param)
         fit = fit_scale(prior, scene.sparse_depth(scene[name]), ScaleSettings())
-        room.photos[name] = scene[name].load()
+        room.photos[name] = WorkingView.of(load_photo(scene[name]), **SETTINGS.grid)
         room.truth[name] = view.depth
         room.scaled[name] = apply_fit(prior, fit)
     for name in scene.names:
@@ -114,7 +122,7 @@ def test_a_wrong_refinement_is_turned_down(room):
     truth = room.truth[name]
 
     def too_far(view: str) -> DepthMap:
-        depth = (room.truth[view] * 1.15).astype(np.float32)
+        depth = room.shrunk(view, room.truth[view] * np.float32(1.15))
         return DepthMap(depth=depth, confidence=np.ones_like(depth))
 
     kept = room.second(
@@ -122,10 +130,11 @@ def test_a_wrong_refinement_is_turned_down(room):
         scaled=truth,
         first=too_far(name),
         source_depths=[
-            DepthMap(depth=room.truth[s], confidence=np.ones_like(truth))
+            DepthMap(depth=right, confidence=np.ones_like(right))
             if i == len(sources) // 2
             else too_far(s)
             for i, s in enumerate(sources)
+            for right in [room.shrunk(s, room.truth[s])]
         ],
         settings=SETTINGS.model_copy(
             update={"search_again": SETTINGS.search_again.model_copy(update={"range": 1e-3})}
@@ -141,10 +150,10 @@ def test_unknown_depth_stays_unknown_and_without_confidence(room):
     scaled[40:90, 60:150] = 0
     first = first_round(**(room.arguments(name) | {"scaled": scaled}))
     second = room.second(name, scaled=scaled, first=first.depth_map)
-    for result in (first, second):
+    for result, given in ((first, room.shrunk(name, scaled)), (second, scaled)):
         assert np.isfinite(result.depth).all()
-        assert np.array_equal(result.depth == 0, scaled == 0)
-        assert not result.confidence[scaled == 0].any()
+        assert np.array_equal(result.depth == 0, given == 0)
+        assert not result.confidence[given == 0].any()
     assert np.median(room.error(name, second.depth)[scaled > 0]) < 0.02
 
 
@@ -153,8 +162,9 @@ def test_without_neighbours_the_scaled_prior_stays_and_is_flagged(room):
     arguments = room.arguments(name) | {"sources": []}
     first = first_round(**arguments)
     second = second_round(**arguments, first=first.depth_map, source_depths=[])
+    assert np.array_equal(first.depth, room.shrunk(name, room.scaled[name]))
+    assert np.array_equal(second.depth, room.scaled[name])
     for result in (first, second):
-        assert np.array_equal(result.depth, room.scaled[name])
         assert result.record["flags"] == ["no_sources"]
         assert result.record["kept_prior"]
         assert not result.confidence.any()

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from refdepth.geometry.working_view import WorkingView
 from refdepth.refine.settings import ConsistencySettings
 from refdepth.refine.transfer import Transferred, agreement, disagreement, opinions, transfer
 from refdepth.types.camera import PinholeCamera, pose_matrix
@@ -11,12 +12,14 @@ from refdepth.types.scene import PosedImage
 CAMERA = PinholeCamera(K=np.array([[40.0, 0, 20], [0, 40, 15], [0, 0, 1]]), width=40, height=30)
 
 
-def _view(position) -> PosedImage:
-    return PosedImage(
+def _view(position, mask=None) -> WorkingView:
+    photo = PosedImage(
         camera=CAMERA,
         cam_from_world=pose_matrix(np.eye(3), -np.asarray(position, float)),
-        image=np.zeros((30, 40, 3), np.float32),
+        image=np.zeros((30, 40, 3), np.uint8),
+        mask=mask,
     )
+    return WorkingView.of(photo, max_pixels=10**6)
 
 
 def _map(depth, confidence=1.0) -> DepthMap:
@@ -25,7 +28,7 @@ def _map(depth, confidence=1.0) -> DepthMap:
 
 
 def test_a_wall_seen_from_further_back_is_nearer_to_the_reference():
-    seen = transfer(_view([0, 0, 1]), [_view([0, 0, 0])], [_map(4.0, 0.7)], 1)
+    seen = transfer(_view([0, 0, 1]), [_view([0, 0, 0])], [_map(4.0, 0.7)])
     known = seen.depth[0] > 0
     assert known.mean() > 0.5
     np.testing.assert_allclose(seen.depth[0][known], 3.0, rtol=1e-6)
@@ -36,7 +39,7 @@ def test_a_sideways_step_shifts_by_the_parallax():
     depth = np.full(CAMERA.shape, 4.0)
     depth[:, 8:13] = 4.2
     depth[:, 13] = 0.0
-    seen = transfer(_view([0.5, 0, 0]), [_view([0, 0, 0])], [_map(depth)], 1)
+    seen = transfer(_view([0.5, 0, 0]), [_view([0, 0, 0])], [_map(depth)])
     assert np.all(seen.depth[0][:, 5] == np.float32(4.2))  # 10.5 - 40 * 0.5 / 4.2 = 5.7
     assert np.all(seen.depth[0][:, 20] == 4.0)
 
@@ -45,16 +48,27 @@ def test_pixels_on_a_depth_step_are_left_out_and_slopes_are_not():
     depth = np.full(CAMERA.shape, 4.0)
     depth[:, 20:] = 5.0
     depth *= 1.02 ** np.arange(30)[:, None]
-    seen = transfer(_view([0, 0, 0]), [_view([0, 0, 0])], [_map(depth)], 1).depth[0]
+    seen = transfer(_view([0, 0, 0]), [_view([0, 0, 0])], [_map(depth)]).depth[0]
     assert np.all(seen[:, 19:21] == 0)
     assert np.all(seen[:, :19] > 0)
     assert np.all(seen[:, 21:] > 0)
 
 
+def test_what_a_neighbours_mask_leaves_out_says_nothing():
+    mask = np.ones(CAMERA.shape, bool)
+    mask[5:20, 10:30] = False
+    depth = np.full(CAMERA.shape, 4.0)
+    depth[5:20, 10:30] = 2.0  # a person before a wall, masked
+    seen = transfer(_view([0, 0, 0]), [_view([0, 0, 0], mask)], [_map(depth)])
+    assert not seen.depth[0][5:20, 10:30].any()
+    assert not seen.confidence[0][5:20, 10:30].any()
+    assert (seen.depth[0][22:] == 4.0).all()
+
+
 def test_the_nearer_of_two_surfaces_wins():
     depth = np.full(CAMERA.shape, 8.0)
     depth[:, :20] = 2.0
-    seen = transfer(_view([-0.5, 0, 0]), [_view([0, 0, 0])], [_map(depth)], 1)
+    seen = transfer(_view([-0.5, 0, 0]), [_view([0, 0, 0])], [_map(depth)])
     # The near half moves right by 10 pixels and covers far columns 17.5 to 27.5 of the far half.
     assert np.all(seen.depth[0][:, 12:29] == 2.0)
 

@@ -15,6 +15,7 @@ from PIL import Image
 from refdepth._pycolmap import pycolmap
 from refdepth.errors import InputError, StageError
 from refdepth.ingest import PrepareSettings, prepare_photo
+from refdepth.io.colmap_model import read_scene
 from refdepth.sfm import SfmSettings, SfmSummary
 from refdepth.sfm.model_entry import use_model
 from refdepth.sfm.poses_entry import use_poses
@@ -23,7 +24,7 @@ from refdepth.types.scene import Scene
 
 
 def scene_of(out: Path) -> Scene:
-    return Scene.from_colmap(out / "undistorted/sparse", out / "undistorted/images")
+    return read_scene(out / "undistorted/sparse", out / "undistorted/images")
 
 
 @pytest.mark.parametrize("kind", ["binary", "text"])

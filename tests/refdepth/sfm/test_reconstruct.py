@@ -14,6 +14,8 @@ from PIL import Image
 from refdepth._pycolmap import pycolmap
 from refdepth.errors import InputError, Interrupted, StageError
 from refdepth.ingest import prepare_photo
+from refdepth.io.colmap_model import read_scene
+from refdepth.io.images import load_mask, load_photo
 from refdepth.sfm import SfmSettings
 from refdepth.sfm.reconstruct import reconstruct
 from refdepth.types.scene import Scene
@@ -30,7 +32,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 def scene_of(out: Path) -> Scene:
     masks = out / "undistorted/masks"
-    return Scene.from_colmap(out / "undistorted/sparse", out / "undistorted/images", masks)
+    return read_scene(out / "undistorted/sparse", out / "undistorted/images", masks)
 
 
 def test_all_photos_are_placed_where_they_were_taken(photo_set) -> None:
@@ -77,7 +79,7 @@ def test_the_summary_and_the_workspace_are_complete(photo_set) -> None:
     dense = photo_set.out / "undistorted"
     assert {path.name for path in dense.iterdir()} == {"images", "sparse", "stereo"}
     for view in scene_of(photo_set.out).views:
-        assert view.load().image.shape[:2] == view.camera.shape
+        assert load_photo(view).image.shape[:2] == view.camera.shape
 
 
 def test_a_repeated_and_an_interrupted_run_give_the_same_bytes(photo_set, tmp_path: Path) -> None:
@@ -138,11 +140,11 @@ def test_nothing_masked_out_carries_features(photo_set, tmp_path: Path) -> None:
     assert min(columns[photo.name].min() for photo in photos[:3]) >= 99
     assert columns[photos[3].name].min() < 50
     scene = scene_of(out)
-    usable = scene[photos[0].name].load().mask
+    usable = load_mask(scene[photos[0].name])
     assert usable is not None
     assert not usable[:, :90].any()
     assert usable[:, 115:].all()
-    assert scene[photos[3].name].load().mask is None
+    assert load_mask(scene[photos[3].name]) is None
 
 
 def test_progress_covers_each_step_to_its_end(photo_set, tmp_path: Path) -> None:

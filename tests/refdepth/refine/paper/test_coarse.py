@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from refdepth.refine.mesh.settings import CoarseSettings
 from refdepth.refine.paper.coarse import coarse_refine
+from refdepth.refine.paper.settings import CoarseSettings
 from refdepth.types.scene import SparseDepth
 
 HEIGHT, WIDTH = 60, 80

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from refdepth.refine.mesh.settings import ExposureModel
 from refdepth.refine.paper.exposure import Exposure
+from refdepth.refine.paper.settings import ExposureModel
 
 CPU = torch.device("cpu")
 

@@ -1,4 +1,4 @@
-"""The fine stage on slanted, textured ground seen by three cameras, with exact depth."""
+"""Both ways of gradient steps, on slanted, textured ground seen by three cameras."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from refdepth.refine.mesh.fine import FineResult, fine_refine
-from refdepth.refine.mesh.settings import Appearance, ExposureModel, FineSettings, Solver
+from refdepth.geometry.grid import WorkGrid
+from refdepth.geometry.working_view import WorkingView
+from refdepth.refine.mesh import schedule
+from refdepth.refine.mesh.refine import refine_surface
+from refdepth.refine.mesh.result import SurfaceResult
+from refdepth.refine.mesh.settings import Appearance, MeshedSettings, SurfaceSettings
+from refdepth.refine.paper.refine import refine_descent
+from refdepth.refine.paper.settings import ExposureModel, LossWeights, PaperSettings
 from refdepth.render import select_renderer
 from refdepth.types.camera import PinholeCamera, camera_center, pose_matrix
 from refdepth.types.scene import PosedImage, SparseDepth
@@ -19,8 +25,31 @@ CAMERA = PinholeCamera(K=[[90, 0, 48], [0, 90, 36], [0, 0, 1]], width=WIDTH, hei
 NORMAL, OFFSET = np.array([0.25, -0.1, 1.0]), 4.0
 """The ground: points p in world coordinates with NORMAL . p = OFFSET."""
 RENDERER = select_renderer("cpu", "cpu")
-GAUSS_NEWTON = FineSettings(iterations=10, scales=(2, 1), window_px=7, smoothness=1.0)
-ADAM = FineSettings(solver=Solver.ADAM, iterations=40, scales=(2, 1), appearance=Appearance.COLOR)
+GAUSS_NEWTON = SurfaceSettings(scales=(2, 1), window_px=7, smoothness=1.0)
+ADAM = PaperSettings(
+    scales=(2, 1),
+    decimation=1,
+    targets=0,
+    learning_rate=5e-3,
+    lateral=False,
+    exposure=ExposureModel.GAIN_BIAS,
+    edge_band_px=0,
+    weights=LossWeights(
+        color=0,
+        shape=0,
+        points=1,
+        points_huber=0.05,
+        edges=0,
+        shift=0,
+        normals=0,
+        robust=1,
+        gradient=2,
+        smoothness=50,
+    ),
+)
+"""Other terms than the published ones, on vertices that stay on their rays."""
+PAPER = PaperSettings()
+STEPS = {"gauss_newton": 10, "adam": 40, "paper": 40}
 
 
 def paint(points: np.ndarray) -> np.ndarray:
@@ -68,26 +97,40 @@ def sparse_points(count: int, error: float = 1.0) -> SparseDepth:
     )
 
 
+def working(photo: PosedImage) -> WorkingView:
+    return WorkingView.of(photo, max_pixels=600_000)
+
+
+def name_of(settings: MeshedSettings) -> str:
+    if isinstance(settings, SurfaceSettings):
+        return "gauss_newton"
+    return "paper" if settings.decimation < 1 else "adam"
+
+
 def refine(
-    settings: FineSettings,
+    settings: MeshedSettings,
     depth: np.ndarray | None = None,
     *,
     ref: PosedImage = REF,
     sources: Sequence[PosedImage] = SOURCES,
     sparse: SparseDepth | None = None,
+    iterations: int | None = None,
+    seed: int = 0,
     **options: object,
-) -> FineResult:
+) -> SurfaceResult:
     depth = perturbed() if depth is None else depth
-    return fine_refine(
-        ref,
-        sources,
-        depth=depth,
-        shape_prior=depth,
-        sparse=no_points() if sparse is None else sparse,
-        settings=settings,
-        renderer=RENDERER,
-        **options,  # type: ignore[arg-type]
-    )
+    common = {
+        "depth": depth,
+        "sparse": no_points() if sparse is None else sparse,
+        "settings": settings,
+        "iterations": STEPS[name_of(settings)] if iterations is None else iterations,
+        "renderer": RENDERER,
+        **options,
+    }
+    views = working(ref), [working(source) for source in sources]
+    if isinstance(settings, SurfaceSettings):
+        return refine_surface(*views, **common)  # type: ignore[arg-type]
+    return refine_descent(*views, **{"shape_prior": depth, "seed": seed, **common})  # type: ignore[arg-type]
 
 
 def error(depth: np.ndarray) -> float:
@@ -108,10 +151,8 @@ class Memory:
         self.saved.append({name: value.copy() for name, value in state.items()})
 
 
-def settings_named(name: str) -> FineSettings:
-    if name == "paper":
-        return FineSettings.paper(iterations=40)
-    return GAUSS_NEWTON if name == "gauss_newton" else ADAM
+def settings_named(name: str) -> MeshedSettings:
+    return {"gauss_newton": GAUSS_NEWTON, "adam": ADAM, "paper": PAPER}[name]
 
 
 def test_gauss_newton_finds_the_true_depth_from_a_perturbed_start() -> None:
@@ -124,22 +165,16 @@ def test_gauss_newton_finds_the_true_depth_from_a_perturbed_start() -> None:
 
 
 def test_adam_comes_much_closer_to_the_true_depth() -> None:
-    assert error(refine(ADAM.model_copy(update={"iterations": 100})).depth) < 0.4 * error(
-        perturbed()
-    )
+    assert error(refine(ADAM, iterations=100).depth) < 0.4 * error(perturbed())
 
 
 def test_the_paper_variant_moves_towards_the_true_depth() -> None:
-    settings = FineSettings.paper(iterations=80)
     normals = np.broadcast_to(-NORMAL / np.linalg.norm(NORMAL), (HEIGHT, WIDTH, 3))
-    result = fine_refine(
-        REF,
-        SOURCES,
-        depth=perturbed(),
+    result = refine(
+        PAPER,
         shape_prior=TRUTH,
         sparse=sparse_points(50),
-        settings=settings,
-        renderer=RENDERER,
+        iterations=80,
         normals=normals.astype(np.float32),
     )
     assert error(result.depth) < 0.7 * error(perturbed())
@@ -187,25 +222,23 @@ def test_what_a_mask_hides_in_the_reference_has_no_influence() -> None:
     np.testing.assert_array_equal(found, clean)
 
 
-@pytest.mark.parametrize("how", ["mask", "visibility"])
-def test_a_source_without_weight_has_no_influence(how: str) -> None:
-    spoiled = replace(SOURCES[2], image=np.zeros_like(SOURCES[2].image))
-    nothing = np.zeros((HEIGHT, WIDTH), np.float32)
+def test_a_masked_source_has_no_influence() -> None:
+    nothing = np.zeros((HEIGHT, WIDTH), bool)
+    spoiled = replace(SOURCES[2], image=np.zeros_like(SOURCES[2].image), mask=nothing)
     settings = GAUSS_NEWTON.model_copy(update={"appearance": Appearance.COLOR})
-    if how == "mask":
-        sources = [*SOURCES[:2], replace(SOURCES[2], mask=nothing > 0)]
-        worse = [*SOURCES[:2], replace(spoiled, mask=nothing > 0)]
-        clean, found = (refine(settings, sources=views) for views in (sources, worse))
-    else:
-        weights = [None, None, nothing]
-        clean = refine(settings, visibility=weights)
-        found = refine(settings, sources=[*SOURCES[:2], spoiled], visibility=weights)
+    clean = refine(settings, sources=[*SOURCES[:2], replace(SOURCES[2], mask=nothing)])
+    found = refine(settings, sources=[*SOURCES[:2], spoiled])
     np.testing.assert_array_equal(found.depth, clean.depth)
 
 
 @pytest.mark.parametrize("name", ["gauss_newton", "adam", "paper"])
-def test_an_interrupted_run_goes_on_to_the_same_bits(name: str) -> None:
-    settings = settings_named(name).model_copy(update={"checkpoint_every": 3, "targets": 2})
+def test_an_interrupted_run_goes_on_to_the_same_bits(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule, "SAVE_EVERY", 3)
+    settings = settings_named(name)
+    if isinstance(settings, PaperSettings):
+        settings = settings.model_copy(update={"targets": 2})
     memory = Memory()
     whole = refine(settings, sparse=sparse_points(20), checkpoint=memory, seed=5)
     assert len(memory.saved) >= 3
@@ -220,12 +253,12 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(name: str) -> None:
         )
         np.testing.assert_array_equal(resumed.depth, whole.depth)
         assert resumed.record["levels"] == whole.record["levels"]
-        assert len(done) == settings.iterations - len(state["losses"])
+        assert len(done) == STEPS[name] - len(state["losses"])
 
 
 def test_same_seed_same_bits_and_another_draws_other_targets() -> None:
-    settings = ADAM.model_copy(update={"targets": 1, "iterations": 8})
-    first, again, other = (refine(settings, seed=seed).depth for seed in (1, 1, 2))
+    settings = ADAM.model_copy(update={"targets": 1})
+    first, again, other = (refine(settings, seed=seed, iterations=8).depth for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (other != first).any()
 
@@ -260,7 +293,7 @@ def test_large_pictures_are_refined_on_a_smaller_grid() -> None:
     ("options", "flag"),
     [
         ({"sources": []}, "no_sources"),
-        ({"settings": GAUSS_NEWTON.model_copy(update={"iterations": 0})}, "no_iterations"),
+        ({"iterations": 0}, "no_iterations"),
         ({"depth": np.zeros((HEIGHT, WIDTH), np.float32)}, "no_surface"),
     ],
 )
@@ -273,8 +306,8 @@ def test_nothing_to_go_by_leaves_the_start_and_says_so(options: dict, flag: str)
 def test_maps_of_another_size_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match="depth must be float32"):
         refine(GAUSS_NEWTON, perturbed()[:-1])
-    with pytest.raises(ValueError, match="visibility must have 3 entries"):
-        refine(GAUSS_NEWTON, visibility=[None])
+    with pytest.raises(ValueError, match="shape_prior must be float32"):
+        refine(ADAM, shape_prior=perturbed()[:-1])
 
 
 def test_sources_that_look_away_change_nothing() -> None:
@@ -287,7 +320,7 @@ def test_sources_that_look_away_change_nothing() -> None:
 def test_sources_of_different_size_work_together() -> None:
     half = SOURCES[1].image.reshape(HEIGHT // 2, 2, WIDTH // 2, 2, 3).mean(axis=(1, 3))
     small = PosedImage(
-        camera=CAMERA.resized(WIDTH // 2, HEIGHT // 2),
+        camera=WorkGrid(photo=CAMERA, factor=2).camera,
         cam_from_world=SOURCES[1].cam_from_world,
         image=half.astype(np.float32),
     )

@@ -1,0 +1,130 @@
+"""One call a step, over a whole scene in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdepth.types.depth_map import DepthMap
+from refdepth.types.prior import DepthPrior
+from refdepth.types.scene import Scene
+
+if TYPE_CHECKING:
+    from refdepth.priors.fit import ScaleSettings
+    from refdepth.refine.settings import RefineSettings
+    from refdepth.render import Renderer
+
+Progress = Callable[[str, int, int], None]
+"""Hears (what is done, how many are done, of how many)."""
+
+
+def scale_scene(
+    scene: Scene,
+    prior: DepthPrior,
+    *,
+    settings: ScaleSettings | None = None,
+    progress: Progress | None = None,
+) -> dict[str, NDArray[np.float32]]:
+    """The prior of every view, fitted to the SfM points: depth (H, W) in SfM units by view name, 0
+    unknown. Views with too few points borrow what the others found.
+
+    Raises `StageError` when no view has enough points.
+
+    Example::
+
+        scaled = refdepth.scale_scene(scene, refdepth.SweepPrior())
+    """
+    from refdepth.errors import StageError
+    from refdepth.priors.fit import apply_fit, borrowed_fit, fit_scale
+
+    priors, fits = {}, {}
+    for number, view in enumerate(scene.views):
+        if progress is not None:
+            progress("estimating depth", number, len(scene))
+        priors[view.name] = prior.estimate(view, scene)
+        fits[view.name] = fit_scale(priors[view.name], scene.sparse_depth(view), settings)
+    fallback = borrowed_fit(list(fits.values()))
+    if fallback is None and all(fit.weak for fit in fits.values()):
+        raise StageError(
+            "no view has enough SfM points to fit its depth to.",
+            action="Give more photos with more overlap and texture.",
+        )
+    scaled = {}
+    for view in scene.views:
+        fit = fits[view.name]
+        if fit.weak and fallback is not None:
+            sparse = scene.sparse_depth(view)
+            fit = fit_scale(priors[view.name], sparse, settings, fallback=fallback)
+        scaled[view.name] = apply_fit(priors[view.name], fit)
+    return scaled
+
+
+def refine_scene(
+    scene: Scene,
+    scaled: Mapping[str, NDArray[np.float32]],
+    *,
+    settings: RefineSettings | None = None,
+    views: Sequence[str] | None = None,
+    renderer: Renderer | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, DepthMap]:
+    """Refined depth and confidence of every view that has a `scaled` depth map (H, W; SfM units, 0
+    unknown), or of `views` alone; both rounds, in memory.
+
+    `settings` default to the preset `balanced`; `renderer` to the best there is. Deterministic for
+    a `seed` on one device.
+
+    Example::
+
+        refined = refdepth.refine_scene(scene, scaled, settings=RefineSettings.preset("fast"))
+        refined["IMG_1.jpg"].depth  # (H, W) float32
+    """
+    from refdepth.geometry.working_view import WorkingView
+    from refdepth.io.images import load_photo
+    from refdepth.matching.neighbours import select_sources
+    from refdepth.refine.rounds import first_round, second_round
+    from refdepth.refine.settings import RefineSettings
+    from refdepth.render import select_renderer
+
+    settings = settings or RefineSettings()
+    known = Scene([view for view in scene.views if view.name in scaled], scene.points)
+    wanted = known.names if views is None else tuple(views)
+    sources = {view.name: select_sources(known, view, settings.sources) for view in known.views}
+    needed = sorted({other for name in wanted for other in (name, *sources[name])})
+    looked_at = {other for name in needed for other in (name, *sources[name])}
+    photos = {
+        name: WorkingView.of(load_photo(known[name]), **settings.grid) for name in sorted(looked_at)
+    }
+    if settings.iterations and renderer is None:
+        renderer = select_renderer()
+
+    def inputs(name: str) -> dict[str, object]:
+        return {
+            "ref": photos[name],
+            "sources": [photos[other] for other in sources[name]],
+            "scaled": scaled[name],
+            "sparse": known.sparse_depth(known[name]),
+            "settings": settings,
+            "seed": seed,
+        }
+
+    first: dict[str, DepthMap] = {}
+    for number, name in enumerate(needed):
+        if progress is not None:
+            progress("matching views", number, len(needed))
+        first[name] = first_round(**inputs(name)).depth_map  # type: ignore[arg-type]
+    refined = {}
+    for number, name in enumerate(wanted):
+        if progress is not None:
+            progress("refining views", number, len(wanted))
+        refined[name] = second_round(
+            **inputs(name),  # type: ignore[arg-type]
+            first=first[name],
+            source_depths=[first[other] for other in sources[name]],
+            renderer=renderer,
+        ).depth_map
+    return refined

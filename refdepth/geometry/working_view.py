@@ -1,0 +1,69 @@
+"""One photo as the method sees it: grey, masked and with its camera, on the working grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdepth.geometry.grid import WorkGrid, block_means
+from refdepth.types.scene import PosedImage
+
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+"""Weights of red, green and blue (ITU-R BT.601)."""
+
+
+class WorkingView:
+    """Made once a photo, shared by all views that look at it. Read-only.
+
+    What the mask leaves out is in `usable`, which everything that compares photos or lets depth
+    maps vote goes through.
+    """
+
+    def __init__(self, photo: PosedImage, grid: WorkGrid, load: Callable[[], PosedImage]) -> None:
+        """`photo` is used now, `load` when somebody asks for full pixels."""
+        self.grid = grid
+        self.cam_from_world = photo.cam_from_world
+        self.gray: NDArray[np.float32] = grid.shrink(to_gray(photo.rgb))
+        """Luma (h, w) in [0, 1]."""
+        self.usable: NDArray[np.bool_] = grid.shrink_mask(photo.mask)
+        """Where the photo may be used (h, w)."""
+        self._load = load
+
+    @classmethod
+    def of(cls, photo: PosedImage, *, max_pixels: int, least_factor: int = 1) -> WorkingView:
+        """From a photo in memory, which is kept; the limits are `WorkGrid.for_photo`'s."""
+        grid = WorkGrid.for_photo(photo.camera, max_pixels=max_pixels, least_factor=least_factor)
+        return cls(photo, grid, lambda: photo)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes, without full pixels."""
+        return self.gray.nbytes + self.usable.nbytes
+
+    def photo(self) -> PosedImage:
+        """The full photo with its mask."""
+        return self._load()
+
+    def photo_mask(self) -> NDArray[np.bool_] | None:
+        """Where the photo may be used (H, W), in its own grid; None means everywhere."""
+        return None if self.usable.all() else self.photo().mask
+
+    def gray_at(self, factor: int) -> NDArray[np.float32]:
+        """Luma of the photo reduced by `factor` (block means)."""
+        if factor % self.grid.factor == 0:
+            return block_means(self.gray, factor // self.grid.factor)
+        return block_means(to_gray(self.photo().rgb), factor)
+
+    def usable_at(self, factor: int) -> NDArray[np.bool_]:
+        """Where every pixel of a block of the photo reduced by `factor` may be used."""
+        if factor % self.grid.factor == 0:
+            usable = self.usable.astype(np.float32)
+            return block_means(usable, factor // self.grid.factor) > 0.999
+        return WorkGrid(photo=self.grid.photo, factor=factor).shrink_mask(self.photo().mask)
+
+
+def to_gray(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Luma (H, W) of an RGB picture (H, W, 3) in [0, 1]."""
+    return np.ascontiguousarray(rgb @ LUMA)
