@@ -14,7 +14,7 @@ from refdepth.geometry.lens import InputPhoto
 from refdepth.ingest import find_photos, prepare_photo, safe_stems
 from refdepth.priors.fit import ScaleSettings, apply_fit, borrowed_fit, fit_scale
 from refdepth.priors.maps import MapsPrior
-from refdepth.sfm.reconstruct import reconstruct
+from refdepth.sfm.mapping import reconstruct
 from refdepth.synthetic import PriorError, SyntheticScene, Variant, make_scene
 from refdepth.synthetic.tracer import REFLECTANCE
 from refdepth.types.prior import Prior, PriorKind

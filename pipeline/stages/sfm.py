@@ -65,7 +65,7 @@ class SfmStage:
 
             summary = use_poses(poses, *inputs, **common)
         else:
-            from refdepth.sfm.reconstruct import reconstruct
+            from refdepth.sfm.mapping import reconstruct
 
             summary = reconstruct(*inputs, **common)
         _drop_empty(context.folder / "undistorted" / "masks")

@@ -15,7 +15,7 @@ from refdepth._pycolmap import pycolmap
 from refdepth.errors import InputError, Interrupted, StageError
 from refdepth.ingest import prepare_photo
 from refdepth.sfm import SfmSettings
-from refdepth.sfm.reconstruct import reconstruct
+from refdepth.sfm.mapping import reconstruct
 from refdepth.types.scene import Scene
 
 
