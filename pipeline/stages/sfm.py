@@ -21,7 +21,7 @@ class SfmStage:
     """Prepared pictures in; database, sparse model and a COLMAP dense workspace out."""
 
     name = "sfm"
-    version = 1
+    version = 2
     upstream = ("prepare",)
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
