@@ -15,7 +15,7 @@ from refdepth.ingest import find_photos, prepare_photo, safe_stems
 from refdepth.io.colmap_model import read_scene
 from refdepth.priors.fit import ScaleSettings, apply_fit, borrowed_fit, fit_scale
 from refdepth.priors.maps import MapsPrior
-from refdepth.sfm.reconstruct import reconstruct
+from refdepth.sfm.mapping import reconstruct
 from refdepth.synthetic import PriorError, SyntheticScene, Variant, make_scene
 from refdepth.synthetic.tracer import REFLECTANCE
 from refdepth.types.prior import Prior, PriorKind

@@ -21,7 +21,7 @@ class SfmStage:
     """Prepared pictures in; database, sparse model and a COLMAP dense workspace out."""
 
     name = "sfm"
-    version = 1
+    version = 2
     upstream = ("prepare",)
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -65,7 +65,7 @@ class SfmStage:
 
             summary = use_poses(poses, *inputs, **common)
         else:
-            from refdepth.sfm.reconstruct import reconstruct
+            from refdepth.sfm.mapping import reconstruct
 
             summary = reconstruct(*inputs, **common)
         _drop_empty(context.folder / "undistorted" / "masks")

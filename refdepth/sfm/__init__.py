@@ -1,6 +1,6 @@
 """Structure from motion with pycolmap: cameras, poses and sparse points from prepared photos.
 
-`refdepth.sfm.reconstruct` finds cameras and points from photos alone, `refdepth.sfm.model_entry`
+`refdepth.sfm.mapping` finds cameras and points from photos alone, `refdepth.sfm.model_entry`
 starts from an existing COLMAP model, `refdepth.sfm.poses_entry` from known poses. Only settings and
 results are imported here, so that reading a configuration does not load pycolmap.
 """

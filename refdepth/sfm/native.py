@@ -45,8 +45,9 @@ def run_step(
     cancelled: Cancelled | None = None,
     **arguments: Any,
 ) -> Any:
-    """Runs function `step` of `refdepth.sfm.steps` with `arguments` (JSON-able) in a child process
-    and returns its result. `total` is the number of photos or pairs that progress counts to.
+    """Runs function `step` of `refdepth.sfm.native_calls` with `arguments` (JSON-able) in a child
+    process and returns its result. `total` is the number of photos or pairs that progress counts
+    to.
 
     pycolmap's messages go to this module's logger. Raises `Interrupted` when `cancelled` says so
     and `StageError` when the step fails; the child does not outlive this process.

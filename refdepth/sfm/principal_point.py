@@ -3,6 +3,7 @@ pictures miss by several percent of their size."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +21,23 @@ LARGEST_SHIFT = 0.1
 
 def refine_principal_points(folder: Path, *, threads: int) -> Any:
     """The model in `folder` after bundle adjustment with free principal points, written back where
-    the photos clearly ask for it; else the model as it was."""
+    the photos clearly ask for it; else the model as it was.
+
+    A camera whose shift is not believed keeps its intrinsics, and the others are adjusted again
+    without it.
+    """
     given = pycolmap.Reconstruction(folder)
-    photos: dict[int, int] = {}
-    for image in given.images.values():
-        if image.has_pose:
-            photos[image.camera_id] = photos.get(image.camera_id, 0) + 1
+    photos = Counter(image.camera_id for image in given.images.values() if image.has_pose)
     free = {camera for camera, count in photos.items() if count >= LEAST_PHOTOS}
-    if not free:
-        return given
-    refined = pycolmap.Reconstruction(folder)
-    _adjust(refined, set(photos) - free, threads)
-    for model in (given, refined):
-        model.update_point_3d_errors()
-    if not _believed(given, refined, free):
+    while free:
+        refined = pycolmap.Reconstruction(folder)
+        _adjust(refined, set(photos) - free, threads)
+        shifts = {camera: _shift(given, refined, camera) for camera in free}
+        furthest = max(free, key=lambda camera: (shifts[camera], camera))
+        if shifts[furthest] <= LARGEST_SHIFT:
+            break
+        free.remove(furthest)  # one at a time: what it did to the others is undone first
+    if not free or not _clearly_better(given, refined):
         return given
     refined.write(folder)
     return refined
@@ -56,15 +60,18 @@ def _adjust(model: Any, fixed: set[int], threads: int) -> None:
     pycolmap.create_default_bundle_adjuster(options, config, model).solve()
 
 
-def _believed(given: Any, refined: Any, free: set[int]) -> bool:
-    for camera in free:
-        before, after = given.cameras[camera], refined.cameras[camera]
-        shift = (
-            abs(after.principal_point_x - before.principal_point_x) / before.width,
-            abs(after.principal_point_y - before.principal_point_y) / before.height,
-        )
-        if max(shift) > LARGEST_SHIFT:
-            return False
+def _shift(given: Any, refined: Any, camera: int) -> float:
+    """How far the principal point of a camera moved, as a share of the picture's side."""
+    before, after = given.cameras[camera], refined.cameras[camera]
+    return max(
+        abs(after.principal_point_x - before.principal_point_x) / before.width,
+        abs(after.principal_point_y - before.principal_point_y) / before.height,
+    )
+
+
+def _clearly_better(given: Any, refined: Any) -> bool:
+    for model in (given, refined):
+        model.update_point_3d_errors()
     # Over points, of the means over their tracks: as the model keeps them.
     return bool(
         refined.compute_mean_reprojection_error()

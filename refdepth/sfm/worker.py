@@ -32,10 +32,10 @@ def main() -> None:
 
     try:
         from refdepth._pycolmap import pycolmap
-        from refdepth.sfm import steps
+        from refdepth.sfm import native_calls
 
         pycolmap.logging.logtostderr = True
-        result = getattr(steps, job["step"])(report=report, **job["arguments"])
+        result = getattr(native_calls, job["step"])(report=report, **job["arguments"])
     except Exception as error:
         _send(out, {"error": f"{type(error).__name__}: {error}"})
     else:

@@ -2,6 +2,7 @@
 
 from refdepth.synthetic.priors import PriorError
 from refdepth.synthetic.rooms import Variant
-from refdepth.synthetic.scene import SyntheticScene, SyntheticView, make_scene
+from refdepth.synthetic.scene import SyntheticScene, make_scene
+from refdepth.synthetic.view import SyntheticView
 
 __all__ = ["PriorError", "SyntheticScene", "SyntheticView", "Variant", "make_scene"]

@@ -14,6 +14,7 @@ from refdepth.errors import InputError
 from refdepth.synthetic.priors import PriorError, simulate_prior
 from refdepth.synthetic.rooms import Variant, World, build_world
 from refdepth.synthetic.sparse import sample_scene
+from refdepth.synthetic.view import SyntheticView
 from refdepth.types.camera import PinholeCamera, invert_pose, pose_matrix
 from refdepth.types.prior import Prior, PriorKind
 from refdepth.types.scene import Scene
@@ -27,23 +28,6 @@ _BLUR_LENGTH = 0.015
 """Share of the path covered during one exposure: a few pixels."""
 _EXIF_FOCAL_35MM = 0xA405
 _EXIF_IFD = 0x8769
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SyntheticView:
-    """One photo and the truth about it."""
-
-    name: str
-    """File name of the photo."""
-    camera: PinholeCamera
-    cam_from_world: NDArray[np.float64]
-    """World to camera (4, 4)."""
-    image: NDArray[np.float32]
-    """RGB in [0, 1] (height, width, 3), on the 8-bit grid a file would hold."""
-    depth: NDArray[np.float32]
-    """Exact depth through each pixel's centre (height, width), metres."""
-    surface: NDArray[np.int32]
-    """Which surface each pixel's centre sees (height, width): a wall or a piece of furniture."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

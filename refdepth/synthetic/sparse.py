@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from refdepth.synthetic.view import SyntheticView
 from refdepth.types.camera import camera_center, invert_pose, transform
 from refdepth.types.scene import Scene, SparsePoints, View
-
-if TYPE_CHECKING:
-    from refdepth.synthetic.scene import SyntheticView
 
 Array = NDArray[np.float64]
 

@@ -40,7 +40,7 @@ HEAVY = (
     "refdepth.render",
     "refdepth.render.cpu",
     "refdepth.sfm.model_entry",
-    "refdepth.sfm.reconstruct",
+    "refdepth.sfm.mapping",
 )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from refdepth.ingest import PreparedPhoto, find_photos, prepare_photo, safe_stems
 from refdepth.sfm import SfmSummary
-from refdepth.sfm.reconstruct import reconstruct
+from refdepth.sfm.mapping import reconstruct
 from refdepth.synthetic import SyntheticScene, make_scene
 
 

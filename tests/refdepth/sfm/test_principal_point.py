@@ -11,24 +11,29 @@ from refdepth._pycolmap import pycolmap
 from refdepth.sfm.principal_point import LEAST_PHOTOS, refine_principal_points
 
 
-def mapped_with_centred_lens(folder: Path, shift_px: tuple[float, float], photos: int) -> Path:
-    """A model of a lens off its centre, as a mapper leaves it that believes in the centre."""
+def mapped_with_centred_lens(
+    folder: Path, *shifts_px: tuple[float, float], photos: int, second_sees_one_in: int = 1
+) -> Path:
+    """A model of lenses off their centre, as a mapper leaves it that believes in the centre: one
+    camera of `photos` photos for each shift, numbered from 1."""
     options = pycolmap.SyntheticDatasetOptions()
-    options.num_rigs = 1
+    options.num_rigs = len(shifts_px)
     options.num_cameras_per_rig = 1
     options.num_frames_per_rig = photos
     options.num_points3D = 250
     options.camera_model_id = pycolmap.CameraModelId.SIMPLE_RADIAL
     options.camera_width, options.camera_height = 640, 480
-    options.camera_params = [600.0, 320 + shift_px[0], 240 + shift_px[1], 0.01]
+    options.camera_params = [600.0, 320, 240, 0.01]
     pycolmap.set_random_seed(0)
     model = pycolmap.synthesize_dataset(options)
     rng = np.random.default_rng(0)
     for image in model.images.values():
         for point in image.points2D:
-            point.xy = point.xy + rng.normal(0, 0.4, 2)
-    for camera in model.cameras.values():
-        camera.principal_point_x, camera.principal_point_y = 320, 240
+            point.xy = point.xy + shifts_px[image.camera_id - 1] + rng.normal(0, 0.4, 2)
+    for image in (image for image in model.images.values() if image.camera_id == 2):
+        seen = [index for index, point in enumerate(image.points2D) if point.has_point3D()]
+        for index in set(seen) - set(seen[::second_sees_one_in]):
+            model.delete_observation(image.image_id, index)
     adjustment = pycolmap.BundleAdjustmentOptions()
     adjustment.print_summary = False
     pycolmap.bundle_adjustment(model, adjustment)
@@ -37,8 +42,8 @@ def mapped_with_centred_lens(folder: Path, shift_px: tuple[float, float], photos
     return folder
 
 
-def principal_point(model: pycolmap.Reconstruction) -> np.ndarray:
-    (camera,) = model.cameras.values()
+def principal_point(model: pycolmap.Reconstruction, camera_id: int = 1) -> np.ndarray:
+    camera = model.cameras[camera_id]
     return np.array([camera.principal_point_x, camera.principal_point_y])
 
 
@@ -47,7 +52,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_lens_off_the_centre_is_found_and_written(tmp_path: Path) -> None:
-    folder = mapped_with_centred_lens(tmp_path / "model", (9.0, -14.0), 14)
+    folder = mapped_with_centred_lens(tmp_path / "model", (9.0, -14.0), photos=14)
     found = refine_principal_points(folder, threads=1)
     np.testing.assert_allclose(principal_point(found), [329, 226], atol=1.5)
     again = pycolmap.Reconstruction(folder)
@@ -57,7 +62,7 @@ def test_a_lens_off_the_centre_is_found_and_written(tmp_path: Path) -> None:
 def test_the_same_bytes_every_time(tmp_path: Path) -> None:
     results = []
     for name in ("a", "b"):
-        folder = mapped_with_centred_lens(tmp_path / name, (9.0, -14.0), 12)
+        folder = mapped_with_centred_lens(tmp_path / name, (9.0, -14.0), photos=12)
         refine_principal_points(folder, threads=1)
         results.append(files(folder)["cameras.bin"])
     assert results[0] == results[1]
@@ -67,8 +72,28 @@ def test_the_same_bytes_every_time(tmp_path: Path) -> None:
 def test_a_centred_lens_and_too_few_photos_leave_the_model_alone(
     tmp_path: Path, shift: tuple[float, float], photos: int
 ) -> None:
-    folder = mapped_with_centred_lens(tmp_path / "model", shift, photos)
+    folder = mapped_with_centred_lens(tmp_path / "model", shift, photos=photos)
     before = files(folder)
     found = refine_principal_points(folder, threads=1)
     assert files(folder) == before
     np.testing.assert_array_equal(principal_point(found), [320, 240])
+
+
+@pytest.mark.parametrize("beyond", [(96.0, 0.0), (0.0, -72.0)])
+def test_a_camera_that_cannot_be_believed_costs_the_others_nothing(
+    tmp_path: Path, beyond: tuple[float, float]
+) -> None:
+    """15 percent of the picture's side is no lens; its few points say little about the other."""
+    shifts = ((9.0, -14.0), beyond)
+    folder = mapped_with_centred_lens(tmp_path / "model", *shifts, photos=12, second_sees_one_in=8)
+    refine_principal_points(folder, threads=1)
+    written = pycolmap.Reconstruction(folder)
+    np.testing.assert_allclose(principal_point(written, 1), [329, 226], atol=1.5)
+    np.testing.assert_array_equal(principal_point(written, 2), [320, 240])
+
+
+def test_a_model_whose_every_camera_cannot_be_believed_is_left_alone(tmp_path: Path) -> None:
+    folder = mapped_with_centred_lens(tmp_path / "model", (96.0, 0.0), (0.0, -72.0), photos=10)
+    before = files(folder)
+    refine_principal_points(folder, threads=1)
+    assert files(folder) == before

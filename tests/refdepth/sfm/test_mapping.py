@@ -17,7 +17,7 @@ from refdepth.ingest import prepare_photo
 from refdepth.io.colmap_model import read_scene
 from refdepth.io.images import load_mask, load_photo
 from refdepth.sfm import SfmSettings
-from refdepth.sfm.reconstruct import reconstruct
+from refdepth.sfm.mapping import reconstruct
 from refdepth.types.scene import Scene
 
 

@@ -1,4 +1,4 @@
-"""Cameras and points from photos alone."""
+"""Mapping: cameras and points from photos alone."""
 
 from __future__ import annotations
 
