@@ -17,6 +17,8 @@ from refdepth.types.camera import projection_from_ref, relative_pose
 from refdepth.types.depth_map import DepthMap
 
 Map = NDArray[np.float32]
+SAME_SURFACE = 1.03
+"""Ratio of the depths of two points in one pixel up to which they lie on one surface."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -124,7 +126,9 @@ def splat(
     seen_depth: NDArray[np.float32],
     seen_confidence: NDArray[np.float32],
 ) -> None:
-    """Draws each source's depth map into the reference, nearest point first.
+    """Draws each source's depth map into the reference. Of several points that fall into a pixel the
+    nearest surface counts, and of that the point closest to the pixel's centre: the nearest point of
+    a slanted surface would lie to one side.
 
     `depths`, `confidences` (S, Hs, Ws) are padded to the largest source, `sizes` (S, 2) holds each
     one's height and width. A (S, 3, 3), b (S, 3): reference pixel of source pixel (x, y) at z is
@@ -132,6 +136,7 @@ def splat(
     """
     n_sources, height, width = seen_depth.shape
     for s in prange(n_sources):
+        offset = np.empty((height, width), np.float32)
         seen_depth[s] = 0
         seen_confidence[s] = 0
         for y in range(sizes[s, 0]):
@@ -151,9 +156,13 @@ def splat(
                 iu = int(u)
                 iv = int(v)
                 held = seen_depth[s, iv, iu]
-                if held == 0 or w < held:
+                away = np.float32((u - iu - 0.5) ** 2 + (v - iv - 0.5) ** 2)
+                before = w * SAME_SURFACE < held
+                same = w < held * SAME_SURFACE and not before
+                if held == 0 or before or (same and away < offset[iv, iu]):
                     seen_depth[s, iv, iu] = w
                     seen_confidence[s, iv, iu] = confidences[s, y, x]
+                    offset[iv, iu] = away
 
 
 @njit(parallel=True, cache=True, nogil=True, error_model="numpy")
