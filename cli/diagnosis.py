@@ -16,7 +16,13 @@ from rich.markup import escape
 
 from refdepth.cli.console import format_bytes, out
 from refdepth.cli.environment import KEPT_MB, SETTINGS, keep_freed_memory
-from refdepth.errors import RefdepthError
+from refdepth.errors import UnavailableError
+from refdepth.render.selection import (
+    NVDIFFRAST_HELP,
+    nvdiffrast_installed,
+    nvdiffrast_renderer,
+    select_renderer,
+)
 
 PACKAGES = {
     "torch": "torch",
@@ -40,11 +46,6 @@ EXTRAS = {
 }
 
 SYSTEM_LIBRARIES = "apt-get install -y libusb-1.0-0 libegl1 libgl1 libx11-6 libudev1 libidn2-0"
-
-NVDIFFRAST = (
-    "pip install --no-build-isolation git+https://github.com/NVlabs/nvdiffrast"
-    "  (needs torch with CUDA and nvcc; its licence covers research and evaluation only)"
-)
 
 
 @dataclass(kw_only=True)
@@ -126,9 +127,17 @@ def _extra(name: str, module: str, purpose: str, remedy: str) -> Check:
 
 
 def _nvdiffrast() -> Check:
-    found = importlib.util.find_spec("nvdiffrast") is not None
-    text = "installed" if found else "not installed (faster refinement on NVIDIA GPUs)"
-    return Check(name="nvdiffrast", ok=found, found=text, needed=False, remedy=NVDIFFRAST)
+    ok, text, remedy = True, "installed, and works", NVDIFFRAST_HELP
+    try:
+        if nvdiffrast_installed():
+            nvdiffrast_renderer()
+        else:
+            ok, text = False, "not installed (faster refinement on NVIDIA GPUs)"
+    except UnavailableError as error:
+        ok, text, remedy = False, error.message, error.action or ""
+    except Exception as error:  # a broken install of what it needs is a finding, not an end
+        ok, text = False, f"{type(error).__name__}: {error}"
+    return Check(name="nvdiffrast", ok=ok, found=text, needed=False, remedy=remedy)
 
 
 def _uses() -> dict[str, str]:
@@ -144,12 +153,10 @@ def _uses() -> dict[str, str]:
     try:
         import torch
 
-        from refdepth.render import select_renderer
-
         cuda = torch.cuda.is_available()
         uses["device"] = f"cuda ({torch.cuda.get_device_name(0)})" if cuda else "cpu"
         uses["renderer"] = select_renderer("auto", "auto").name
-    except (ImportError, OSError, RefdepthError) as error:
+    except Exception as error:  # as in `_nvdiffrast`
         uses["renderer"] = f"none ({error})"
     for name in SETTINGS:
         uses[name] = os.environ.get(name, "not set")

@@ -116,9 +116,10 @@ class RefineStage:
             for name in chosen & set(selected):
                 work.final.record_path(name).unlink(missing_ok=True)
         todo = [name for name in selected if name in chosen and not work.final.is_done(name)]
+        renderer = _renderer(context.config) if todo else None  # before hours of work, not after
         needed = work.with_sources(name for name in selected if name in chosen)
         work.first_rounds([name for name in needed if not work.first.is_done(name)])
-        work.second_rounds(todo, done=len(selected) - len(todo), total=len(selected))
+        work.second_rounds(todo, renderer, done=len(selected) - len(todo), total=len(selected))
         left = [name for name in selected if not work.is_done(name)]
         work.final.remove_others(selected)
         work.first.remove_others(scene.names)
@@ -171,14 +172,10 @@ class _Work:
             arrays = {"depth": result.depth, "confidence": result.confidence}
             self.first.write(name, arrays, result.record)
 
-    def second_rounds(self, names: list[str], *, done: int, total: int) -> None:
+    def second_rounds(
+        self, names: list[str], renderer: Renderer | None, *, done: int, total: int
+    ) -> None:
         """Makes and stores the final depth of `names`."""
-        if not names:
-            return
-        from refdepth.render import select_renderer
-
-        runtime = self.context.config.runtime
-        renderer = select_renderer(runtime.renderer.value, runtime.device.value)
         checkpoints: dict[str, FileCheckpoint] = {}
         finished = done
 
@@ -228,6 +225,15 @@ class _Work:
         return DepthMap(depth=arrays["depth"], confidence=arrays["confidence"])
 
 
+def _renderer(config: RunConfig) -> Renderer | None:
+    """The renderer for the gradient steps; None where none are asked for."""
+    if not config.refine.iterations:
+        return None
+    from refdepth.render import select_renderer
+
+    return select_renderer(config.runtime.renderer.value, config.runtime.device.value)
+
+
 def run_first_round(task: FirstRoundTask) -> RefinedView:
     """One view's first round, as a plain function of its task."""
     from refdepth.refine.rounds import first_round
@@ -244,7 +250,7 @@ def run_first_round(task: FirstRoundTask) -> RefinedView:
 
 def run_second_round(
     task: SecondRoundTask,
-    renderer: Renderer,
+    renderer: Renderer | None,
     checkpoint: FileCheckpoint,
     progress: Callable[[int, int], None],
 ) -> RefinedView:

@@ -4,8 +4,10 @@ not depend on the number of threads."""
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
+
+from refdepth.compiled import kernel, parallel_kernel
 
 Array = NDArray[np.float64]
 Map = NDArray[np.float32]
@@ -13,7 +15,7 @@ Counts = NDArray[np.uint8]
 Bits = NDArray[np.uint32]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@kernel(inline="always")
 def _sample(depth: Map, u: float, v: float, max_ratio: float) -> float:
     """Depth at pixel (u, v): bilinear where the four neighbours lie on one surface, else that of
     the pixel itself; 0 where unknown."""
@@ -34,7 +36,7 @@ def _sample(depth: Map, u: float, v: float, max_ratio: float) -> float:
     return (1 - t) * ((1 - s) * a + s * b) + t * ((1 - s) * c + s * d)
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@parallel_kernel
 def compare(
     depth: Map,
     source_depth: Map,
@@ -99,7 +101,7 @@ def compare(
                 weighted_inverse[y, x] += w / met
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@parallel_kernel
 def claim(
     depth: Map,
     emitted: NDArray[np.bool_],
@@ -129,7 +131,7 @@ def claim(
                 claimed[int(v), int(u)] = True
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@parallel_kernel
 def near_steps(depth: Map, radius: int, max_ratio: float) -> NDArray[np.bool_]:
     """Where the known depths within `radius` pixels differ by more than the factor 1 + max_ratio
     (height, width)."""
@@ -149,7 +151,7 @@ def near_steps(depth: Map, radius: int, max_ratio: float) -> NDArray[np.bool_]:
     return out
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def small_segments(depth: Map, keep: NDArray[np.bool_], max_ratio: float, least: int) -> None:
     """Clears from `keep` (height, width) the connected pieces of surface with fewer than `least`
     pixels. Two of a pixel and its eight neighbours are connected where both are kept and their

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from refdepth.compiled import parallel_kernel
 from refdepth.types.camera import PinholeCamera
 
 Array = NDArray[np.float64]
@@ -30,7 +31,7 @@ def estimate_normals(depth: Map, camera: PinholeCamera, *, radius_px: int, max_r
     return normals
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@parallel_kernel
 def _fit_planes(depth: Map, K: Array, radius: int, step: int, max_ratio: float) -> Map:
     """Unit normals (height, width, 3); zero where undetermined. The window is sampled every `step`
     pixels from its middle. Every pixel writes only its own place."""

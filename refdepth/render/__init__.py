@@ -12,7 +12,6 @@ from refdepth.render.interface import (
     Renderer,
     RenderOutput,
     Visibility,
-    render_each,
 )
 from refdepth.render.selection import select_renderer
 
@@ -21,6 +20,5 @@ __all__ = [
     "RenderOutput",
     "Renderer",
     "Visibility",
-    "render_each",
     "select_renderer",
 ]

@@ -12,7 +12,6 @@ stored, to the one listed first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -112,38 +111,6 @@ class Renderer(Protocol):
         Raises `ValueError` naming the argument whose shape, type or device does not fit.
         """
         ...
-
-
-def render_each(
-    renderer: Renderer,
-    q: torch.Tensor,
-    triangles: torch.Tensor,
-    *,
-    uv: torch.Tensor,
-    texture: torch.Tensor,
-    sizes: Sequence[tuple[int, int]],
-) -> list[RenderOutput]:
-    """Renders views of different sizes: `sizes` holds (height, width) of each view of `q`.
-
-    Returns one output with a batch of 1 per view, in order. Views of one size are rendered
-    together.
-    """
-    if len(sizes) != len(q):
-        raise ValueError(f"sizes must name each of the {len(q)} views, not {len(sizes)}")
-    outputs: dict[int, RenderOutput] = {}
-    for height, width in dict.fromkeys(sizes):
-        members = [view for view, size in enumerate(sizes) if size == (height, width)]
-        batch = renderer.render(
-            q[members], triangles, uv=uv, texture=texture, height=height, width=width
-        )
-        for row, view in enumerate(members):
-            part = slice(row, row + 1)
-            outputs[view] = RenderOutput(
-                color=batch.color[part],
-                triangle_id=batch.triangle_id[part],
-                depth=batch.depth[part],
-            )
-    return [outputs[view] for view in range(len(sizes))]
 
 
 def check_geometry(

@@ -2,7 +2,7 @@
 
 Everything stays on the device: no value is read back to the host. Coverage is decided on a grid of
 1/16 pixel, so triangle ids can differ from the CPU renderer's at edge pixels. Surfaces nearer than
-a thousandth of a view's mean vertex depth may be cut off by the near plane that nvdiffrast needs.
+a thousandth of a view's median vertex depth may be cut off by the near plane that nvdiffrast needs.
 """
 
 from __future__ import annotations
@@ -24,6 +24,11 @@ MAX_TILE_PX = 2048
 """Largest viewport side that every nvdiffrast release draws; larger pictures are drawn in tiles."""
 MAX_TRIANGLES = 2**24 - 1
 """Largest triangle id that a float32 holds exactly; more are drawn a few views at a time."""
+TYPICAL_DEPTH = 1000.0
+"""Each view is drawn in the unit that makes this its median vertex depth: nvdiffrast's gradient
+adds 1e-6 to the areas of triangles, in squares of the depth's unit, and that has to be nothing."""
+NEAR_SHARE = 1e-3
+"""Near plane as a share of the median vertex depth."""
 
 
 class NvdiffrastRenderer:
@@ -48,9 +53,12 @@ class NvdiffrastRenderer:
     ) -> Raster:
         """See `Renderer.rasterize`."""
         self._check(q, triangles, height, width)
+        if len(q) == 0:
+            return _no_views(q, height, width)
         q, triangles = _with_something_to_draw(q, triangles)
+        unit, near = _unit_and_near(q)
         q, drawn = _without_bad_vertices(q, triangles)
-        rast = self._rast(q, drawn, height, width)
+        rast = self._rast(q * unit, near, drawn, height, width)
         depth, _ = dr.interpolate(q[..., 2:].contiguous(), rast, triangles.contiguous())
         return Raster(
             barycentrics=rast[..., :2],
@@ -63,7 +71,7 @@ class NvdiffrastRenderer:
     ) -> torch.Tensor:
         """See `Renderer.interpolate`."""
         check_attributes(rast, attributes, triangles)
-        if len(triangles) == 0:
+        if len(triangles) == 0 or len(rast.depth) == 0:
             return rast.depth[..., None] * attributes.new_zeros(attributes.shape[-1])
         if attributes.ndim == 2:
             attributes = attributes[None]
@@ -77,6 +85,8 @@ class NvdiffrastRenderer:
     def sample(self, texture: torch.Tensor, uv: torch.Tensor) -> torch.Tensor:
         """See `Renderer.sample`."""
         check_sampling(texture, uv)
+        if uv.numel() == 0:
+            return uv[..., :1] * texture[0, 0]
         height, width = texture.shape[:2]
         unit = torch.stack([uv[..., 0] / width, uv[..., 1] / height], dim=-1)
         return dr.texture(
@@ -110,16 +120,21 @@ class NvdiffrastRenderer:
             raise ValueError(f"q must be float32 on CUDA, not {q.dtype}")
 
     def _rast(
-        self, q: torch.Tensor, triangles: torch.Tensor, height: int, width: int
+        self,
+        q: torch.Tensor,
+        near: torch.Tensor,
+        triangles: torch.Tensor,
+        height: int,
+        width: int,
     ) -> torch.Tensor:
-        """nvdiffrast's (u, v, z/w, id + 1), (B, H, W, 4), for `triangles` (B, T, 3) of each view;
-        ids count within the view."""
+        """nvdiffrast's (u, v, z/w, id + 1), (B, H, W, 4), for `triangles` (B, T, 3) of each view,
+        drawn from depth `near` (B, 1) on; ids count within the view."""
         views_at_once = max(1, MAX_TRIANGLES // triangles.shape[1])
         rows = []
         for top, bottom in _tiles(height):
             row = []
             for left, right in _tiles(width):
-                clip = _clip_space(q, left, right, top, bottom)
+                clip = _clip_space(q, near, left, right, top, bottom)
                 size = bottom - top, right - left
                 row.append(
                     torch.cat(
@@ -186,17 +201,42 @@ def _tiles(size: int) -> list[tuple[int, int]]:
     return [(size * k // count, size * (k + 1) // count) for k in range(count)]
 
 
-def _clip_space(q: torch.Tensor, left: int, right: int, top: int, bottom: int) -> torch.Tensor:
+def _no_views(q: torch.Tensor, height: int, width: int) -> Raster:
+    """What is seen in a batch without views, which nvdiffrast refuses."""
+    depth = q.new_zeros((0, height, width)) + q.sum()
+    return Raster(
+        barycentrics=depth[..., None].expand(-1, -1, -1, 2),
+        triangle_id=torch.zeros_like(depth, dtype=torch.int32),
+        depth=depth,
+    )
+
+
+def _unit_and_near(q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What each view's `q` is multiplied with to be drawn (B, 1, 1), and the near plane in that
+    unit (B, 1).
+
+    Where all vertices lie before the camera nothing is nearer than the nearest of them, and the
+    plane stands half way to it, which spares the depth buffer. A triangle that reaches behind the
+    camera has points at any depth.
+    """
+    depth = q[..., 2].detach()
+    finite = torch.isfinite(q.detach()).all(dim=-1)
+    front = finite & (depth > 0)
+    median = depth.masked_fill(~front, torch.nan).nanmedian(dim=1, keepdim=True).values
+    median = median.nan_to_num(nan=1.0)
+    nearest = depth.masked_fill(~front, torch.inf).amin(dim=1, keepdim=True)
+    reaches_behind = (finite & ~front).any(dim=1, keepdim=True)
+    near = torch.where(reaches_behind, 0, nearest.clamp(max=median) / 2)
+    unit = TYPICAL_DEPTH / median
+    return unit[..., None], torch.maximum(near, NEAR_SHARE * median) * unit
+
+
+def _clip_space(
+    q: torch.Tensor, near: torch.Tensor, left: int, right: int, top: int, bottom: int
+) -> torch.Tensor:
     """Clip coordinates (B, V, 4) of homogeneous pixels for a tile. Row 0 is the top row and pixel
     centres are ours; z / w = 1 - 2 near / w."""
     x, y, w = q.unbind(-1)
-    depth = w.detach()
-    front = depth > 0
-    nearest = torch.where(front, depth, torch.inf).amin(dim=1, keepdim=True)
-    mean = torch.where(front, depth, 0).sum(dim=1, keepdim=True) / front.sum(
-        dim=1, keepdim=True
-    ).clamp(min=1)
-    near = torch.where(front.any(dim=1, keepdim=True), torch.maximum(nearest / 2, mean / 1000), 1)
     return torch.stack(
         [
             2 * (x - left * w) / (right - left) - w,

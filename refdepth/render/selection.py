@@ -16,17 +16,18 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 
 NVDIFFRAST_HELP = (
     "With torch and a CUDA toolkit present, run: pip install --no-build-isolation "
-    "git+https://github.com/NVlabs/nvdiffrast (its licence allows research and evaluation)."
+    "git+https://github.com/NVlabs/nvdiffrast (its licence allows research and evaluation). "
+    "Or choose the cpu renderer: networks can use CUDA all the same."
 )
 
 
 def select_renderer(name: RendererName = "auto", device: DeviceName = "auto") -> Renderer:
-    """The renderer called `name`, on `device`.
+    """The renderer called `name` for a run on `device`.
 
-    `auto` takes nvdiffrast where CUDA and nvdiffrast are there and `device` allows it, else the
-    CPU renderer; with CUDA but without nvdiffrast it logs how to get it. Raises
-    `ConfigurationError` for an unknown name or a contradiction, `UnavailableError` when what was
-    asked for by name is missing.
+    `auto` takes nvdiffrast where `device` allows it and CUDA is there, else the CPU renderer; with
+    CUDA but without an nvdiffrast that works it logs why and what to do. Device `cuda` asks for
+    nvdiffrast unless the CPU renderer is named. Raises `ConfigurationError` for an unknown name or
+    a contradiction, `UnavailableError` when what was asked for by name cannot be had.
     """
     if name not in ("auto", "cpu", "nvdiffrast"):
         raise ConfigurationError(
@@ -36,42 +37,45 @@ def select_renderer(name: RendererName = "auto", device: DeviceName = "auto") ->
         raise ConfigurationError(
             "unknown device.", subject=repr(device), action="Use auto, cpu or cuda."
         )
-    if (name, device) in (("cpu", "cuda"), ("nvdiffrast", "cpu")):
-        needed = "the CPU" if name == "cpu" else "CUDA"
+    if (name, device) == ("nvdiffrast", "cpu"):
         raise ConfigurationError(
-            f"the {name} renderer runs on {needed} only.",
+            "the nvdiffrast renderer runs on CUDA only.",
             subject=f"device {device}",
-            action="Leave the device at auto or choose the other renderer.",
+            action="Leave the device at auto or choose the cpu renderer.",
         )
-
-    wants_cuda = name == "nvdiffrast" or device == "cuda"
-    if not wants_cuda and (name == "cpu" or device == "cpu" or not cuda_available()):
+    by_name = name == "nvdiffrast" or device == "cuda"
+    if name == "cpu" or device == "cpu" or not (by_name or cuda_available()):
         return _cpu()
+    try:
+        return nvdiffrast_renderer()
+    except UnavailableError as error:
+        if by_name:
+            raise
+        logger.warning("CUDA found, but rendering on the CPU. %s", error)
+        return _cpu()
+
+
+def nvdiffrast_renderer() -> Renderer:
+    """The renderer for CUDA, ready to draw. Raises `UnavailableError` with the cause."""
     if not cuda_available():
         raise UnavailableError(
             "no CUDA device was found.",
-            subject=f"renderer {name}, device {device}",
+            subject="nvdiffrast",
             action="Use the cpu renderer, or install a torch with CUDA on a machine with a GPU.",
         )
     if not nvdiffrast_installed():
-        if wants_cuda:
-            raise UnavailableError("not installed.", subject="nvdiffrast", action=NVDIFFRAST_HELP)
-        logger.info("CUDA found but not nvdiffrast: rendering on the CPU. %s", NVDIFFRAST_HELP)
-        return _cpu()
-
+        raise UnavailableError("not installed.", subject="nvdiffrast", action=NVDIFFRAST_HELP)
     try:
         from refdepth.render.nvdiffrast import NvdiffrastRenderer
-    except ImportError as error:
-        # Built for another torch, or the compiled part is missing.
-        if wants_cuda:
-            raise UnavailableError(
-                f"it is installed but cannot be loaded: {error}.",
-                subject="nvdiffrast",
-                action=NVDIFFRAST_HELP,
-            ) from error
-        logger.warning("nvdiffrast cannot be loaded (%s): rendering on the CPU.", error)
-        return _cpu()
-    return NvdiffrastRenderer()
+
+        return NvdiffrastRenderer()
+    except Exception as error:
+        # Whatever a library built for another torch, toolkit or GPU may raise.
+        raise UnavailableError(
+            f"it is installed but does not work here: {type(error).__name__}: {error}.",
+            subject="nvdiffrast",
+            action=NVDIFFRAST_HELP,
+        ) from error
 
 
 def cuda_available() -> bool:

@@ -10,10 +10,11 @@ Rays carry z = 1 in camera space, so the ray parameter of a hit *is* its depth.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from refdepth.compiled import kernel, parallel_kernel
 
 BOX, SPHERE, CYLINDER = 0, 1, 2
 PLAIN, NOISE, TILES, REPEATED = 0, 1, 2, 3
@@ -26,11 +27,8 @@ MATERIAL_COLUMNS = 12
 _OCTAVES = 7
 _NEAR = 1e-6
 
-_kernel: Any = njit(cache=True, nogil=True, error_model="numpy")
-_parallel: Any = njit(parallel=True, cache=True, nogil=True, error_model="numpy")
 
-
-@_kernel
+@kernel
 def _hash(x, y, z, seed):
     """A repeatable number in [-1, 1] for a lattice point."""
     mask = 0xFFFFFFFF
@@ -41,7 +39,7 @@ def _hash(x, y, z, seed):
     return (h ^ (h >> 16)) / 2147483647.5 - 1.0
 
 
-@_kernel
+@kernel
 def _value_noise(x, y, z, seed):
     """Smoothly interpolated lattice noise in [-1, 1]."""
     ix, iy, iz = math.floor(x), math.floor(y), math.floor(z)
@@ -58,7 +56,7 @@ def _value_noise(x, y, z, seed):
     return value
 
 
-@_kernel
+@kernel
 def _layered_noise(x, y, z, feature, footprint, seed):
     """Noise of several scales, from `feature` downwards; scales finer than the pixel's
     `footprint` fade out, which is what keeps the pictures free of aliasing."""
@@ -74,7 +72,7 @@ def _layered_noise(x, y, z, feature, footprint, seed):
     return value
 
 
-@_kernel
+@kernel
 def _albedo(material, x, y, z, footprint, color):
     """Colour of a material at a point of its body, written into `color` (3,)."""
     pattern, seed = int(material[PATTERN]), int(material[SEED])
@@ -97,7 +95,7 @@ def _albedo(material, x, y, z, footprint, color):
         color[c] = a + mix * (material[COLOR_B + c] - a) + tint
 
 
-@_kernel
+@kernel
 def _hit_box(o, d, half, limit):
     """(depth, face) of the nearest face in front of a local ray; from inside, the far face."""
     enter, leave, face_in, face_out = -math.inf, math.inf, -1, -1
@@ -117,7 +115,7 @@ def _hit_box(o, d, half, limit):
     return (enter, face_in) if enter > _NEAR else (leave, face_out)
 
 
-@_kernel
+@kernel
 def _hit_round(o, d, half, capped):
     """(depth, face) of a sphere, or of a cylinder along local y (faces 2 and 3 are its caps)."""
     a, b, c = d[0] * d[0] + d[2] * d[2], o[0] * d[0] + o[2] * d[2], o[0] * o[0] + o[2] * o[2]
@@ -138,7 +136,7 @@ def _hit_round(o, d, half, capped):
     return best, face
 
 
-@_kernel
+@kernel
 def _nearest(origin, direction, shapes, centers, rotations, halves, o, d):
     """(depth, body, face) of the first hit; leaves the winner's local ray in `o`, `d`."""
     best, body, face = math.inf, -1, -1
@@ -174,7 +172,7 @@ def _nearest(origin, direction, shapes, centers, rotations, halves, o, d):
     return best, body, face
 
 
-@_kernel
+@kernel
 def _ray(R, fx, fy, cx, cy, x, y, direction):
     """World direction (z = 1 in the camera) through a pixel; R is world from camera."""
     u, v = (x - cx) / fx, (y - cy) / fy
@@ -182,7 +180,7 @@ def _ray(R, fx, fy, cx, cy, x, y, direction):
         direction[k] = R[k, 0] * u + R[k, 1] * v + R[k, 2]
 
 
-@_parallel
+@parallel_kernel
 def trace_depth(center, R, K, shapes, centers, rotations, halves, surfaces, depth, surface):
     """Exact depth and surface id through every pixel centre, into `depth` and `surface` (H, W);
     0 and -1 where nothing is hit."""
@@ -196,7 +194,7 @@ def trace_depth(center, R, K, shapes, centers, rotations, halves, surfaces, dept
             surface[row, column] = surfaces[body, face] if body >= 0 else -1
 
 
-@_parallel
+@parallel_kernel
 def trace_color(
     center, R, K, shapes, centers, rotations, halves, finishes, materials, light, samples, image
 ):

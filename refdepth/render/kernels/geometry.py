@@ -12,11 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-KERNEL = {"cache": True, "nogil": True, "error_model": "numpy"}
-PARALLEL_KERNEL = {"parallel": True, **KERNEL}
+from refdepth.compiled import kernel
 
 Floats = NDArray[np.floating[Any]]
 Ids = NDArray[np.int32]
@@ -32,7 +30,7 @@ BOX_MARGIN = 1e-6
 """Pixels added around a box before rounding it to whole pixels, against rounding of x / w."""
 
 
-@njit(**KERNEL)
+@kernel
 def planes(q: Floats, view: int, i0: int, i1: int, i2: int) -> tuple[Any, ...]:
     """The rows of inv(M), flattened, after a flag: False for a triangle that is never drawn (not
     finite, wholly behind the camera, or without area)."""
@@ -60,7 +58,7 @@ def planes(q: Floats, view: int, i0: int, i1: int, i2: int) -> tuple[Any, ...]:
     return drawn, ax, ay, az, bx, by, bz, cx, cy, cz
 
 
-@njit(**KERNEL)
+@kernel
 def pixel_box(
     q: Floats, view: int, i0: int, i1: int, i2: int, height: int, width: int
 ) -> tuple[int, int, int, int]:
@@ -88,7 +86,7 @@ def pixel_box(
     return 0, -1, 0, -1
 
 
-@njit(**KERNEL)
+@kernel
 def clamp(value: float, last: int) -> float:
     """`value` kept within [0, last]; NaN becomes 0."""
     value = value if value > 0.0 else 0.0

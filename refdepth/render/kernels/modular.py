@@ -7,10 +7,10 @@ added in order.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from refdepth.compiled import parallel_kernel
 from refdepth.render.kernels.geometry import (
-    PARALLEL_KERNEL,
     Floats,
     Ids,
     Offsets,
@@ -19,7 +19,7 @@ from refdepth.render.kernels.geometry import (
 )
 
 
-@njit(**PARALLEL_KERNEL)
+@parallel_kernel
 def barycentrics(q: Floats, triangles: Ids, ids: Ids, out: Floats) -> None:
     """Fills `out` (B, H, W, 2) with the weights of vertices 0 and 1; 0 where nothing is visible."""
     views, height, width = ids.shape
@@ -39,7 +39,7 @@ def barycentrics(q: Floats, triangles: Ids, ids: Ids, out: Floats) -> None:
                 out[view, y, x, 0], out[view, y, x, 1] = a * w, b * w
 
 
-@njit(**PARALLEL_KERNEL)
+@parallel_kernel
 def pixel_vertex_ranges(triangles: Ids, ids: Ids, parts: int) -> Offsets:
     """First vertex and one past the last that the visible triangles of each part of the rows use
     (views * parts, 2)."""
@@ -59,7 +59,7 @@ def pixel_vertex_ranges(triangles: Ids, ids: Ids, parts: int) -> Offsets:
     return ranges
 
 
-@njit(**PARALLEL_KERNEL)
+@parallel_kernel
 def rasterize_backward(
     q: Floats,
     triangles: Ids,
@@ -105,7 +105,7 @@ def rasterize_backward(
                     partial[i, 2] += weight * gw
 
 
-@njit(**PARALLEL_KERNEL)
+@parallel_kernel
 def interpolate(weights: Floats, triangles: Ids, ids: Ids, attributes: Floats, out: Floats) -> None:
     """Fills `out` (B, H, W, C) with `attributes` (B or 1, V, C) at each pixel, 0 where nothing is
     visible."""
@@ -128,7 +128,7 @@ def interpolate(weights: Floats, triangles: Ids, ids: Ids, attributes: Floats, o
                 )
 
 
-@njit(**PARALLEL_KERNEL)
+@parallel_kernel
 def interpolate_backward_weights(
     triangles: Ids, ids: Ids, attributes: Floats, grad: Floats, out: Floats
 ) -> None:
@@ -149,7 +149,7 @@ def interpolate_backward_weights(
             out[view, y, x, 0], out[view, y, x, 1] = g0, g1
 
 
-@njit(**PARALLEL_KERNEL)
+@parallel_kernel
 def interpolate_backward_attributes(
     weights: Floats,
     triangles: Ids,
@@ -179,7 +179,7 @@ def interpolate_backward_attributes(
                         partial[i, c] += weight * grad[view, y, x, c]
 
 
-@njit(**PARALLEL_KERNEL)
+@parallel_kernel
 def sample(texture: Floats, uv: Floats, out: Floats) -> None:
     """Fills `out` (N, C) with bilinear values of `texture` (Ht, Wt, C) at `uv` (N, 2) in texels,
     the border's value beyond the outer centres; 0 where `uv` is not finite."""
@@ -199,7 +199,7 @@ def sample(texture: Floats, uv: Floats, out: Floats) -> None:
             out[i, c] = (1 - fv) * above + fv * below
 
 
-@njit(**PARALLEL_KERNEL)
+@parallel_kernel
 def sample_backward_uv(texture: Floats, uv: Floats, grad: Floats, out: Floats) -> None:
     """Fills `out` (N, 2) with the gradient to `uv` from `grad` (N, C)."""
     last_v, last_u = texture.shape[0] - 1, texture.shape[1] - 1
@@ -225,7 +225,7 @@ def sample_backward_uv(texture: Floats, uv: Floats, grad: Floats, out: Floats) -
             out[i, 1] = grad_v
 
 
-@njit(**PARALLEL_KERNEL)
+@parallel_kernel
 def sample_backward_texture(uv: Floats, grad: Floats, out: Floats) -> None:
     """Fills `out` (Ht, Wt, C) float64 with the gradient to the texture from `grad` (N, C), one
     work item a channel, so that the order of the sums is that of the pixels."""

@@ -9,12 +9,12 @@ those that look nothing up become vector instructions.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from refdepth.render.kernels.geometry import KERNEL, Floats, Ids, Plane
+from refdepth.compiled import kernel
+from refdepth.render.kernels.geometry import Floats, Ids, Plane
 
-CONTRACTED = {**KERNEL, "fastmath": {"contract"}}
+CONTRACTED = {"contract"}
 """Multiplications and additions may be fused, where nothing else has to come to the same bits."""
 
 TABLE_ROWS = 9
@@ -24,7 +24,7 @@ Table = NDArray[np.float64]
 Marks = NDArray[np.int32]
 
 
-@njit(**CONTRACTED)
+@kernel(fastmath=CONTRACTED)
 def fill_column(
     table: Table,
     column: int,
@@ -45,7 +45,7 @@ def fill_column(
         table[6 + axis, column] = v0 * A[axis] + v1 * B[axis] + v2 * C[axis]
 
 
-@njit(**CONTRACTED)
+@kernel(fastmath=CONTRACTED)
 def place(marks: Marks, table: Table, y: int, w: Floats, u: Floats, v: Floats) -> None:
     """Depth w and place in the texture (u, v) of each pixel of row `y`."""
     depths(marks, table, y, w)
@@ -53,7 +53,7 @@ def place(marks: Marks, table: Table, y: int, w: Floats, u: Floats, v: Floats) -
     coordinates(marks, table, 6, y, w, v)
 
 
-@njit(**CONTRACTED)
+@kernel(fastmath=CONTRACTED)
 def depths(marks: Marks, table: Table, y: int, out: Floats) -> None:
     """w = 1 / (N . p) for each pixel of row `y`."""
     x_plane, y_plane, rest = table[0], table[1], table[2]
@@ -63,7 +63,7 @@ def depths(marks: Marks, table: Table, y: int, out: Floats) -> None:
         out[x] = 1.0 / (x_plane[k] * (x + 0.5) + y_plane[k] * (y + 0.5) + rest[k])
 
 
-@njit(**CONTRACTED)
+@kernel(fastmath=CONTRACTED)
 def coordinates(marks: Marks, table: Table, first: int, y: int, depth: Floats, out: Floats) -> None:
     """w (P . p), with the plane P in the table's rows from `first` on, for each pixel of row `y`;
     `depth` is w."""
@@ -73,7 +73,7 @@ def coordinates(marks: Marks, table: Table, first: int, y: int, depth: Floats, o
         out[x] = (x_plane[k] * (x + 0.5) + y_plane[k] * (y + 0.5) + rest[k]) * depth[x]
 
 
-@njit(**CONTRACTED)
+@kernel(fastmath=CONTRACTED)
 def split(position: Floats, last: int, texel: Ids, part: Floats) -> None:
     """The texel before each `position`, and how far it is from there to the next; positions are
     kept within [0, last], NaN becomes 0."""

@@ -7,10 +7,11 @@ U = sum u_i A_i, N = sum A_i of `geometry`. `shade_backward` has the gradients.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
-from refdepth.render.kernels.geometry import PARALLEL_KERNEL, Floats, Ids, Offsets
+from refdepth.compiled import kernel, parallel_kernel
+from refdepth.render.kernels.geometry import Floats, Ids, Offsets
 from refdepth.render.kernels.placing import (
     CONTRACTED,
     TABLE_ROWS,
@@ -24,7 +25,7 @@ Lanes = tuple[int, ...]
 """
 
 
-@njit(**PARALLEL_KERNEL)
+@parallel_kernel
 def draw_and_shade(
     q: Floats,
     triangles: Ids,
@@ -81,7 +82,7 @@ def draw_and_shade(
         name_triangles(marks, own, ids[view, rows], depth[view, rows])
 
 
-@njit(**CONTRACTED)
+@kernel(fastmath=CONTRACTED)
 def blend(
     marks: Ids,
     texel_u: Ids,

@@ -16,11 +16,11 @@ The forward pass leaves w, u and v of each pixel: to read them is cheaper than t
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from refdepth.compiled import kernel, parallel_kernel
 from refdepth.render.kernels.geometry import (
-    PARALLEL_KERNEL,
     Floats,
     Ids,
     Offsets,
@@ -33,7 +33,7 @@ from refdepth.render.kernels.shade import Lanes
 Sums = NDArray[np.float64]
 
 
-@njit(**PARALLEL_KERNEL)
+@parallel_kernel
 def vertex_ranges(triangles: Ids, bounds: Offsets, listed: Ids, items: int) -> Offsets:
     """First vertex and one past the last that each work item touches (items, 2); item i has the
     bands n i // items to n (i + 1) // items of all n."""
@@ -49,7 +49,7 @@ def vertex_ranges(triangles: Ids, bounds: Offsets, listed: Ids, items: int) -> O
     return ranges
 
 
-@njit(**PARALLEL_KERNEL)
+@parallel_kernel
 def shade_backward(
     q: Floats,
     triangles: Ids,
@@ -120,7 +120,7 @@ def shade_backward(
             spread(sums, q, view, triangles, own, uv, base, partial)
 
 
-@njit(**CONTRACTED)
+@kernel(fastmath=CONTRACTED)
 def slopes(
     texel_u: Ids,
     texel_v: Ids,
@@ -153,7 +153,7 @@ def slopes(
         grad_u[x], grad_v[x] = along_u, along_v
 
 
-@njit(**CONTRACTED)
+@kernel(fastmath=CONTRACTED)
 def pulls(
     w: Floats,
     u: Floats,
@@ -175,7 +175,7 @@ def pulls(
         pull[x] = a * u[x] + b * v[x]
 
 
-@njit(**CONTRACTED)
+@kernel(fastmath=CONTRACTED)
 def accumulate(
     marks: Ids,
     pull: Floats,
@@ -207,7 +207,7 @@ def accumulate(
     add_run(sums, last, py, s, s_x, u, u_x, v, v_x)
 
 
-@njit(**CONTRACTED)
+@kernel(fastmath=CONTRACTED)
 def add_run(
     sums: Sums,
     k: int,
@@ -231,7 +231,7 @@ def add_run(
     sums[k, 8] += v
 
 
-@njit(**CONTRACTED)
+@kernel(fastmath=CONTRACTED)
 def spread(
     sums: Sums,
     q: Floats,
@@ -265,7 +265,7 @@ def spread(
         push(sums, row, (cx, cy, cz), N, U, V, partial, base + np.int64(i2))
 
 
-@njit(**CONTRACTED)
+@kernel(fastmath=CONTRACTED)
 def push(
     sums: Sums,
     row: int,

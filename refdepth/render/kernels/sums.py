@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from numba import njit, prange
+from numba import prange
 
-from refdepth.render.kernels.geometry import PARALLEL_KERNEL, Floats, Offsets
+from refdepth.compiled import parallel_kernel
+from refdepth.render.kernels.geometry import Floats, Offsets
 
 
-@njit(**PARALLEL_KERNEL)
+@parallel_kernel
 def gather_partial(ranges: Offsets, offsets: Offsets, partial: Floats, out: Floats) -> None:
     """Adds the items' sums into `out` (G, N, C) in the order of the items, which are split evenly
     over the groups. Item i holds `partial[offsets[i]:offsets[i + 1]]` (n, C) for the rows

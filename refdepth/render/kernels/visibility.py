@@ -10,12 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from refdepth.compiled import kernel, parallel_kernel
 from refdepth.render.kernels.geometry import (
-    KERNEL,
-    PARALLEL_KERNEL,
     SLACK,
     Floats,
     Ids,
@@ -44,7 +43,7 @@ class Bands:
     listed: Ids
 
 
-@njit(**PARALLEL_KERNEL)
+@parallel_kernel
 def count_triangles(
     q: Floats,
     triangles: Ids,
@@ -76,7 +75,7 @@ def count_triangles(
         counts[view, part] = own
 
 
-@njit(**PARALLEL_KERNEL)
+@parallel_kernel
 def list_triangles(boxes: NDArray[np.int16], shift: int, starts: Offsets, listed: Ids) -> None:
     """Writes triangle indices into `listed`, from `starts` (B, bands, parts) on, in rising order
     within each band."""
@@ -109,7 +108,7 @@ def list_bands(q: Floats, triangles: Ids, height: int, width: int) -> Bands:
     return Bands(shift=shift, boxes=boxes, bounds=bounds, listed=listed)
 
 
-@njit(**KERNEL)
+@kernel
 def draw_band(
     q: Floats,
     view: int,
@@ -166,7 +165,7 @@ def draw_band(
                         marks[r, np.uint64(x)] = k
 
 
-@njit(**KERNEL)
+@kernel
 def name_triangles(marks: Ids, listed: Ids, ids: Ids, depth: Floats) -> None:
     """Turns a band's marks into ids (triangle index + 1), and 1 / w into w."""
     names = np.zeros(len(listed) + 1, np.int32)
@@ -182,7 +181,7 @@ def name_triangles(marks: Ids, listed: Ids, ids: Ids, depth: Floats) -> None:
             depth_row[x] = scalar(1) / nearness if nearness > 0 else scalar(0)
 
 
-@njit(**PARALLEL_KERNEL)
+@parallel_kernel
 def draw(
     q: Floats,
     triangles: Ids,

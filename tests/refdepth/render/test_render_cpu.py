@@ -9,7 +9,6 @@ import torch
 from reference_renderer import ReferenceRenderer
 
 from refdepth.geometry.mesh import grid_mesh
-from refdepth.render import render_each
 from refdepth.render.cpu import CpuRenderer
 
 cpu, modular, reference = CpuRenderer(), CpuRenderer(fused=False), ReferenceRenderer()
@@ -133,21 +132,14 @@ def test_sampling_holds_the_border_value():
     assert cpu.sample(texture, uv).flatten().tolist() == [0, 0, 2, 5, 5]
 
 
-def test_views_of_different_sizes_equal_single_renders(make_views):
+def test_views_rendered_together_equal_single_renders(make_views):
     views = make_views(views=3)
-    sizes = [(30, 41), (12, 9), (30, 41)]
-    arguments = {"uv": views.uv, "texture": views.texture}
-    together = render_each(cpu, views.q, views.triangles, sizes=sizes, **arguments)
-    for view, ((height, width), got) in enumerate(zip(sizes, together, strict=True)):
-        alone = cpu.render(
-            views.q[view : view + 1], views.triangles, height=height, width=width, **arguments
-        )
-        assert got.color.shape == (1, height, width, 3)
-        assert torch.equal(got.color, alone.color)
-        assert torch.equal(got.triangle_id, alone.triangle_id)
-        assert torch.equal(got.depth, alone.depth)
-    with pytest.raises(ValueError, match="sizes"):
-        render_each(cpu, views.q, views.triangles, sizes=sizes[:2], **arguments)
+    together = cpu.render(views.q, views.triangles, **views.arguments)
+    for view in range(3):
+        alone = cpu.render(views.q[view : view + 1], views.triangles, **views.arguments)
+        assert torch.equal(together.color[view], alone.color[0])
+        assert torch.equal(together.triangle_id[view], alone.triangle_id[0])
+        assert torch.equal(together.depth[view], alone.depth[0])
 
 
 def _bits(views) -> list[torch.Tensor]:

@@ -1,25 +1,26 @@
-"""Parity of nvdiffrast with the CPU renderer. Run by `make gpu-check` on a machine with CUDA; asked
-for where CUDA or nvdiffrast is missing, these tests fail and say what is."""
+"""Parity of the nvdiffrast renderer with the CPU renderer: always over an emulation of nvdiffrast,
+and by `make gpu-check` over nvdiffrast itself on a machine with CUDA. Asked for where CUDA or
+nvdiffrast is missing, those tests fail and say what is."""
 
 import pytest
 import torch
+from fake_nvdiffrast import emulated_renderer
 
 from refdepth.render.cpu import CpuRenderer
 from refdepth.render.selection import select_renderer
 
-pytestmark = pytest.mark.gpu
-
 cpu = CpuRenderer()
+on_a_gpu = pytest.param("nvdiffrast", marks=pytest.mark.gpu)
 
 
-@pytest.fixture(scope="module")
-def gpu():
-    return select_renderer("nvdiffrast")
+@pytest.fixture(scope="module", params=["emulated", on_a_gpu])
+def gpu(request):
+    return emulated_renderer() if request.param == "emulated" else select_renderer("nvdiffrast")
 
 
 def _render(renderer, views, *, weights=None):
     device = renderer.device
-    q = views.q.to(device).requires_grad_()
+    q = views.q.to(device, copy=True).requires_grad_()
     out = renderer.render(
         q,
         views.triangles.to(device),
@@ -31,6 +32,12 @@ def _render(renderer, views, *, weights=None):
     if weights is not None:
         (out.color * weights.to(device)).sum().backward()
     return out, q.grad
+
+
+def _cosine(ours, theirs):
+    return torch.nn.functional.cosine_similarity(
+        ours.flatten().double(), theirs.cpu().flatten().double(), dim=0
+    )
 
 
 def _smooth_views(make_views, **changes):
@@ -62,12 +69,7 @@ def test_gradients_point_the_same_way(make_views, gpu, seed):
     )
     _, ours = _render(cpu, views, weights=weights)
     _, theirs = _render(gpu, views, weights=weights)
-    assert (
-        torch.nn.functional.cosine_similarity(
-            ours.flatten().double(), theirs.cpu().flatten().double(), dim=0
-        )
-        > 0.999
-    )
+    assert _cosine(ours, theirs) > 0.999
 
 
 def test_pictures_above_the_viewport_limit_are_tiled(make_views, gpu):
@@ -93,12 +95,74 @@ def test_bad_vertices_and_empty_meshes_leave_no_nan(make_views, gpu, bad):
     assert not seen.coverage.any()
 
 
+@pytest.mark.parametrize("depth", [0.01, 1.0, 100.0])
+def test_gradients_do_not_depend_on_the_scenes_unit(make_views, gpu, depth):
+    """Triangles of two to three pixels, where constants in a backward pass show first."""
+    views = _smooth_views(make_views, rows=50, columns=66, height=120, width=160, views=2)
+    views.q.mul_(depth / 3)  # made at a depth of 3
+    weights = torch.randn(2, 120, 160, 3, generator=torch.Generator().manual_seed(0))
+    _, ours = _render(cpu, views, weights=weights)
+    _, theirs = _render(gpu, views, weights=weights)
+    assert _cosine(ours, theirs) > 0.99
+
+
+def test_what_stands_just_before_the_camera_is_drawn_where_some_lies_behind(make_views, gpu):
+    """A floor from far ahead to behind the camera, with the nearest corner ahead at depth 1."""
+    corners = torch.tensor(
+        [[-2.0, 1, -1], [2, 1, -1], [-2, 1, 1], [2, 1, 1], [-9, 1, 40], [9, 1, 40]]
+    )
+    K = torch.tensor([[40.0, 0, 40], [0, 40, 30], [0, 0, 1]])
+    q = (corners @ K.T)[None].to(gpu.device)
+    triangles = torch.tensor([[0, 1, 2], [1, 3, 2], [2, 3, 4], [3, 5, 4]], dtype=torch.int32)
+    seen = gpu.visibility(q, triangles.to(gpu.device), 220, 80)
+    exact = cpu.visibility(q.cpu(), triangles, 220, 80)
+    nearest = exact.depth[exact.coverage].min()
+    assert nearest < 0.25  # far less than half of the nearest corner's depth
+    assert (seen.coverage.cpu() != exact.coverage).sum() <= 0.01 * exact.coverage.sum()
+
+
+def test_a_few_far_corners_cut_off_nothing_near(make_views, gpu):
+    """A sky a hundred thousand times as far as the rest."""
+    views = _smooth_views(make_views, views=1)
+    exact = cpu.visibility(views.q, views.triangles, views.height, views.width)
+    views.q[:, :40] *= 1e5
+    seen = gpu.visibility(
+        views.q.to(gpu.device), views.triangles.to(gpu.device), views.height, views.width
+    )
+    kept = exact.coverage & (exact.triangle_id > 2 * 39)  # all but the first row of squares
+    assert seen.coverage.cpu()[kept].double().mean() > 0.99
+
+
+def test_an_empty_batch_gives_an_empty_picture(make_views, gpu):
+    views = _smooth_views(make_views, views=2, height=24, width=32)
+    for renderer in (cpu, gpu):
+        device = renderer.device
+        q = views.q[:0].to(device).requires_grad_()
+        texture = views.texture.to(device)
+        out = renderer.render(
+            q,
+            views.triangles.to(device),
+            uv=views.uv.to(device),
+            texture=texture,
+            height=24,
+            width=32,
+        )
+        assert out.color.shape == (0, 24, 32, 3)
+        assert out.depth.shape == out.triangle_id.shape == (0, 24, 32)
+        (out.color.sum() + out.depth.sum()).backward()
+        assert q.grad.shape == q.shape
+        assert renderer.sample(texture, q.new_zeros((0, 24, 32, 2))).shape == (0, 24, 32, 3)
+        seen = renderer.visibility(q, views.triangles.to(device), 24, 32)
+        assert seen.depth.shape == (0, 24, 32)
+
+
+@pytest.mark.parametrize("gpu", [on_a_gpu], indirect=True)
 def test_a_step_reads_nothing_back_to_the_host(make_views, gpu):
     views = _smooth_views(make_views)
     weights = torch.ones(3, views.height, views.width, 3)
     _render(gpu, views, weights=weights)
     device = gpu.device
-    q = views.q.to(device).requires_grad_()
+    q = views.q.to(device, copy=True).requires_grad_()
     triangles, uv, texture = (
         tensor.to(device) for tensor in (views.triangles, views.uv, views.texture)
     )
