@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from refdepth.errors import RefdepthError
 from refdepth.types.camera import PinholeCamera
+from refdepth.types.cloud import PointCloud
 from refdepth.types.depth_map import DepthMap
+from refdepth.types.mesh import TriangleMesh
 from refdepth.types.prior import DepthPrior, Prior, PriorKind
 from refdepth.types.scene import PosedImage, Scene, SparseDepth, SparsePoints, View
 
 if TYPE_CHECKING:
-    from refdepth.fusion import FusedCloud, FusionSettings, fuse, fuse_mesh
+    from refdepth.fusion import FusionSettings, MeshSettings, fuse, fuse_mesh
     from refdepth.matching.neighbours import select_sources
     from refdepth.priors.fit import ScaleSettings, apply_fit, fit_scale
     from refdepth.priors.maps import MapsPrior
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
     from refdepth.render import select_renderer
 
 _LATER = {
-    "FusedCloud": "refdepth.fusion",
     "FusionSettings": "refdepth.fusion",
+    "MeshSettings": "refdepth.fusion",
     "fuse": "refdepth.fusion",
     "fuse_mesh": "refdepth.fusion",
     "MapsPrior": "refdepth.priors.maps",
@@ -47,11 +49,12 @@ _LATER = {
 __all__ = [
     "DepthMap",
     "DepthPrior",
-    "FusedCloud",
     "FusionSettings",
     "MapsPrior",
+    "MeshSettings",
     "NetworkPrior",
     "PinholeCamera",
+    "PointCloud",
     "PosedImage",
     "Prior",
     "PriorKind",
@@ -62,6 +65,7 @@ __all__ = [
     "SparseDepth",
     "SparsePoints",
     "SweepPrior",
+    "TriangleMesh",
     "View",
     "apply_fit",
     "first_round",
