@@ -108,9 +108,10 @@ def compact(depth_map: DepthMap) -> dict[str, NDArray[np.float32]]:
     """Depth and confidence as arrays that compress well: rounded to what they can mean."""
     spare = _MANTISSA_BITS - _DEPTH_BITS
     raw = depth_map.depth.view(np.uint32) + np.uint32(1 << (spare - 1))
+    levels = np.rint(depth_map.confidence * _LEVELS)
     return {
         "depth": (raw >> spare << spare).view(np.float32),
-        "confidence": np.rint(depth_map.confidence * _LEVELS) / np.float32(_LEVELS),
+        "confidence": (levels / _LEVELS).astype(np.float32),
     }
 
 
