@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from refdepth.errors import ConfigurationError
-from refdepth.fusion import FusionSettings
+from refdepth.fusion.settings import FusionSettings, MeshSettings
 from refdepth.ingest import PrepareSettings
 from refdepth.priors.fit import ScaleSettings
 from refdepth.priors.sweep import SweepSettings
@@ -95,6 +95,7 @@ class RunConfig(Settings):
     scale: ScaleSettings = setting(ScaleSettings(), "Fit of the priors to the SfM points.")
     refine: RefineSettings = setting(RefineSettings(), "Refinement.")
     fuse: FusionSettings = setting(FusionSettings(), "Fusion into a cloud.")
+    mesh: MeshSettings = setting(MeshSettings(), "The mesh that is exported; no stage reads it.")
     runtime: RuntimeSettings = setting(RuntimeSettings(), "Device, renderer and memory.")
 
 

@@ -96,17 +96,7 @@ def _loaders(
 ) -> Mapping[str, Callable[[str], NDArray[np.float32] | DepthMap | None] | None]:
     """How each stage's depth is read, or None for stages without any."""
     scaled, refined = set(results.views("scale")), set(results.views("refine"))
-
-    def fused(name: str) -> DepthMap | None:
-        confirmed = results.consistent(name)
-        if confirmed is None or name not in refined:
-            return None
-        final = results.refined(name)
-        return DepthMap(
-            depth=np.where(confirmed, final.depth, np.float32(0)),
-            confidence=np.where(confirmed, final.confidence, np.float32(0)),
-        )
-
+    fused = set(results.views("fuse"))
     return {
         "scaled": (lambda name: results.scaled(name) if name in scaled else None)
         if scaled
@@ -114,7 +104,7 @@ def _loaders(
         "refined": (lambda name: results.refined(name) if name in refined else None)
         if refined
         else None,
-        "fused": fused if results.manifest("fuse") is not None else None,
+        "fused": (lambda name: results.fused(name) if name in fused else None) if fused else None,
     }
 
 

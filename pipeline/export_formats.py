@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from refdepth.errors import InputError
-from refdepth.fusion import FusedCloud
 from refdepth.io.depth_sets import DepthFile
 from refdepth.io.images import load_mask
-from refdepth.io.ply import read_ply_vertices
+from refdepth.io.ply import read_ply
 from refdepth.pipeline.cancellation import Cancellation
 from refdepth.pipeline.progress import Progress
 from refdepth.pipeline.results import Results
+from refdepth.types.cloud import PointCloud
 from refdepth.types.depth_map import DepthMap
 
 
@@ -49,7 +46,7 @@ class ExportOptions:
     min_confidence: float = 0.0
     """Less sure pixels and points are left out."""
     consistent: bool = False
-    """Whether only pixels count that other views confirm (the fuse stage's masks)."""
+    """Whether the depth is the one that other views confirm and agree on (the fuse stage's)."""
     depth_files: tuple[DepthFile, ...] = (DepthFile.PNG16, DepthFile.PICTURES)
     cloud_files: tuple[CloudFile, ...] = (CloudFile.PLY,)
 
@@ -84,37 +81,40 @@ class Source:
         return names
 
     def depth(self, name: str) -> DepthMap:
-        """A view's depth; what its mask and the options leave out is unknown."""
-        self._cancellation.check()
-        found = self.results.refined(name)
-        keep = found.valid & (found.confidence >= self.options.min_confidence)
+        """A view's depth, with `consistent` the agreed one; what its mask and the options leave out
+        is unknown."""
         if self.options.consistent:
-            confirmed = self.results.consistent(name)
-            if confirmed is None:
-                raise InputError(
-                    "has no masks of consistent pixels.",
-                    subject=self.results.workspace.root,
-                    action="Run `refdepth stage fuse` first, or leave out --consistent.",
-                )
-            keep &= confirmed
+            return self.agreed(name)
+        return self._kept(name, self.results.refined(name))
+
+    def agreed(self, name: str) -> DepthMap:
+        """The depth that a view and others agree on; what its mask and the options leave out is
+        unknown. Raises `InputError` when there is none."""
+        if name not in self._fused:
+            raise InputError(
+                f"has no depth of {name} that other views were asked to confirm.",
+                subject=self.results.workspace.root,
+                action="Run `refdepth stage fuse` first.",
+            )
+        return self._kept(name, self.results.fused(name))
+
+    def _kept(self, name: str, found: DepthMap) -> DepthMap:
+        self._cancellation.check()
+        keep = found.valid & (found.confidence >= self.options.min_confidence)
         mask = load_mask(self.scene[name])
         if mask is not None:
             keep &= mask
         return found.within(keep)
 
-    def cloud(self) -> FusedCloud:
+    @cached_property
+    def _fused(self) -> frozenset[str]:
+        return frozenset(self.results.views("fuse"))
+
+    def cloud(self) -> PointCloud:
         """The fused cloud without its unsure points. Raises `InputError` when there is none."""
         cloud = read_cloud(self.results)
         keep = cloud.confidence >= self.options.min_confidence
-        if keep.all():
-            return cloud
-        return replace(
-            cloud,
-            points=cloud.points[keep],
-            normals=cloud.normals[keep],
-            colors=cloud.colors[keep],
-            confidence=cloud.confidence[keep],
-        )
+        return cloud if keep.all() else cloud.select(keep)
 
     def step(self, label: str) -> Callable[[int, int], None]:
         """A progress callback."""
@@ -136,7 +136,7 @@ def metres_per_unit(results: Results) -> float | None:
     return None
 
 
-def read_cloud(results: Results) -> FusedCloud:
+def read_cloud(results: Results) -> PointCloud:
     """The fused cloud. Raises `InputError` when the fuse stage has not run."""
     path = results.cloud_path
     if not path.is_file():
@@ -145,25 +145,12 @@ def read_cloud(results: Results) -> FusedCloud:
             subject=results.workspace.root,
             action="Run `refdepth reconstruct` (or `refdepth stage fuse`) first.",
         )
-    stored = read_ply_vertices(path)
-    return FusedCloud(
-        points=_columns(stored, "x", "y", "z"),
-        normals=_columns(stored, "nx", "ny", "nz", dtype=np.float32),
-        colors=_columns(stored, "red", "green", "blue", dtype=np.uint8),
-        confidence=stored["confidence"].astype(np.float32),
-    )
+    return read_ply(path)
 
 
 def write_format(format_: ExportFormat, source: Source, folder: Path) -> str:
     """Writes one export into the empty `folder`; returns what it is in half a line."""
     return _WRITERS[format_](source, folder)
-
-
-def _columns(
-    table: Mapping[str, NDArray[np.generic]], *names: str, dtype: type[np.generic] | None = None
-) -> NDArray[Any]:
-    """Properties side by side (N, C), as `dtype` or as they are."""
-    return np.stack([table[name] for name in names], axis=1).astype(dtype or table[names[0]].dtype)
 
 
 def _colmap(source: Source, folder: Path) -> str:
@@ -225,21 +212,21 @@ def _splat(source: Source, folder: Path) -> str:
 
 def _mesh(source: Source, folder: Path) -> str:
     from refdepth.fusion import fuse_mesh
-    from refdepth.io.mesh_files import without_fragments, write_glb
+    from refdepth.fusion.tsdf import without_fragments
+    from refdepth.io.glb import write_glb
     from refdepth.io.ply import write_mesh_ply
     from refdepth.types.scene import Scene
 
-    names = source.names
-    scene = Scene([source.scene[name] for name in names], source.scene.points)
-    settings = source.results.workspace.request().config.fuse
-    mesh = without_fragments(fuse_mesh(scene, source.depth, settings, source.step("mesh")))
+    scene = Scene([source.scene[name] for name in source.names], source.scene.points)
+    settings = source.results.workspace.request().config.mesh
+    mesh = without_fragments(fuse_mesh(scene, source.agreed, settings, source.step("mesh")))
     write_mesh_ply(folder / "mesh.ply", mesh)
     write_glb(folder / "mesh.glb", mesh)
     return f"{len(mesh.triangles):,} triangles"
 
 
 def _cloud(source: Source, folder: Path) -> str:
-    from refdepth.io.cloud_files import write_las
+    from refdepth.io.las import write_las
     from refdepth.io.ply import write_ply
 
     cloud = source.cloud()

@@ -49,10 +49,7 @@ class ItemStore:
         self, name: str, arrays: Mapping[str, NDArray[Any]], record: Mapping[str, Any]
     ) -> None:
         """Stores one finished item."""
-        path = self.arrays_path(name)
-        self.folder.mkdir(exist_ok=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_arrays(path, arrays)
+        path = self.write_arrays(name, arrays)
         write_sealed(
             self.record_path(name),
             {
@@ -61,6 +58,17 @@ class ItemStore:
                 "record": dict(record),
             },
         )
+
+    def write_arrays(
+        self, name: str, arrays: Mapping[str, NDArray[Any]], *, compressed: bool = False
+    ) -> Path:
+        """Stores arrays without a record: by itself that is no finished item, and enough in a stage
+        that is all or nothing. Returns their file."""
+        path = self.arrays_path(name)
+        self.folder.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_arrays(path, arrays, compressed=compressed)
+        return path
 
     def arrays(self, name: str) -> dict[str, NDArray[Any]]:
         """The arrays of a finished item. Raises `InputError` when they cannot be read."""

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from refdepth.errors import InputError
 from refdepth.geometry.grid import WorkGrid, log_ratio
-from refdepth.io.images import read_mask
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.manifest import Manifest
 from refdepth.pipeline.views import UNDISTORTED, load_scene
@@ -50,7 +49,7 @@ class Results:
         return Manifest.read(self.workspace.stage_dir(stage))
 
     def views(self, stage: str) -> tuple[str, ...]:
-        """Views of the scene that `stage` (depth, scale, refine) has a result for."""
+        """Views of the scene that `stage` (depth, scale, refine, fuse) has a result for."""
         items = self._items(stage)
         return tuple(name for name in self.scene.names if items.arrays_path(name).is_file())
 
@@ -78,10 +77,14 @@ class Results:
         """Final depth and confidence."""
         return _depth_map(self._items("refine").arrays(name))
 
+    def fused(self, name: str) -> DepthMap:
+        """The depth that this and other views agree on, and its confidence; unknown where no other
+        view confirms the final depth."""
+        return _depth_map(self._items("fuse").arrays(name))
+
     def consistent(self, name: str) -> NDArray[np.bool_] | None:
         """Where other views confirm the final depth (height, width); None before fusion."""
-        path = self.workspace.stage_dir("fuse") / "masks" / f"{name}.png"
-        return read_mask(path, self.scene[name].camera.shape) if path.is_file() else None
+        return self.fused(name).valid if name in self.views("fuse") else None
 
     def fit(self, name: str) -> dict[str, Any]:
         """Diagnostics of a view's scale fit."""

@@ -13,16 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.errors import InputError, ResourceError, UnavailableError
-from refdepth.fusion import FusedCloud
-from refdepth.io.images import read_rgb
-from refdepth.io.pictures import value_picture
-from refdepth.io.splat import thinned
+from refdepth.io.colors import value_picture
+from refdepth.io.images import read_rgb, read_thumbnail
 from refdepth.pipeline.export_formats import read_cloud
 from refdepth.pipeline.report.overview import map_axes
 from refdepth.pipeline.results import Results
 from refdepth.types.camera import invert_pose, transform
+from refdepth.types.cloud import PointCloud
 from refdepth.types.depth_map import DepthMap
-from refdepth.types.scene import View
 
 logger = logging.getLogger(__name__)
 
@@ -82,13 +80,13 @@ class Viewer:
         """Serves until interrupted."""
         self.server.sleep_forever()
 
-    def _read_cloud(self) -> FusedCloud:
+    def _read_cloud(self) -> PointCloud:
         """The fused cloud; before fusion, the SfM points."""
         try:
-            return thinned(read_cloud(self._results), MAX_CLOUD_POINTS)
+            return read_cloud(self._results).thinned(MAX_CLOUD_POINTS)
         except InputError:
             points = self._scene.points
-            return FusedCloud(
+            return PointCloud(
                 points=points.xyz.astype(np.float32),
                 normals=np.zeros((len(points), 3), np.float32),
                 colors=points.rgb,
@@ -197,7 +195,7 @@ class Viewer:
                 thickness=1.5,
                 thickness_units="screen",
                 color=(60, 120, 190),
-                image=_small_photo(view),
+                image=read_thumbnail(view.image_path, PHOTO_PX),
                 wxyz=_quaternion(world_from_cam[:3, :3]),
                 position=tuple(world_from_cam[:3, 3]),
             )
@@ -303,19 +301,6 @@ def _check_port(host: str, port: int) -> None:
 
 def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
-
-
-def _small_photo(view: View) -> NDArray[np.uint8] | None:
-    from PIL import Image
-
-    try:
-        with Image.open(view.image_path) as stored:
-            stored.draft("RGB", (PHOTO_PX, PHOTO_PX))
-            picture = stored.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
-    picture.thumbnail((PHOTO_PX, PHOTO_PX))
-    return np.asarray(picture)
 
 
 def _quaternion(rotation: NDArray[np.float64]) -> tuple[float, float, float, float]:

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from refdepth.errors import RefdepthError
 from refdepth.types.camera import PinholeCamera
+from refdepth.types.cloud import PointCloud
 from refdepth.types.depth_map import DepthMap
+from refdepth.types.mesh import TriangleMesh
 from refdepth.types.prior import DepthPrior, Prior, PriorKind
 from refdepth.types.scene import PosedImage, Scene, SparseDepth, SparsePoints, View
 
 if TYPE_CHECKING:
     from refdepth.api import refine_scene, scale_scene
-    from refdepth.fusion import FusedCloud, FusionSettings, fuse, fuse_mesh
+    from refdepth.fusion import FusionSettings, MeshSettings, fuse, fuse_mesh
     from refdepth.io.colmap_model import read_scene
     from refdepth.matching.neighbours import select_sources
     from refdepth.priors.fit import ScaleSettings, apply_fit, fit_scale
@@ -32,8 +34,8 @@ _LATER = {
     "refine_scene": "refdepth.api",
     "scale_scene": "refdepth.api",
     "read_scene": "refdepth.io.colmap_model",
-    "FusedCloud": "refdepth.fusion",
     "FusionSettings": "refdepth.fusion",
+    "MeshSettings": "refdepth.fusion",
     "fuse": "refdepth.fusion",
     "fuse_mesh": "refdepth.fusion",
     "MapsPrior": "refdepth.priors.maps",
@@ -52,11 +54,12 @@ _LATER = {
 __all__ = [
     "DepthMap",
     "DepthPrior",
-    "FusedCloud",
     "FusionSettings",
     "MapsPrior",
+    "MeshSettings",
     "NetworkPrior",
     "PinholeCamera",
+    "PointCloud",
     "PosedImage",
     "Prior",
     "PriorKind",
@@ -67,6 +70,7 @@ __all__ = [
     "SparseDepth",
     "SparsePoints",
     "SweepPrior",
+    "TriangleMesh",
     "View",
     "apply_fit",
     "first_round",

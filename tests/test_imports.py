@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -160,6 +161,19 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 def test_nothing_heavy_is_imported_early(statement: str) -> None:
     loaded = set(after(statement)["modules"])
     assert loaded.isdisjoint(HEAVY)
+
+
+def test_only_what_needs_it_imports_open3d() -> None:
+    """Decimation and the TSDF mesh, when they are called."""
+    rooms = ("refdepth.fusion", "refdepth.io.ply", "refdepth.io.glb", "refdepth.pipeline.exports")
+    assert "open3d" not in after(f"import {', '.join(rooms)}")["modules"]
+    users = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("refdepth", "pipeline", "cli")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if re.search(r"^\s*(import|from) open3d", path.read_text(), re.MULTILINE)
+    }
+    assert users == {"refdepth/fusion/tsdf.py", "refdepth/refine/mesh/surface.py"}
 
 
 @pytest.mark.parametrize(

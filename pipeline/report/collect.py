@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from refdepth.errors import InputError
-from refdepth.io.pictures import color_table
+from refdepth.io.colors import color_table
 from refdepth.pipeline.engine import stage_names
 from refdepth.pipeline.export_formats import metres_per_unit, read_cloud
 from refdepth.pipeline.manifest import Manifest

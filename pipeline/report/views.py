@@ -11,7 +11,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from refdepth.errors import InputError
-from refdepth.io.pictures import depth_picture, depth_range, ratio_picture, value_picture
+from refdepth.io.colors import depth_picture, depth_range, ratio_picture, value_picture
 from refdepth.pipeline.report import charts
 from refdepth.pipeline.report.advice import LOW_ACCEPTANCE, accepted_share
 from refdepth.pipeline.report.thumbnails import THUMBNAIL_PX, jpeg, photo, step_for

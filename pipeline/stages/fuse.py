@@ -1,4 +1,5 @@
-"""Stage `fuse`: the refined depth of all views in one cloud."""
+"""Stage `fuse`: the refined depth of all views in one cloud, and the depth each view and others
+agree on."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 
 from refdepth.errors import StageError
 from refdepth.fusion.settings import FusionSettings
@@ -26,13 +27,18 @@ if TYPE_CHECKING:
 
 _POINT_BYTES = 400
 """Memory of one unmerged point: its row, and what sorting and merging add. Rounded up."""
+_MANTISSA_BITS = 23  # of float32
+_DEPTH_BITS = 16
+"""Agreed depth is stored to 2**-17 of itself, far below what any view knows: it compresses then."""
+_LEVELS = 255
+"""Levels of stored confidence."""
 
 
 class FuseStage:
-    """Refined depth in, `cloud.ply` and one consistency mask a view out."""
+    """Refined depth in, `cloud.ply` and the depth that views agree on out."""
 
     name = "fuse"
-    version = 2
+    version = 3
     upstream = ("sfm", "refine")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -56,22 +62,17 @@ class FuseStage:
         names = select_views(scene, context.given.views)
         chosen = Scene([scene[name] for name in names], scene.points)
         refined = ItemStore(context.workspace.stage_dir("refine"), "")
-        masks = context.folder / "masks"
-        masks.mkdir(exist_ok=True)
+        agreed = context.items()
+        confirmed: dict[str, float] = {}
         written: list[Path] = []
-        kept: dict[str, float] = {}
 
         def load(name: str) -> DepthMap:
             arrays = refined.arrays(name)
             return DepthMap(depth=arrays["depth"], confidence=arrays["confidence"])
 
         def keep(name: str, checked: ViewConsistency) -> None:
-            confirmed = checked.depth > 0
-            kept[name] = float(confirmed.mean())
-            path = masks / f"{name}.png"
-            with replacing(path) as temporary:
-                Image.fromarray(confirmed.astype(np.uint8) * 255).save(temporary, format="PNG")
-            written.append(path)
+            confirmed[name] = float(checked.mask.mean())
+            written.append(agreed.write_arrays(name, compact(checked.depth_map), compressed=True))
 
         def report(done: int, total: int) -> None:
             context.cancellation.check()
@@ -95,15 +96,23 @@ class FuseStage:
                 action="Photos with more overlap help; `refdepth status` and the records in"
                 " refine/ say which views were turned down.",
             )
-        present = {mask.name for mask in written}
-        for stale in masks.glob("*.png"):
-            if stale.name not in present:
-                stale.unlink(missing_ok=True)
+        agreed.remove_others(names)
         return StageOutcome(
             files=[path, *written],
-            summary={"points": points, "views": len(names), "confirmed_share": kept},
+            summary={"points": points, "views": len(names), "confirmed_share": confirmed},
             headline=f"{points:,} points from {len(names)} view" + "s" * (len(names) != 1),
         )
+
+
+def compact(depth_map: DepthMap) -> dict[str, NDArray[np.float32]]:
+    """Depth and confidence as arrays that compress well: rounded to what they can mean."""
+    spare = _MANTISSA_BITS - _DEPTH_BITS
+    raw = depth_map.depth.view(np.uint32) + np.uint32(1 << (spare - 1))
+    levels = np.rint(depth_map.confidence * _LEVELS)
+    return {
+        "depth": (raw >> spare << spare).view(np.float32),
+        "confidence": (levels / _LEVELS).astype(np.float32),
+    }
 
 
 def _within(settings: FusionSettings, memory: MemoryBudget) -> FusionSettings:

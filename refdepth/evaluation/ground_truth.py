@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.errors import InputError
+from refdepth.io.colmap import read_array
+from refdepth.io.depth_files import SUFFIXES, read_depth_file, read_posed_depth
 from refdepth.types.camera import PinholeCamera
 
 Array = NDArray[np.float64]
 
 COLMAP_ENDINGS = (".geometric.bin", ".photometric.bin")
 """COLMAP's depth maps; the geometric one is taken where both exist."""
-_MAX_HEADER = 64
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -129,7 +129,7 @@ def open_ground_truth(
         return _plain(path, png_scale, 1.0 if metres_per_unit is None else metres_per_unit)
     return GroundTruth(
         files,
-        lambda file: TrueDepth(depth=_clean(read_colmap_array(file), file), undistorted=True),
+        lambda file: TrueDepth(depth=_clean(read_array(file), file), undistorted=True),
         kind="COLMAP depth maps",
         subject=path,
         metres_per_unit=metres_per_unit,
@@ -137,8 +137,6 @@ def open_ground_truth(
 
 
 def _plain(path: Path, png_scale: float, metres_per_unit: float) -> GroundTruth:
-    from refdepth.io.depth_files import SUFFIXES, read_depth_file
-
     for suffix in SUFFIXES:
         files = _by_name(path, suffix)
         if not files:
@@ -146,7 +144,8 @@ def _plain(path: Path, png_scale: float, metres_per_unit: float) -> GroundTruth:
 
         def read(file: Path) -> TrueDepth:
             if file.suffix.lower() == ".npz":
-                return _read_npz(file)
+                depth, K, cam_from_world = read_posed_depth(file)
+                return TrueDepth(depth=_clean(depth, file), K=K, cam_from_world=cam_from_world)
             return TrueDepth(depth=_clean(read_depth_file(file, png_scale=png_scale), file))
 
         kind = f"{suffix} depth maps"
@@ -170,54 +169,6 @@ def _by_name(folder: Path, ending: str) -> dict[str, Path]:
         if bare.count(name) == 1:
             out.setdefault(name, path)
     return out
-
-
-def _read_npz(path: Path) -> TrueDepth:
-    from refdepth.io.depth_files import read_depth_file
-
-    depth = _clean(read_depth_file(path), path)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            K = _matrix(archive, "K", (3, 3))
-            pose = _matrix(archive, "cam_from_world", (4, 4))
-        if K is not None:
-            PinholeCamera(K=K, width=depth.shape[1], height=depth.shape[0])
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"its camera cannot be used ({error}).",
-            subject=path,
-            action="K must be (3, 3) and cam_from_world (4, 4), or left out.",
-        ) from error
-    return TrueDepth(depth=depth, K=K, cam_from_world=pose)
-
-
-def _matrix(archive: Any, key: str, shape: tuple[int, int]) -> Array | None:
-    if key not in archive:
-        return None
-    matrix = np.asarray(archive[key], dtype=np.float64)
-    if key == "cam_from_world" and matrix.shape == (3, 4):
-        matrix = np.vstack([matrix, [0, 0, 0, 1]])
-    if matrix.shape != shape or not np.isfinite(matrix).all():
-        raise ValueError(f"{key} is not a finite {shape} matrix")
-    return matrix
-
-
-def read_colmap_array(path: Path) -> NDArray[np.float32]:
-    """A COLMAP depth map (height, width): `width&height&channels&`, then float32 values.
-
-    Raises `InputError` when the file is not one.
-    """
-    try:
-        data = Path(path).read_bytes()
-        fields = data[:_MAX_HEADER].split(b"&", 3)
-        width, height, channels = (int(field) for field in fields[:3])
-        start = sum(len(field) + 1 for field in fields[:3])
-        values = np.frombuffer(data, "<f4", offset=start)
-        if channels != 1 or min(width, height) < 1 or values.size != width * height:
-            raise ValueError(f"{width}x{height}x{channels} do not fit {values.size} values")
-    except (OSError, ValueError) as error:
-        raise InputError(f"not a COLMAP depth map ({error}).", subject=path) from error
-    return values.reshape(height, width)
 
 
 def _clean(depth: NDArray[np.floating], path: Path) -> NDArray[np.float32]:

@@ -215,11 +215,7 @@ def thin(points: ArrayLike, voxel: float) -> Array:
     points = np.asarray(points, np.float64)
     if not len(points):
         return points.reshape(0, 3)
-    cell = np.floor(points / voxel).astype(np.int64)
-    order = np.lexsort(cell.T[::-1])
-    cell = cell[order]
-    start = np.flatnonzero(np.r_[True, (cell[1:] != cell[:-1]).any(axis=1)])
-    count = np.diff(np.r_[start, len(points)])
+    order, start, count = _by_voxel(points, voxel)
     return np.asarray(np.add.reduceat(points[order], start) / count[:, None])
 
 
@@ -284,9 +280,15 @@ def _voxel_mean(points: Array, good: Mask, voxel: float) -> float:
     """Mean over occupied voxels of the share of good points in each."""
     if not len(points):
         return 0.0
+    order, start, count = _by_voxel(points, voxel)
+    return float((np.add.reduceat(good[order].astype(np.float64), start) / count).mean())
+
+
+def _by_voxel(points: Array, voxel: float) -> tuple[NDArray[np.intp], ...]:
+    """The order (N,) that brings the points (N, 3) of each voxel together, and start and number of
+    points (M,) of each voxel in it."""
     cell = np.floor(points / voxel).astype(np.int64)
     order = np.lexsort(cell.T[::-1])
     cell = cell[order]
     start = np.flatnonzero(np.r_[True, (cell[1:] != cell[:-1]).any(axis=1)])
-    count = np.diff(np.r_[start, len(points)])
-    return float((np.add.reduceat(good[order].astype(np.float64), start) / count).mean())
+    return order, start, np.diff(np.r_[start, len(points)])

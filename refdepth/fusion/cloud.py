@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,52 +12,19 @@ from numpy.typing import NDArray
 
 from refdepth.fusion.crosscheck import WEIGHT_FLOOR, DepthCache, ViewConsistency, check_view
 from refdepth.fusion.settings import FusionSettings
+from refdepth.fusion.views import median_center, position_type, typical_spacing
 from refdepth.fusion.voxels import VoxelGrid
-from refdepth.io.images import load_photo
+from refdepth.io.images import read_rgb
 from refdepth.types.camera import projection_from_ref, relative_pose
+from refdepth.types.cloud import PointCloud
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene, View
 
 NORMAL_RADIUS_PX = 2
 GRAZING_COSINE = 0.1  # a surface seen edge-on still counts this much
-ROUNDING_VOXELS = 0.01
-"""Positions may be rounded by this part of a voxel."""
 
-SelectSources = Callable[[Scene, View, int], tuple[str, ...]]
 OnView = Callable[[str, ViewConsistency], None]
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class FusedCloud:
-    """Points of all views, each surface once."""
-
-    points: NDArray[np.floating[Any]]
-    """Positions (N, 3), world coordinates, SfM units; float64 where the scene lies so far from the
-    origin (map coordinates) that float32 is too coarse for it, else float32."""
-    normals: NDArray[np.float32]
-    """Unit normals (N, 3) towards the cameras; zero where unknown."""
-    colors: NDArray[np.uint8]
-    """RGB (N, 3)."""
-    confidence: NDArray[np.float32]
-    """In [0, 1] (N,)."""
-
-    def __len__(self) -> int:
-        return len(self.points)
-
-    @classmethod
-    def concatenate(cls, pieces: list[FusedCloud]) -> FusedCloud:
-        """One cloud from several; empty from none."""
-        names = ("points", "normals", "colors", "confidence")
-        if not pieces:
-            pieces = [cls.empty()]
-        return cls(**{n: np.concatenate([getattr(p, n) for p in pieces]) for n in names})
-
-    @classmethod
-    def empty(cls) -> FusedCloud:
-        """A cloud without points."""
-        zero = np.zeros((0, 3), np.float32)
-        return cls(points=zero, normals=zero, colors=zero.astype(np.uint8), confidence=zero[:, 0])
 
 
 def fuse(
@@ -68,10 +35,10 @@ def fuse(
     *,
     on_view: OnView | None = None,
     scratch: Path | None = None,
-) -> FusedCloud:
+) -> PointCloud:
     """`fuse_pieces` as one cloud in memory."""
     pieces = fuse_pieces(scene, load, settings, progress, on_view=on_view, scratch=scratch)
-    return FusedCloud.concatenate(list(pieces))
+    return PointCloud.concatenate(list(pieces))
 
 
 def fuse_pieces(
@@ -82,7 +49,7 @@ def fuse_pieces(
     *,
     on_view: OnView | None = None,
     scratch: Path | None = None,
-) -> Iterator[FusedCloud]:
+) -> Iterator[PointCloud]:
     """The scene's cloud, one piece of space after another.
 
     `load` gives a view's depth map; it is called again when a map has left the cache. `progress`
@@ -101,8 +68,11 @@ def fuse_pieces(
 
     cache = DepthCache(load, scene, settings.cache_mb)
     claimed: dict[str, NDArray[np.uint8]] = {}
-    grid: VoxelGrid | None = None
-    try:
+    if not scene.views:
+        return
+    voxel = settings.voxel_px * typical_spacing(scene, cache)
+    grid = VoxelGrid(median_center(scene), voxel, settings.memory_points, scratch)
+    with contextlib.closing(grid):
         for done, view in enumerate(scene.views):
             names = select_sources(scene, view, settings.neighbours)
             sources = [scene[name] for name in names]
@@ -117,21 +87,12 @@ def fuse_pieces(
             _claim(view, sources, later, checked, emitted, claimed)
             if emitted.any():
                 points, values, weight, spacing = _points(view, checked, emitted)
-                spacing = spacing * settings.voxel_px
-                if grid is None:
-                    grid = VoxelGrid(
-                        view.center, float(np.median(spacing)), settings.memory_points, scratch
-                    )
-                grid.add(points, values, weight, spacing)
+                grid.add(points, values, weight, spacing * settings.voxel_px)
             if progress is not None:
                 progress(done + 1, len(scene))
-        if grid is not None:
-            dtype = position_type(scene, grid.voxel)
-            for points, values in grid.pieces():
-                yield _piece(points, values, dtype)
-    finally:
-        if grid is not None:
-            grid.close()
+        dtype = position_type(scene, voxel)
+        for points, values in grid.pieces():
+            yield _piece(points, values, dtype)
 
 
 def _claim(
@@ -185,26 +146,19 @@ def _points(
     cosine = -(normal * rays).sum(axis=1) / np.linalg.norm(rays, axis=1)
     confidence = checked.confidence[emitted].astype(np.float64)
     weight = np.maximum(confidence, WEIGHT_FLOOR) * np.maximum(cosine, GRAZING_COSINE)
-    color = load_photo(view).rgb[emitted].astype(np.float64)
+    color = read_rgb(view.image_path)[emitted].astype(np.float64)
     values = np.concatenate([normal @ world_from_cam[:3, :3].T, color, confidence[:, None]], axis=1)
     return points, values, weight, depth / view.camera.mean_focal_px
 
 
-def position_type(scene: Scene, voxel: float) -> type[np.floating[Any]]:
-    """What stores positions around the scene's cameras finely enough for voxels of this size."""
-    farthest = max((float(np.abs(view.center).max()) for view in scene.views), default=0.0)
-    fine = np.spacing(np.float32(farthest)) <= ROUNDING_VOXELS * voxel
-    return np.float32 if fine else np.float64
-
-
 def _piece(
     points: NDArray[np.float64], values: NDArray[np.float64], dtype: type[np.floating[Any]]
-) -> FusedCloud:
+) -> PointCloud:
     length = np.linalg.norm(values[:, :3], axis=1, keepdims=True)
     normals = np.divide(values[:, :3], length, out=np.zeros_like(values[:, :3]), where=length > 0)
-    return FusedCloud(
+    return PointCloud(
         points=points.astype(dtype),
         normals=normals.astype(np.float32),
-        colors=np.rint(np.clip(values[:, 3:6], 0, 1) * 255).astype(np.uint8),
+        colors=np.rint(values[:, 3:6].clip(0, 255)).astype(np.uint8),
         confidence=np.clip(values[:, 6], 0, 1).astype(np.float32),
     )

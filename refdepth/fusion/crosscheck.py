@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.errors import InputError
 from refdepth.fusion.settings import FusionSettings
-from refdepth.io.images import load_mask
+from refdepth.fusion.views import load_checked
 from refdepth.types.camera import projection_from_ref, relative_pose
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene, View
@@ -37,18 +36,7 @@ class DepthCache:
         if name in self._maps:
             self._maps.move_to_end(name)
             return self._maps[name]
-        found = self._load(name)
-        expected = self._scene[name].camera.shape
-        if found.depth.shape != expected:
-            raise InputError(
-                f"depth map is {found.depth.shape[1]}x{found.depth.shape[0]}, its photo "
-                f"{expected[1]}x{expected[0]}.",
-                subject=name,
-                action="Make the depth of this view again.",
-            )
-        mask = load_mask(self._scene[name])
-        if mask is not None:
-            found = found.within(mask)
+        found = load_checked(self._scene, self._load, name)
         self._maps[name] = found
         self._bytes += _size(found)
         while self._bytes > self._limit and len(self._maps) > 1:
@@ -83,6 +71,11 @@ class ViewConsistency:
     def mask(self) -> NDArray[np.bool_]:
         """Pixels that are kept (height, width)."""
         return self.depth > 0
+
+    @property
+    def depth_map(self) -> DepthMap:
+        """Agreed depth and its confidence: what a mesh is made from."""
+        return DepthMap(depth=self.depth, confidence=self.confidence)
 
 
 def check_view(

@@ -1,4 +1,4 @@
-"""Settings of fusion."""
+"""Settings of the cross-view check, the cloud and the TSDF mesh."""
 
 from __future__ import annotations
 
@@ -53,15 +53,6 @@ class FusionSettings(Settings):
         unit="px",
         gt=0,
     )
-    mesh_voxel_px: float = setting(
-        2.0, "Voxel size of the TSDF mesh, in pixels at the scene's median depth.", unit="px", gt=0
-    )
-    mesh_truncation_voxels: float = setting(
-        8.0, "Truncation of the TSDF, in voxels: thicker bridges more noise.", unit="voxels", ge=2
-    )
-    mesh_min_weight: float = setting(
-        2.0, "How many views must have measured a voxel for it to carry the mesh.", ge=1
-    )
     cache_mb: float = setting(
         512.0, "Memory for depth maps kept between views.", unit="MB", gt=0, affects_result=False
     )
@@ -70,4 +61,18 @@ class FusionSettings(Settings):
         "How many unmerged points stay in memory before they go to temporary files.",
         ge=1,
         affects_result=False,
+    )
+
+
+class MeshSettings(Settings):
+    """How the depth that views agree on becomes a mesh."""
+
+    voxel_px: float = setting(
+        2.0, "Voxel size of the TSDF, in pixels at the scene's median depth.", unit="px", gt=0
+    )
+    truncation_voxels: float = setting(
+        8.0, "Truncation of the TSDF, in voxels: thicker bridges more noise.", unit="voxels", ge=2
+    )
+    min_weight: float = setting(
+        2.0, "How many views must have measured a voxel for it to carry the mesh.", ge=1
     )

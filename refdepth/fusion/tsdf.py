@@ -3,92 +3,107 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.errors import StageError
-from refdepth.fusion.cloud import Progress, position_type
-from refdepth.fusion.crosscheck import DepthCache, check_view
-from refdepth.fusion.settings import FusionSettings
-from refdepth.io.images import load_photo
+from refdepth.fusion.cloud import Progress
+from refdepth.fusion.settings import MeshSettings
+from refdepth.fusion.views import (
+    load_checked,
+    median_center,
+    position_type,
+    typical_spacing,
+)
+from refdepth.io.images import read_rgb
 from refdepth.types.camera import pose_matrix
 from refdepth.types.depth_map import DepthMap
+from refdepth.types.mesh import TriangleMesh
 from refdepth.types.scene import Scene, View
 
 _BLOCK_RESOLUTION = 16
 _FIRST_BLOCKS = 4096  # the grid grows when it needs more
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class FusedMesh:
-    """A triangle mesh in world coordinates, SfM units."""
-
-    vertices: NDArray[np.floating[Any]]
-    """Positions (N, 3), float32 or float64 as a cloud's points."""
-    normals: NDArray[np.float32]
-    """Unit normals (N, 3)."""
-    colors: NDArray[np.uint8]
-    """RGB (N, 3)."""
-    triangles: NDArray[np.int32]
-    """Rows of vertices (T, 3)."""
+FRAGMENT_SHARE = 0.001
+"""Connected pieces with a smaller share of the triangles are noise."""
 
 
 def fuse_mesh(
     scene: Scene,
     load: Callable[[str], DepthMap],
-    settings: FusionSettings,
+    settings: MeshSettings,
     progress: Progress | None = None,
-) -> FusedMesh:
-    """Mesh of the surfaces that neighbouring views agree on (Curless and Levoy 1996, with Open3D's
-    VoxelBlockGrid).
+) -> TriangleMesh:
+    """Mesh of depth that views agree on (Curless and Levoy 1996, with Open3D's VoxelBlockGrid).
 
-    The voxel size is `mesh_voxel_px` pixels at the median distance of the agreed depth in the
-    first view that has any.
+    `load` gives a view's agreed depth, as `check_view` finds it and `fuse` hands it to `on_view`;
+    nothing is checked against other views here. Memory holds one view beside the grid.
 
-    Raises `StageError` when no view's depth is confirmed by another, `InputError` when a depth map
-    does not have its photo's size.
+    Raises `StageError` when there is no depth or too few views measure the same place, `InputError`
+    when a depth map does not have its photo's size.
     """
-    from refdepth.matching.neighbours import select_sources
 
-    cache = DepthCache(load, scene, settings.cache_mb)
-    grid: Any = None
+    def agreed(name: str) -> DepthMap:
+        return load_checked(scene, load, name)
+
+    voxel = settings.voxel_px * typical_spacing(scene, agreed)
+    dtype = position_type(scene, voxel)
     # Open3D's vertices are float32: far from the origin the grid gets one of its own.
-    origin, dtype = np.zeros(3), np.float32
+    origin = median_center(scene) if dtype is np.float64 else np.zeros(3)
+    grid: Any = None
     for done, view in enumerate(scene.views):
-        sources = [scene[name] for name in select_sources(scene, view, settings.neighbours)]
-        checked = check_view(view, sources, cache, settings)
-        if checked.mask.any():
-            if grid is None:
-                spacing = np.median(checked.depth[checked.mask]) / view.camera.mean_focal_px
-                voxel = float(spacing) * settings.mesh_voxel_px
-                grid = _empty_grid(voxel)
-                dtype = position_type(scene, voxel)
-                origin = view.center if dtype is np.float64 else origin
-            _integrate(grid, view, origin, checked.depth, settings.mesh_truncation_voxels)
+        depth = agreed(view.name).depth
+        if depth.any():
+            grid = _empty_grid(voxel) if grid is None else grid
+            _integrate(grid, view, origin, depth, settings.truncation_voxels)
         if progress is not None:
             progress(done + 1, len(scene))
     if grid is None:
         raise StageError(
             "no depth is confirmed by a second view, so there is no surface.",
-            subject="fuse",
+            subject="mesh",
             action="Lower fuse.min_agreeing or give photos with more overlap.",
         )
-    mesh = grid.extract_triangle_mesh(settings.mesh_min_weight)
+    mesh = grid.extract_triangle_mesh(settings.min_weight)
     if len(mesh.vertex.positions) == 0:
         raise StageError(
             "too few views agree to make a surface.",
-            subject="fuse",
-            action="Lower fuse.mesh_min_weight.",
+            subject="mesh",
+            action="Lower mesh.min_weight.",
         )
     mesh.compute_vertex_normals()
-    return FusedMesh(
+    return TriangleMesh(
         vertices=(mesh.vertex.positions.numpy() + origin).astype(dtype),
         normals=mesh.vertex.normals.numpy().astype(np.float32),
         colors=np.rint(np.clip(mesh.vertex.colors.numpy(), 0, 1) * 255).astype(np.uint8),
         triangles=mesh.triangle.indices.numpy().astype(np.int32),
+    )
+
+
+def without_fragments(mesh: TriangleMesh, *, min_share: float = FRAGMENT_SHARE) -> TriangleMesh:
+    """The mesh without connected pieces that hold less than `min_share` of its triangles, and
+    without vertices that no triangle uses. The largest piece always stays."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    triangles, count = mesh.triangles, len(mesh.vertices)
+    starts, ends = triangles[:, [0, 1]].ravel(), triangles[:, [1, 2]].ravel()
+    links = coo_array((np.ones(len(starts), bool), (starts, ends)), shape=(count, count))
+    _, piece = connected_components(links, directed=False)
+    size = np.bincount(piece[triangles[:, 0]], minlength=1)
+    kept = size >= min(max(min_share * len(triangles), 1), size.max(initial=0))
+    triangles = triangles[kept[piece[triangles[:, 0]]]]
+    used = np.zeros(count, bool)
+    used[triangles] = True
+    row = np.cumsum(used, dtype=np.int32) - 1
+    return TriangleMesh(
+        vertices=mesh.vertices[used],
+        normals=mesh.normals[used],
+        colors=mesh.colors[used],
+        triangles=row[triangles],
     )
 
 
@@ -119,7 +134,8 @@ def _integrate(
 
     core: Any = open3d.core
     image = open3d.t.geometry.Image(core.Tensor(depth))
-    color = open3d.t.geometry.Image(core.Tensor(load_photo(view).rgb))
+    rgb = read_rgb(view.image_path).astype(np.float32) / np.float32(255)
+    color = open3d.t.geometry.Image(core.Tensor(rgb))  # of the depth's type
     # Open3D's pixel centres are whole numbers.
     K = core.Tensor(view.camera.K - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]))
     pose = core.Tensor(view.cam_from_world @ pose_matrix(np.eye(3), origin))

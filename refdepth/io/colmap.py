@@ -1,4 +1,5 @@
-"""COLMAP models from scenes, and dense workspaces that COLMAP's own tools continue from."""
+"""COLMAP: models from scenes, depth and normal maps, and dense workspaces that its own tools
+continue from."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.errors import InputError
 from refdepth.types.camera import PinholeCamera
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene, View
@@ -20,6 +22,7 @@ whose normals differ by 10 degrees between views, so the depth's noise has to av
 _SAME_SURFACE = 0.02
 """Largest relative step of depth inside that window."""
 _PATCH_MATCH_SOURCES = 20
+_MAX_HEADER = 64
 
 
 def to_reconstruction(scene: Scene) -> Any:
@@ -111,6 +114,22 @@ def write_array(path: Path, array: NDArray[np.float32]) -> None:
     planes = np.atleast_3d(array).astype("<f4").transpose(2, 0, 1)
     channels, height, width = planes.shape
     path.write_bytes(f"{width}&{height}&{channels}&".encode() + planes.tobytes())
+
+
+def read_array(path: Path) -> NDArray[np.float32]:
+    """A depth map (height, width) in COLMAP's format. Raises `InputError` when the file is not
+    one."""
+    try:
+        data = Path(path).read_bytes()
+        fields = data[:_MAX_HEADER].split(b"&", 3)
+        width, height, channels = (int(field) for field in fields[:3])
+        start = sum(len(field) + 1 for field in fields[:3])
+        values = np.frombuffer(data, "<f4", offset=start)
+        if channels != 1 or min(width, height) < 1 or values.size != width * height:
+            raise ValueError(f"{width}x{height}x{channels} do not fit {values.size} values")
+    except (OSError, ValueError) as error:
+        raise InputError(f"not a COLMAP depth map ({error}).", subject=path) from error
+    return values.reshape(height, width)
 
 
 def normal_map(depth: NDArray[np.float32], camera: PinholeCamera) -> NDArray[np.float32]:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from refdepth.errors import ConfigurationError, InputError
+from refdepth.types.camera import PinholeCamera
 
 SUFFIXES = (".npy", ".npz", ".tiff", ".tif", ".png")
 """Readable formats. Where a map exists in several, the earlier is taken."""
@@ -88,6 +89,48 @@ def write_depth_file(path: Path, depth: NDArray[Any], *, png_scale: float = MILL
                 subject=path,
                 action=f"Use one of {', '.join(SUFFIXES)}.",
             )
+
+
+def read_posed_depth(
+    path: Path,
+) -> tuple[NDArray[np.float32], NDArray[np.float64] | None, NDArray[np.float64] | None]:
+    """An `.npz` of depth with its camera: the map as `read_depth_file` gives it, `K` (3, 3) and
+    `cam_from_world` (4, 4), each None where the file has none. A (3, 4) pose is completed.
+
+    Raises `InputError` when the map cannot be read or the camera cannot be used.
+    """
+    depth = read_depth_file(path)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            K = _matrix(archive, "K", (3, 3))
+            cam_from_world = _matrix(archive, "cam_from_world", (4, 4))
+        if K is not None:
+            PinholeCamera(K=K, width=depth.shape[1], height=depth.shape[0])
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"its camera cannot be used ({error}).",
+            subject=path,
+            action="K must be (3, 3) and cam_from_world (4, 4), or left out.",
+        ) from error
+    return depth, K, cam_from_world
+
+
+def write_posed_depth(
+    path: Path, depth: NDArray[np.float32], camera: PinholeCamera, cam_from_world: ArrayLike
+) -> None:
+    """Writes depth (height, width) with its camera and pose (4, 4) as a compressed `.npz`."""
+    np.savez_compressed(path, depth=depth, K=camera.K, cam_from_world=np.asarray(cam_from_world))
+
+
+def _matrix(archive: Any, key: str, shape: tuple[int, int]) -> NDArray[np.float64] | None:
+    if key not in archive:
+        return None
+    matrix = np.asarray(archive[key], dtype=np.float64)
+    if key == "cam_from_world" and matrix.shape == (3, 4):
+        matrix = np.vstack([matrix, [0, 0, 0, 1]])
+    if matrix.shape != shape or not np.isfinite(matrix).all():
+        raise ValueError(f"{key} is not a finite {shape} matrix")
+    return matrix
 
 
 def _load_array(file: IO[bytes]) -> NDArray[Any]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from refdepth.io.colors import depth_picture, depth_range
 from refdepth.io.depth_files import write_depth_file
-from refdepth.io.pictures import depth_picture, depth_range
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene
 

@@ -1,4 +1,5 @@
-"""Reading prepared pictures. What arrives from outside goes through the `prepare` stage first."""
+"""Picture files: photos and masks. What arrives from outside goes through the `prepare` stage
+first; depth as pictures to look at is in `colors`."""
 
 from __future__ import annotations
 
@@ -10,6 +11,9 @@ from PIL import Image
 
 from refdepth.errors import InputError
 from refdepth.types.scene import PosedImage, View
+
+_UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow raises for files that are no whole picture, or an enormous one."""
 
 
 def load_photo(view: View) -> PosedImage:
@@ -59,9 +63,22 @@ def read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
     return mask
 
 
+def read_thumbnail(path: Path, longest_px: int) -> NDArray[np.uint8] | None:
+    """The photo with its longer side reduced to `longest_px`, RGB (height, width, 3); None when it
+    cannot be read."""
+    try:
+        with Image.open(path) as stored:
+            stored.draft("RGB", (longest_px, longest_px))
+            picture = stored.convert("RGB")
+    except _UNREADABLE:
+        return None
+    picture.thumbnail((longest_px, longest_px))
+    return np.asarray(picture)
+
+
 def _open(path: Path, mode: str) -> Image.Image:
     try:
         with Image.open(path) as picture:
             return picture.convert(mode)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except _UNREADABLE as error:
         raise InputError(f"cannot be read as a picture ({error}).", subject=path) from error

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.fusion import FusedCloud
 from refdepth.io.colmap import copy_images, copy_masks
 from refdepth.io.depth_files import write_depth_file
 from refdepth.io.depth_sets import png_unit
 from refdepth.io.ply import write_ply
 from refdepth.types.camera import invert_pose
+from refdepth.types.cloud import PointCloud
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene, View
 
@@ -36,7 +36,7 @@ def write_nerfstudio(
     load: Callable[[str], DepthMap],
     *,
     names: Sequence[str] | None = None,
-    cloud: FusedCloud | None = None,
+    cloud: PointCloud | None = None,
     metres_per_unit: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
@@ -81,7 +81,7 @@ def write_nerfstudio(
     return [*written, path]
 
 
-def turned(cloud: FusedCloud, rotation: NDArray[np.float64]) -> FusedCloud:
+def turned(cloud: PointCloud, rotation: NDArray[np.float64]) -> PointCloud:
     """The cloud in a world turned by `rotation` (3, 3)."""
     return replace(
         cloud,

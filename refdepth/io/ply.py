@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from refdepth.errors import InputError
+from refdepth.types.cloud import PointCloud
+from refdepth.types.mesh import TriangleMesh
 
 _COUNT_WIDTH = 20  # the vertex count is padded, so that it can be filled in at the end
 
@@ -23,47 +25,7 @@ _TYPES = {
 _NAMES = {"f4": "float", "f8": "double", "u1": "uchar"}
 
 
-class Cloud(Protocol):
-    """What a cloud must have to be written."""
-
-    @property
-    def points(self) -> NDArray[np.floating[Any]]:
-        """Positions (N, 3), written as they are: float or double."""
-
-    @property
-    def normals(self) -> NDArray[np.float32]:
-        """Unit normals (N, 3)."""
-
-    @property
-    def colors(self) -> NDArray[np.uint8]:
-        """RGB (N, 3)."""
-
-    @property
-    def confidence(self) -> NDArray[np.float32]:
-        """In [0, 1] (N,)."""
-
-
-class Mesh(Protocol):
-    """What a mesh must have to be written."""
-
-    @property
-    def vertices(self) -> NDArray[np.floating[Any]]:
-        """Positions (N, 3), written as they are: float or double."""
-
-    @property
-    def normals(self) -> NDArray[np.float32]:
-        """Unit normals (N, 3)."""
-
-    @property
-    def colors(self) -> NDArray[np.uint8]:
-        """RGB (N, 3)."""
-
-    @property
-    def triangles(self) -> NDArray[np.int32]:
-        """Rows of vertices (T, 3)."""
-
-
-def write_ply(path: Path, cloud: Cloud | Iterable[Cloud]) -> int:
+def write_ply(path: Path, cloud: PointCloud | Iterable[PointCloud]) -> int:
     """Writes a cloud, or its pieces one after another, with normals, colours and confidence.
 
     The same cloud gives the same bytes. Returns the number of points.
@@ -86,7 +48,30 @@ def write_ply(path: Path, cloud: Cloud | Iterable[Cloud]) -> int:
     return count
 
 
-def write_mesh_ply(path: Path, mesh: Mesh) -> None:
+def read_ply(path: Path) -> PointCloud:
+    """A cloud that `write_ply` has written. Raises `InputError` when it cannot be read or lacks a
+    property."""
+    stored = read_ply_vertices(path)
+
+    def columns(*names: str) -> NDArray[Any]:
+        return np.stack([stored[name] for name in names], axis=1)
+
+    try:
+        return PointCloud(
+            points=columns("x", "y", "z"),
+            normals=columns("nx", "ny", "nz").astype(np.float32),
+            colors=columns("red", "green", "blue").astype(np.uint8),
+            confidence=stored["confidence"].astype(np.float32),
+        )
+    except KeyError as error:
+        raise InputError(
+            f"the PLY file has no {error.args[0]}.",
+            subject=path,
+            action="Give a cloud with positions, normals, colours and confidence.",
+        ) from error
+
+
+def write_mesh_ply(path: Path, mesh: TriangleMesh) -> None:
     """Writes a triangle mesh with normals and colours. The same mesh gives the same bytes."""
     dtype = _vertex(mesh.vertices.dtype)
     rows = np.empty(len(mesh.vertices), dtype)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from refdepth.fusion import FusedCloud
 from refdepth.io.colmap import copy_images, copy_masks, to_reconstruction
 from refdepth.io.ply import write_ply
+from refdepth.types.cloud import PointCloud
 from refdepth.types.scene import Scene, View
 
 MAX_POINTS = 300_000
@@ -19,7 +19,7 @@ MAX_POINTS = 300_000
 def write_splat_dataset(
     folder: Path,
     scene: Scene,
-    cloud: FusedCloud,
+    cloud: PointCloud,
     *,
     max_points: int = MAX_POINTS,
 ) -> list[Path]:
@@ -33,7 +33,7 @@ def write_splat_dataset(
     """
     sparse = folder / "sparse" / "0"
     sparse.mkdir(parents=True, exist_ok=True)
-    cloud = thinned(cloud, max_points)
+    cloud = cloud.thinned(max_points)
     model = to_reconstruction(scene)
     add_points(model, cloud)
     model.write_binary(str(sparse))
@@ -46,21 +46,7 @@ def write_splat_dataset(
     ]
 
 
-def thinned(cloud: FusedCloud, count: int, *, seed: int = 0) -> FusedCloud:
-    """`count` of the cloud's points, chosen at random from `seed`; the cloud itself when it has no
-    more than that."""
-    if len(cloud) <= count:
-        return cloud
-    rows = np.sort(np.random.default_rng(seed).choice(len(cloud), count, replace=False))
-    return FusedCloud(
-        points=cloud.points[rows],
-        normals=cloud.normals[rows],
-        colors=cloud.colors[rows],
-        confidence=cloud.confidence[rows],
-    )
-
-
-def add_points(model: Any, cloud: FusedCloud) -> None:
+def add_points(model: Any, cloud: PointCloud) -> None:
     """Adds the cloud's points, without tracks, to a `pycolmap.Reconstruction`."""
     from refdepth._pycolmap import pycolmap
 

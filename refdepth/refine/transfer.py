@@ -126,9 +126,9 @@ def splat(
     seen_depth: NDArray[np.float32],
     seen_confidence: NDArray[np.float32],
 ) -> None:
-    """Draws each source's depth map into the reference. Of several points that fall into a pixel the
-    nearest surface counts, and of that the point closest to the pixel's centre: the nearest point of
-    a slanted surface would lie to one side.
+    """Draws each source's depth map into the reference. Of several points that fall into a pixel
+    the nearest surface counts, and of that the point closest to the pixel's centre: the nearest
+    point of a slanted surface would lie to one side.
 
     `depths`, `confidences` (S, Hs, Ws) are padded to the largest source, `sizes` (S, 2) holds each
     one's height and width. A (S, 3, 3), b (S, 3): reference pixel of source pixel (x, y) at z is

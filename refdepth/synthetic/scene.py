@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from refdepth.errors import InputError
+from refdepth.io.depth_files import write_posed_depth
 from refdepth.synthetic.priors import PriorError, simulate_prior
 from refdepth.synthetic.rooms import Variant, World, build_world
 from refdepth.synthetic.sparse import sample_scene
@@ -66,9 +67,7 @@ class SyntheticScene:
         paths = []
         for view in self.views:
             path = (folder / view.name).with_suffix(".npz")
-            np.savez_compressed(
-                path, depth=view.depth, K=view.camera.K, cam_from_world=view.cam_from_world
-            )
+            write_posed_depth(path, view.depth, view.camera, view.cam_from_world)
             paths.append(path)
         return paths
 

@@ -27,7 +27,7 @@ ARTIFACTS = [
     ("refine", "refine/view_002.png.npz"),
     ("refine", "refine/view_002.png.json"),
     ("fuse", "fuse/cloud.ply"),
-    ("fuse", "fuse/masks/view_000.png.png"),
+    ("fuse", "fuse/view_000.png.npz"),
 ]
 
 

@@ -11,7 +11,9 @@ import pytest
 from tiny_checkpoints import save_depth_anything
 
 from refdepth.cli.main import run
+from refdepth.fusion import FusionSettings, check_view
 from refdepth.io.ply import read_ply_points
+from refdepth.matching.neighbours import select_sources
 from refdepth.pipeline.results import Results
 from refdepth.pipeline.workspace import Workspace
 from refdepth.synthetic import SyntheticScene, make_scene
@@ -67,6 +69,20 @@ def test_every_stage_leaves_its_artifacts_and_a_manifest(base: Path) -> None:
     assert (out / "report.html").stat().st_size > 10_000
     assert "fuse" in (out / "refdepth.log").read_text()
     assert not list(out.rglob(".tmp-*"))
+
+
+def test_fusion_keeps_the_depth_that_views_agree_on(base: Path) -> None:
+    results = Results(Workspace(base / "out"))
+    scene, settings = results.scene, FusionSettings()
+    for name in scene.names:
+        sources = select_sources(scene, scene[name], settings.neighbours)
+        found = check_view(scene[name], [scene[s] for s in sources], results.refined, settings)
+        stored = results.fused(name)
+        np.testing.assert_array_equal(stored.valid, found.mask)
+        np.testing.assert_allclose(stored.depth, found.depth, rtol=1e-5)
+        np.testing.assert_allclose(stored.confidence, found.confidence, atol=0.003)
+        np.testing.assert_array_equal(results.consistent(name), found.mask)
+        assert 0.3 < found.mask.mean() < 1
 
 
 def test_the_depth_is_close_to_the_exact_depth(

@@ -13,10 +13,13 @@ from exact_room import ExactRoom
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
+import refdepth.fusion.cloud
+import refdepth.fusion.crosscheck
 import refdepth.pipeline.exports
 from refdepth._pycolmap import pycolmap
 from refdepth.errors import ConfigurationError, InputError, Interrupted
 from refdepth.pipeline.cancellation import Cancellation
+from refdepth.pipeline.config import build_config
 from refdepth.pipeline.exports import (
     CloudFile,
     DepthFile,
@@ -25,6 +28,8 @@ from refdepth.pipeline.exports import (
     export,
     parse_formats,
 )
+from refdepth.pipeline.items import ItemStore
+from refdepth.pipeline.registry import STAGES
 from refdepth.pipeline.results import Results
 from refdepth.pipeline.workspace import Workspace
 
@@ -47,19 +52,23 @@ def test_all_formats_at_once_each_in_its_folder(finished: Workspace) -> None:
 
 def test_the_mesh_lies_on_the_exact_surface(finished: Workspace, room: ExactRoom) -> None:
     folder = export(finished, [ExportFormat.MESH])[ExportFormat.MESH]
-    surface = o3d.t.io.read_triangle_mesh(str(folder / "mesh.ply"))
+    hit, depth = seen(folder / "mesh.ply", room, 3)
+    assert hit.mean() > 0.7
+    error = np.abs(depth[hit] / room.depth[room.scene.names[3]][hit] - 1)
+    assert np.median(error) < 0.005
+
+
+def seen(mesh: Path, room: ExactRoom, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where a view's rays hit the mesh, and the depth there."""
     caster = o3d.t.geometry.RaycastingScene()
-    caster.add_triangles(surface)
-    view = room.scene.views[3]
+    caster.add_triangles(o3d.t.io.read_triangle_mesh(str(mesh)))
+    view = room.scene.views[number]
     world_from_cam = np.linalg.inv(view.cam_from_world)
     directions = view.camera.rays() @ world_from_cam[:3, :3].T
     origins = np.broadcast_to(world_from_cam[:3, 3], directions.shape)
     rays = np.concatenate([origins, directions], -1).astype(np.float32)
     depth = caster.cast_rays(o3d.core.Tensor(rays))["t_hit"].numpy()
-    hit = np.isfinite(depth)
-    assert hit.mean() > 0.7
-    error = np.abs(depth[hit] / room.depth[view.name][hit] - 1)
-    assert np.median(error) < 0.005
+    return np.isfinite(depth), depth
 
 
 def test_the_cloud_is_the_fused_one(finished: Workspace) -> None:
@@ -100,6 +109,51 @@ def test_only_confirmed_pixels_when_asked(finished: Workspace, room: ExactRoom) 
         depth = stored["depth"]
     assert (depth[:30] == 0).all()
     assert_array_equal(depth[30:], room.depth[name][30:])
+
+
+def test_consistent_depth_and_the_mesh_are_the_agreed_depth(
+    finished: Workspace, room: ExactRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the views agree on another depth than the refined: 2 % farther."""
+    for name in room.scene.names:
+        exact = room.load(name)
+        arrays = {"depth": exact.depth * np.float32(1.02), "confidence": exact.confidence}
+        ItemStore(finished.stage_dir("fuse"), "").write_arrays(name, arrays)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("views are checked again")
+
+    monkeypatch.setattr(refdepth.fusion.crosscheck, "check_view", refuse)
+    monkeypatch.setattr(refdepth.fusion.cloud, "check_view", refuse)
+    options = ExportOptions(consistent=True, depth_files=(DepthFile.NPZ,))
+    targets = export(finished, [ExportFormat.DEPTH, ExportFormat.MESH], options=options)
+    view = room.scene.views[3]
+    with np.load(targets[ExportFormat.DEPTH] / "npz" / f"{view.name}.npz") as stored:
+        assert_array_equal(stored["depth"], room.depth[view.name] * np.float32(1.02))
+    hit, depth = seen(targets[ExportFormat.MESH] / "mesh.ply", room, 3)
+    ratio = depth[hit] / room.depth[view.name][hit]
+    assert np.median(ratio) == pytest.approx(1.02, abs=0.005)
+
+
+def test_a_mesh_needs_fused_views(finished: Workspace, room: ExactRoom) -> None:
+    name = room.scene.names[1]
+    finished.stage_dir("fuse").joinpath(f"{name}.npz").unlink()
+    with pytest.raises(InputError, match=f"{name}.*refdepth stage fuse"):
+        export(finished, [ExportFormat.MESH])
+    with pytest.raises(InputError, match=f"{name}.*refdepth stage fuse"):
+        export(finished, [ExportFormat.DEPTH], options=ExportOptions(consistent=True))
+
+
+def test_another_mesh_resolution_changes_the_mesh_and_no_stage(finished: Workspace) -> None:
+    before = finished.request()
+    coarse = export(finished, [ExportFormat.MESH])[ExportFormat.MESH] / "mesh.ply"
+    triangles = len(trimesh.load_mesh(coarse).faces)
+    finer = build_config(assignments=["mesh.voxel_px=1"])
+    for stage in STAGES:
+        assert stage.settings(finer) == stage.settings(before.config)
+    finished.write_request(before.model_copy(update={"config": finer}))
+    fine = export(finished, [ExportFormat.MESH], force=True)[ExportFormat.MESH] / "mesh.ply"
+    assert len(trimesh.load_mesh(fine).faces) > 2 * triangles
 
 
 def test_nothing_is_overwritten_without_force(finished: Workspace) -> None:

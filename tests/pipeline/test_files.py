@@ -41,10 +41,11 @@ def test_a_folder_that_is_gone_is_not_made_anew(tmp_path: Path) -> None:
     assert not (tmp_path / "gone").exists()
 
 
-def test_equal_arrays_give_equal_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compressed", [False, True])
+def test_equal_arrays_give_equal_bytes(tmp_path: Path, compressed: bool) -> None:
     arrays = {"b": np.arange(5), "a": np.ones((2, 3), np.float32)}
-    files.write_arrays(tmp_path / "one.npz", arrays)
-    files.write_arrays(tmp_path / "two.npz", dict(reversed(arrays.items())))
+    files.write_arrays(tmp_path / "one.npz", arrays, compressed=compressed)
+    files.write_arrays(tmp_path / "two.npz", dict(reversed(arrays.items())), compressed=compressed)
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
     back = files.read_arrays(tmp_path / "one.npz")
     assert back["a"].dtype == np.float32

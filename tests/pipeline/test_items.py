@@ -47,6 +47,13 @@ def test_damage_makes_an_item_count_as_not_done(store: ItemStore, damage: str) -
     assert not store.is_done("a.jpg")
 
 
+def test_arrays_without_a_record_are_no_finished_item(store: ItemStore) -> None:
+    path = store.write_arrays("left/c.jpg", {"depth": np.ones(3)}, compressed=True)
+    assert path == store.folder / "left" / "c.jpg.npz"
+    np.testing.assert_array_equal(store.arrays("left/c.jpg")["depth"], np.ones(3))
+    assert not store.is_done("left/c.jpg")
+
+
 def test_unreadable_arrays_are_reported_with_their_path(store: ItemStore) -> None:
     store.arrays_path("a.jpg").write_bytes(b"PK\x03\x04nonsense")
     with pytest.raises(InputError, match=r"a\.jpg\.npz"):

@@ -73,7 +73,7 @@ def make_workspace(root: Path, room: ExactRoom) -> Path:
         shutil.copyfile(view.image_path, images / view.name)
     stores = {
         stage: ItemStore(root / stage, stage)
-        for stage in ("depth", "scale", "refine/first", "refine")
+        for stage in ("depth", "scale", "refine/first", "refine", "fuse")
     }
     for name in scene.names:
         prior = Prior(values=room.priors[name], kind=PriorKind.INVERSE_AFFINE)
@@ -86,10 +86,15 @@ def make_workspace(root: Path, room: ExactRoom) -> Path:
         stores["refine/first"].write(name, {**found, "coarse": scaled}, _record())
         stores["refine"].write(name, found, _record())
     cloud = fuse(scene, room.load, FusionSettings())
-    (root / "fuse" / "masks").mkdir()
     write_ply(root / "fuse" / "cloud.ply", cloud)
-    for name in scene.names:
-        _write_mask(root / "fuse" / "masks" / f"{name}.png", room.depth[name].shape)
+    for number, name in enumerate(scene.names):
+        agreed = room.load(name)
+        if number == 0:  # confirmed everywhere but in the top quarter
+            below = np.arange(HEIGHT)[:, None] >= HEIGHT // 4
+            agreed = agreed.within(np.broadcast_to(below, agreed.depth.shape))
+        stores["fuse"].write_arrays(
+            name, {"depth": agreed.depth, "confidence": agreed.confidence}, compressed=True
+        )
     for stage, summary in _summaries(scene, len(cloud)).items():
         _manifest(stage, summary).write(root / stage)
     workspace.write_request(RunRequest(inputs=RunInputs(images=str(images))))
@@ -110,15 +115,6 @@ def _record() -> dict[str, Any]:
         "fine": {"flags": [], "iterations": 14, "levels": [level], "triangles": 4321},
         "seconds": {"agreement": 0.4, "fine": 1.2},
     }
-
-
-def _write_mask(path: Path, shape: tuple[int, ...]) -> None:
-    """Confirmed everywhere but in the top quarter."""
-    from PIL import Image
-
-    mask = np.full(shape, 255, np.uint8)
-    mask[: shape[0] // 4] = 0
-    Image.fromarray(mask).save(path)
 
 
 def _summaries(scene: Scene, points: int) -> dict[str, dict[str, Any]]:

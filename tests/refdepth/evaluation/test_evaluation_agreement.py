@@ -11,9 +11,9 @@ import pytest
 from refdepth.evaluation import align_by_points, evaluate_cloud, evaluate_depth, true_cloud
 from refdepth.evaluation.alignment import robust_sim3
 from refdepth.evaluation.ground_truth import open_ground_truth
-from refdepth.fusion import FusedCloud
 from refdepth.io.colmap_model import read_scene
 from refdepth.io.ply import write_ply
+from refdepth.types.cloud import PointCloud
 from refdepth.types.scene import Scene
 
 pytestmark = pytest.mark.shared
@@ -84,7 +84,7 @@ def test_cloud_figures_agree_with_the_script(given):
     zero = np.zeros_like(points)
     write_ply(
         folder / "cloud.ply",
-        FusedCloud(
+        PointCloud(
             points=points, normals=zero, colors=zero.astype(np.uint8), confidence=zero[:, 0]
         ),
     )

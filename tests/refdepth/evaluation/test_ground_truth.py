@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from refdepth.errors import InputError
-from refdepth.evaluation.ground_truth import open_ground_truth, read_colmap_array
+from refdepth.evaluation.ground_truth import open_ground_truth
+from refdepth.io.colmap import read_array
 from refdepth.types.camera import pose_matrix
 
 DEPTH = np.array([[1.0, 2.0, 0.0], [4.0, 5.5, 6.0]], np.float32)
@@ -61,7 +62,7 @@ def test_colmap_depth_equals_what_pycolmap_writes(tmp_path):
 
     path = tmp_path / "a.geometric.bin"
     pycolmap.DepthMap.from_array(DEPTH, 0.1, 10.0).write(path)
-    np.testing.assert_array_equal(read_colmap_array(path), DEPTH)
+    np.testing.assert_array_equal(read_array(path), DEPTH)
 
 
 @pytest.mark.parametrize("content", [b"", b"3&2&1&abcd", b"x&y&z&", b"3&2&2&" + b"0" * 48])

@@ -15,8 +15,8 @@ from numpy.testing import assert_allclose
 from PIL import Image
 from transforms_schema import TRANSFORMS_SCHEMA
 
-from refdepth.fusion import FusedCloud
 from refdepth.io.nerfstudio import write_nerfstudio
+from refdepth.types.cloud import PointCloud
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def export(
 ) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("nerfstudio")
     points = room.scene.points
-    cloud = FusedCloud(
+    cloud = PointCloud(
         points=points.xyz.astype(np.float32),
         normals=np.tile(np.float32([0, 0, 1]), (len(points), 1)),
         colors=points.rgb,

@@ -1,27 +1,20 @@
 """PLY files, read back with a second library."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from refdepth.errors import InputError
-from refdepth.fusion import FusedCloud
-from refdepth.io.ply import read_ply_points, read_ply_vertices, write_mesh_ply, write_ply
+from refdepth.io.ply import read_ply, read_ply_points, read_ply_vertices, write_mesh_ply, write_ply
+from refdepth.types.cloud import PointCloud
+from refdepth.types.mesh import TriangleMesh
 
 
-@dataclass
-class Mesh:
-    vertices: np.ndarray
-    normals: np.ndarray
-    colors: np.ndarray
-    triangles: np.ndarray
-
-
-def cloud(count: int = 7) -> FusedCloud:
+def cloud(count: int = 7) -> PointCloud:
     rng = np.random.default_rng(count)
     normals = rng.normal(size=(count, 3))
-    return FusedCloud(
+    return PointCloud(
         points=rng.normal(size=(count, 3)).astype(np.float32),
         normals=(normals / np.linalg.norm(normals, axis=1, keepdims=True)).astype(np.float32),
         colors=rng.integers(0, 256, (count, 3)).astype(np.uint8),
@@ -41,9 +34,31 @@ def test_open3d_reads_the_cloud(tmp_path):
     np.testing.assert_array_equal(read_ply_vertices(path)["confidence"], made.confidence)
 
 
+@pytest.mark.parametrize("positions", [np.float32, np.float64])
+def test_a_cloud_comes_back_as_it_was_written(tmp_path, positions):
+    made = replace(cloud(), points=cloud().points.astype(positions) + positions(1e-9))
+    write_ply(tmp_path / "cloud.ply", made)
+    found = read_ply(tmp_path / "cloud.ply")
+    for name in ("points", "normals", "colors", "confidence"):
+        array = getattr(found, name)
+        assert array.dtype == getattr(made, name).dtype
+        np.testing.assert_array_equal(array, getattr(made, name))
+
+
+def test_a_cloud_without_confidence_is_refused_with_what_it_lacks(tmp_path):
+    (tmp_path / "a.ply").write_text(
+        "ply\nformat ascii 1.0\nelement vertex 1\n"
+        + "".join(f"property float {n}\n" for n in ("x", "y", "z", "nx", "ny", "nz"))
+        + "".join(f"property uchar {n}\n" for n in ("red", "green", "blue"))
+        + "end_header\n0 0 1 0 0 1 9 9 9\n"
+    )
+    with pytest.raises(InputError, match=r"a\.ply.* confidence"):
+        read_ply(tmp_path / "a.ply")
+
+
 def test_pieces_make_the_same_bytes_as_the_whole(tmp_path):
     parts = [cloud(3), cloud(4), cloud(0)]
-    write_ply(tmp_path / "whole.ply", FusedCloud.concatenate(parts))
+    write_ply(tmp_path / "whole.ply", PointCloud.concatenate(parts))
     assert write_ply(tmp_path / "pieces.ply", iter(parts)) == 7
     assert (tmp_path / "whole.ply").read_bytes() == (tmp_path / "pieces.ply").read_bytes()
 
@@ -51,7 +66,7 @@ def test_pieces_make_the_same_bytes_as_the_whole(tmp_path):
 def test_trimesh_reads_the_mesh(tmp_path):
     import trimesh
 
-    made = Mesh(
+    made = TriangleMesh(
         vertices=np.eye(3, dtype=np.float32),
         normals=np.full((3, 3), 0.577, np.float32),
         colors=np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8),

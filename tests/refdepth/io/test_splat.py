@@ -11,17 +11,18 @@ from exact_room import ExactRoom
 from numpy.testing import assert_allclose, assert_array_equal
 
 from refdepth._pycolmap import pycolmap
-from refdepth.fusion import FusedCloud, FusionSettings, fuse
-from refdepth.io.splat import thinned, write_splat_dataset
+from refdepth.fusion import FusionSettings, fuse
+from refdepth.io.splat import write_splat_dataset
+from refdepth.types.cloud import PointCloud
 
 
 @pytest.fixture(scope="module")
-def cloud(room: ExactRoom) -> FusedCloud:
+def cloud(room: ExactRoom) -> PointCloud:
     return fuse(room.scene, room.load, FusionSettings())
 
 
 def test_trainers_find_photos_cameras_and_both_kinds_of_points(
-    room: ExactRoom, cloud: FusedCloud, tmp_path: Path
+    room: ExactRoom, cloud: PointCloud, tmp_path: Path
 ) -> None:
     write_splat_dataset(tmp_path, room.scene, cloud, max_points=2000)
     model = pycolmap.Reconstruction(str(tmp_path / "sparse" / "0"))
@@ -36,19 +37,10 @@ def test_trainers_find_photos_cameras_and_both_kinds_of_points(
 
 
 def test_the_initial_points_are_the_clouds(
-    room: ExactRoom, cloud: FusedCloud, tmp_path: Path
+    room: ExactRoom, cloud: PointCloud, tmp_path: Path
 ) -> None:
     write_splat_dataset(tmp_path, room.scene, cloud)
     stored = o3d.io.read_point_cloud(str(tmp_path / "sparse" / "0" / "points3D.ply"))
     assert_allclose(np.asarray(stored.points), cloud.points)
     assert_array_equal(np.rint(np.asarray(stored.colors) * 255), cloud.colors)
     assert stored.has_normals()
-
-
-def test_thinning_is_even_repeatable_and_keeps_small_clouds(cloud: FusedCloud) -> None:
-    few = thinned(cloud, 500)
-    assert len(few) == 500
-    assert_array_equal(few.points, thinned(cloud, 500).points)
-    spread = few.points.mean(axis=0) - cloud.points.mean(axis=0)
-    assert (np.abs(spread) < 0.2 * cloud.points.std(axis=0)).all()
-    assert thinned(cloud, len(cloud)) is cloud

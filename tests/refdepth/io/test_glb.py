@@ -12,15 +12,15 @@ import pytest
 import trimesh
 from numpy.testing import assert_allclose, assert_array_equal
 
-from refdepth.fusion import FusedMesh
-from refdepth.io.mesh_files import without_fragments, write_glb
+from refdepth.io.glb import write_glb
 from refdepth.io.ply import write_mesh_ply
+from refdepth.types.mesh import TriangleMesh
 
 
-def make_mesh(*parts: trimesh.Trimesh) -> FusedMesh:
+def make_mesh(*parts: trimesh.Trimesh) -> TriangleMesh:
     whole = trimesh.util.concatenate(parts)
     rng = np.random.default_rng(0)
-    return FusedMesh(
+    return TriangleMesh(
         vertices=whole.vertices.astype(np.float32),
         normals=whole.vertex_normals.astype(np.float32),
         colors=rng.integers(0, 256, whole.vertices.shape).astype(np.uint8),
@@ -29,13 +29,13 @@ def make_mesh(*parts: trimesh.Trimesh) -> FusedMesh:
 
 
 @pytest.fixture
-def ball() -> FusedMesh:
+def ball() -> TriangleMesh:
     sphere = trimesh.creation.icosphere(subdivisions=3)
     sphere.apply_translation([1, 2, 3])
     return make_mesh(sphere)
 
 
-def test_trimesh_reads_the_glb_with_y_up(ball: FusedMesh, tmp_path: Path) -> None:
+def test_trimesh_reads_the_glb_with_y_up(ball: TriangleMesh, tmp_path: Path) -> None:
     write_glb(tmp_path / "mesh.glb", ball)
     scene = trimesh.load_scene(tmp_path / "mesh.glb")
     stored = next(iter(scene.geometry.values()))
@@ -46,7 +46,7 @@ def test_trimesh_reads_the_glb_with_y_up(ball: FusedMesh, tmp_path: Path) -> Non
     assert placed.volume == pytest.approx(4 / 3 * np.pi, rel=0.02)
 
 
-def test_open3d_reads_the_glb(ball: FusedMesh, tmp_path: Path) -> None:
+def test_open3d_reads_the_glb(ball: TriangleMesh, tmp_path: Path) -> None:
     write_glb(tmp_path / "mesh.glb", ball)
     stored = o3d.io.read_triangle_mesh(str(tmp_path / "mesh.glb"))
     assert len(stored.vertices) == len(ball.vertices)
@@ -54,7 +54,7 @@ def test_open3d_reads_the_glb(ball: FusedMesh, tmp_path: Path) -> None:
     assert stored.has_vertex_colors()
 
 
-def test_glb_colours_are_linear_light(ball: FusedMesh, tmp_path: Path) -> None:
+def test_glb_colours_are_linear_light(ball: TriangleMesh, tmp_path: Path) -> None:
     write_glb(tmp_path / "mesh.glb", ball)
     raw = (tmp_path / "mesh.glb").read_bytes()
     magic, version, length = struct.unpack_from("<4sII", raw)
@@ -72,30 +72,12 @@ def test_glb_colours_are_linear_light(ball: FusedMesh, tmp_path: Path) -> None:
     assert_allclose(_linear(stored, ball, 10), 10 / 255 / 12.92, atol=1e-4)
 
 
-def _linear(stored: np.ndarray, mesh: FusedMesh, srgb: int) -> np.ndarray:
+def _linear(stored: np.ndarray, mesh: TriangleMesh, srgb: int) -> np.ndarray:
     return stored[:, :3][mesh.colors == srgb] / 65535
 
 
-def test_open3d_reads_the_ply(ball: FusedMesh, tmp_path: Path) -> None:
+def test_open3d_reads_the_ply(ball: TriangleMesh, tmp_path: Path) -> None:
     write_mesh_ply(tmp_path / "mesh.ply", ball)
     stored = o3d.io.read_triangle_mesh(str(tmp_path / "mesh.ply"))
     assert_allclose(np.asarray(stored.vertices), ball.vertices)
     assert_array_equal(np.asarray(stored.triangles), ball.triangles)
-
-
-def test_stray_fragments_go_and_large_pieces_stay() -> None:
-    large = trimesh.creation.icosphere(subdivisions=4)
-    second = trimesh.creation.icosphere(subdivisions=3)
-    second.apply_translation([5, 0, 0])
-    crumb = trimesh.Trimesh([[9, 9, 9], [9, 9, 8], [9, 8, 9]], [[0, 1, 2]])
-    cleaned = without_fragments(make_mesh(crumb, large, second))
-    assert len(cleaned.triangles) == len(large.faces) + len(second.faces)
-    assert len(cleaned.vertices) == len(large.vertices) + len(second.vertices)
-    assert cleaned.vertices.max() < 9
-    whole = trimesh.Trimesh(cleaned.vertices, cleaned.triangles, process=False)
-    assert whole.is_watertight
-
-
-def test_the_largest_piece_stays_however_small() -> None:
-    crumb = trimesh.Trimesh([[9, 9, 9], [9, 9, 8], [9, 8, 9]], [[0, 1, 2]])
-    assert len(without_fragments(make_mesh(crumb), min_share=2.0).triangles) == 1

@@ -11,14 +11,14 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from refdepth.errors import UnavailableError
-from refdepth.fusion import FusedCloud
-from refdepth.io.cloud_files import write_las
+from refdepth.io.las import write_las
+from refdepth.types.cloud import PointCloud
 
 
 @pytest.fixture
-def cloud() -> FusedCloud:
+def cloud() -> PointCloud:
     rng = np.random.default_rng(0)
-    return FusedCloud(
+    return PointCloud(
         points=(rng.normal(size=(500, 3)) * [1, 10, 0.1] + [100, -5, 0]).astype(np.float32),
         normals=np.zeros((500, 3), np.float32),
         colors=rng.integers(0, 256, (500, 3)).astype(np.uint8),
@@ -28,7 +28,7 @@ def cloud() -> FusedCloud:
 
 @pytest.mark.parametrize("suffix", [".las", ".laz"])
 def test_points_colours_and_confidence_survive(
-    cloud: FusedCloud, tmp_path: Path, suffix: str
+    cloud: PointCloud, tmp_path: Path, suffix: str
 ) -> None:
     laspy = pytest.importorskip("laspy")
     pytest.importorskip("lazrs")
@@ -41,7 +41,7 @@ def test_points_colours_and_confidence_survive(
     assert_array_equal(stored.confidence, cloud.confidence)
 
 
-def test_the_header_is_that_of_las_1_4(cloud: FusedCloud, tmp_path: Path) -> None:
+def test_the_header_is_that_of_las_1_4(cloud: PointCloud, tmp_path: Path) -> None:
     pytest.importorskip("laspy")
     path = tmp_path / "cloud.las"
     write_las(path, cloud)
@@ -53,7 +53,7 @@ def test_the_header_is_that_of_las_1_4(cloud: FusedCloud, tmp_path: Path) -> Non
 
 
 def test_without_laspy_it_says_what_to_install(
-    cloud: FusedCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cloud: PointCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "laspy", None)
     with pytest.raises(UnavailableError, match=r"refdepth\[las\]"):

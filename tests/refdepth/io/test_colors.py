@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.testing import assert_array_equal
 
-from refdepth.io.pictures import (
+from refdepth.io.colors import (
     UNKNOWN_RGB,
     color_table,
     depth_picture,

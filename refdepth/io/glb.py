@@ -1,4 +1,4 @@
-"""Triangle meshes: without stray fragments, and as binary glTF."""
+"""Triangle meshes as binary glTF 2.0 (GLB)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.fusion import FusedMesh
+from refdepth.types.mesh import TriangleMesh
 
 _GLB_MAGIC, _GLB_VERSION, _JSON_CHUNK, _BINARY_CHUNK = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
 _FLOAT, _USHORT, _UINT = 5126, 5123, 5125
@@ -19,35 +19,7 @@ _HALF_TURN_ABOUT_X = [1.0, 0.0, 0.0, 0.0]
 """Quaternion (x, y, z, w): our y down, z forward to glTF's y up, z backwards."""
 
 
-FRAGMENT_SHARE = 0.001
-"""Connected pieces with a smaller share of the triangles are noise."""
-
-
-def without_fragments(mesh: FusedMesh, *, min_share: float = FRAGMENT_SHARE) -> FusedMesh:
-    """The mesh without connected pieces that hold less than `min_share` of its triangles, and
-    without vertices that no triangle uses. The largest piece always stays."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    triangles, count = mesh.triangles, len(mesh.vertices)
-    starts, ends = triangles[:, [0, 1]].ravel(), triangles[:, [1, 2]].ravel()
-    links = coo_array((np.ones(len(starts), bool), (starts, ends)), shape=(count, count))
-    _, piece = connected_components(links, directed=False)
-    size = np.bincount(piece[triangles[:, 0]], minlength=1)
-    kept = size >= min(max(min_share * len(triangles), 1), size.max(initial=0))
-    triangles = triangles[kept[piece[triangles[:, 0]]]]
-    used = np.zeros(count, bool)
-    used[triangles] = True
-    row = np.cumsum(used, dtype=np.int32) - 1
-    return FusedMesh(
-        vertices=mesh.vertices[used],
-        normals=mesh.normals[used],
-        colors=mesh.colors[used],
-        triangles=row[triangles],
-    )
-
-
-def write_glb(path: Path, mesh: FusedMesh) -> None:
+def write_glb(path: Path, mesh: TriangleMesh) -> None:
     """Writes a mesh as one GLB file (glTF 2.0).
 
     glTF's vertex colours are linear light: 16 bits, converted from sRGB. Its y points up: the

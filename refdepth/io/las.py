@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from refdepth.errors import UnavailableError
-from refdepth.fusion import FusedCloud
+from refdepth.types.cloud import PointCloud
 
 _STEPS = 2.0**30
 """Steps of the integer coordinates over the cloud's largest side."""
 
 
-def write_las(path: Path, cloud: FusedCloud) -> None:
+def write_las(path: Path, cloud: PointCloud) -> None:
     """Writes a LAS 1.4 file (LAZ when `path` ends in .laz), point format 7, with 16-bit colours
     and `confidence` as an extra dimension. Coordinates are the scene's own, in SfM units.
 

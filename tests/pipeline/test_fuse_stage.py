@@ -1,0 +1,39 @@
+"""What the fuse stage stores."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from refdepth.pipeline.files import write_arrays
+from refdepth.pipeline.stages.fuse import compact
+from refdepth.types.depth_map import DepthMap
+
+
+def rough(shape: tuple[int, int]) -> DepthMap:
+    """Depth over six decades, known in half of the picture."""
+    rng = np.random.default_rng(0)
+    depth = np.exp(rng.uniform(np.log(1e-3), np.log(1e3), shape)).astype(np.float32)
+    confidence = rng.uniform(0, 1, shape).astype(np.float32)
+    return DepthMap(depth=depth, confidence=confidence).within(rng.uniform(size=shape) > 0.5)
+
+
+def test_agreed_depth_is_stored_to_a_hundred_thousandth_and_unknown_stays_unknown():
+    given = rough((200, 300))
+    stored = DepthMap(**compact(given))
+    np.testing.assert_array_equal(stored.valid, given.valid)
+    np.testing.assert_allclose(stored.depth, given.depth, rtol=2.0**-17)
+    np.testing.assert_allclose(stored.confidence, given.confidence, atol=0.5 / 255 + 1e-6)
+    assert (stored.confidence <= 1).all()
+    np.testing.assert_array_equal(compact(stored)["depth"], stored.depth)
+
+
+def test_what_is_stored_takes_less_than_half_of_plain_floats(tmp_path):
+    y, x = np.mgrid[0:300, 0:400]
+    depth = (3 + np.sin(x / 70) * np.cos(y / 90)).astype(np.float32)
+    noise = np.random.default_rng(0).normal(scale=1e-3, size=depth.shape)
+    given = DepthMap(
+        depth=(depth * (1 + noise)).astype(np.float32),
+        confidence=(0.5 + 0.4 * np.sin(x / 30)).astype(np.float32),
+    ).within(x + y < 500)
+    write_arrays(tmp_path / "a.npz", compact(given), compressed=True)
+    assert (tmp_path / "a.npz").stat().st_size < 0.5 * 2 * given.depth.nbytes
