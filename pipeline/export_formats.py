@@ -17,6 +17,7 @@ from refdepth.fusion import FusedCloud
 from refdepth.io.depth_sets import DepthFile
 from refdepth.io.ply import read_ply_vertices
 from refdepth.pipeline.cancellation import Cancellation
+from refdepth.pipeline.memory import MemoryBudget
 from refdepth.pipeline.progress import Progress
 from refdepth.pipeline.results import Results
 from refdepth.types.depth_map import DepthMap
@@ -230,8 +231,10 @@ def _mesh(source: Source, folder: Path) -> str:
 
     names = source.names
     scene = Scene([source.scene[name] for name in names], source.scene.points)
-    settings = source.results.workspace.request().config.fuse
-    mesh = without_fragments(fuse_mesh(scene, source.depth, settings, source.step("mesh")))
+    config = source.results.workspace.request().config
+    cache = MemoryBudget.of(config.runtime.max_memory_gb).depth_maps
+    fused = fuse_mesh(scene, source.depth, config.fuse, source.step("mesh"), cache_mb=cache / 2**20)
+    mesh = without_fragments(fused)
     write_mesh_ply(folder / "mesh.ply", mesh)
     write_glb(folder / "mesh.glb", mesh)
     return f"{len(mesh.triangles):,} triangles"

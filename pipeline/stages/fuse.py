@@ -10,11 +10,10 @@ import numpy as np
 from PIL import Image
 
 from refdepth.errors import StageError
-from refdepth.fusion.settings import FusionSettings
 from refdepth.pipeline.config import RunConfig, RunRequest
 from refdepth.pipeline.files import replacing
 from refdepth.pipeline.items import ItemStore
-from refdepth.pipeline.memory import MemoryBudget
+from refdepth.pipeline.memory import POINT_BYTES
 from refdepth.pipeline.stage import StageContext, StageOutcome
 from refdepth.pipeline.views import load_scene, select_views
 from refdepth.pipeline.workspace import Workspace
@@ -23,9 +22,6 @@ from refdepth.types.scene import Scene
 
 if TYPE_CHECKING:
     from refdepth.fusion import ViewConsistency
-
-_POINT_BYTES = 400
-"""Memory of one unmerged point: its row, and what sorting and merging add. Rounded up."""
 
 
 class FuseStage:
@@ -77,15 +73,18 @@ class FuseStage:
             context.cancellation.check()
             context.progress.step("fusing views", done, total)
 
+        memory = context.memory
         path = context.folder / "cloud.ply"
         with replacing(path) as temporary:
             pieces = fuse_pieces(
                 chosen,
                 load,
-                _within(context.config.fuse, context.memory),
+                context.config.fuse,
                 report,
                 on_view=keep,
                 scratch=context.folder,
+                cache_mb=memory.depth_maps / 2**20,
+                memory_points=max(1, memory.points // POINT_BYTES),
             )
             points = write_ply(temporary, pieces)
         if points == 0:
@@ -104,13 +103,3 @@ class FuseStage:
             summary={"points": points, "views": len(names), "confirmed_share": kept},
             headline=f"{points:,} points from {len(names)} view" + "s" * (len(names) != 1),
         )
-
-
-def _within(settings: FusionSettings, memory: MemoryBudget) -> FusionSettings:
-    """The settings with no more held in memory than the budget allows."""
-    return settings.model_copy(
-        update={
-            "cache_mb": min(settings.cache_mb, memory.depth_maps / 2**20),
-            "memory_points": max(1, min(settings.memory_points, memory.points // _POINT_BYTES)),
-        }
-    )

@@ -44,6 +44,7 @@ class FirstRoundTask:
     scaled: NDArray[np.float32]
     sparse: SparseDepth
     settings: RefineSettings
+    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +90,8 @@ class RefineStage:
     upstream = ("sfm", "scale")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
-        """The refinement settings."""
-        return config.refine.result_fields()
+        """The refinement settings and the seed."""
+        return {**config.refine.result_fields(), "seed": config.runtime.seed}
 
     def inputs(self, workspace: Workspace, request: RunRequest) -> Mapping[str, Any]:
         """Which views were asked for."""
@@ -180,7 +181,7 @@ class _Work:
         from refdepth.render import select_renderer
 
         runtime = self.context.config.runtime
-        renderer = select_renderer(runtime.renderer.value, runtime.device.value)
+        renderer = select_renderer(runtime.renderer, runtime.device)
         checkpoints: dict[str, FileCheckpoint] = {}
         finished = done
 
@@ -222,6 +223,7 @@ class _Work:
             "scaled": self.scaled.arrays(name)["depth"],
             "sparse": self.scene.sparse_depth(view),
             "settings": self.settings,
+            "seed": self.context.config.runtime.seed,
         }
 
     def _first_depth(self, name: str) -> DepthMap:
@@ -239,7 +241,7 @@ def run_first_round(task: FirstRoundTask) -> FirstRound:
         scaled=task.scaled,
         sparse=task.sparse,
         settings=task.settings,
-        seed=task.settings.seed,
+        seed=task.seed,
     )
 
 
@@ -261,7 +263,7 @@ def run_second_round(
         source_depths=task.source_depths,
         settings=task.settings,
         renderer=renderer,
-        seed=task.settings.seed,
+        seed=task.seed,
         checkpoint=checkpoint,
         progress=progress,
     )

@@ -21,6 +21,10 @@ NORMAL_RADIUS_PX = 2
 GRAZING_COSINE = 0.1  # a surface seen edge-on still counts this much
 ROUNDING_VOXELS = 0.01
 """Positions may be rounded by this part of a voxel."""
+CACHE_MB = 512.0
+"""Memory for depth maps kept between views, MiB, where no limit is given."""
+MEMORY_POINTS = 8_000_000
+"""Unmerged points in memory, others going to temporary files, where no limit is given."""
 
 SelectSources = Callable[[Scene, View, int], tuple[str, ...]]
 OnView = Callable[[str, ViewConsistency], None]
@@ -67,9 +71,20 @@ def fuse(
     *,
     on_view: OnView | None = None,
     scratch: Path | None = None,
+    cache_mb: float = CACHE_MB,
+    memory_points: int = MEMORY_POINTS,
 ) -> FusedCloud:
     """`fuse_pieces` as one cloud in memory."""
-    pieces = fuse_pieces(scene, load, settings, progress, on_view=on_view, scratch=scratch)
+    pieces = fuse_pieces(
+        scene,
+        load,
+        settings,
+        progress,
+        on_view=on_view,
+        scratch=scratch,
+        cache_mb=cache_mb,
+        memory_points=memory_points,
+    )
     return FusedCloud.concatenate(list(pieces))
 
 
@@ -81,13 +96,15 @@ def fuse_pieces(
     *,
     on_view: OnView | None = None,
     scratch: Path | None = None,
+    cache_mb: float = CACHE_MB,
+    memory_points: int = MEMORY_POINTS,
 ) -> Iterator[FusedCloud]:
     """The scene's cloud, one piece of space after another.
 
     `load` gives a view's depth map; it is called again when a map has left the cache. `progress`
-    hears (views done, views in all), `on_view` each view's `ViewConsistency`. Beyond the cache
-    and `memory_points` unmerged points, memory holds one view, one of its sources and one piece;
-    temporary files go to a folder in `scratch` (default: the system's).
+    hears (views done, views in all), `on_view` each view's `ViewConsistency`. Beyond the cache of
+    `cache_mb` MiB and `memory_points` unmerged points, memory holds one view, one of its sources
+    and one piece; temporary files go to a folder in `scratch` (default: the system's).
 
     A pixel is kept when enough neighbours agree and few contradict; its depth is the agreed one.
     A surface that an earlier view has given is not given again by a view that sees it no more
@@ -98,7 +115,7 @@ def fuse_pieces(
     """
     from refdepth.matching.neighbours import select_sources
 
-    cache = DepthCache(load, scene, settings.cache_mb)
+    cache = DepthCache(load, scene, cache_mb)
     claimed: dict[str, NDArray[np.uint8]] = {}
     grid: VoxelGrid | None = None
     try:
@@ -118,9 +135,7 @@ def fuse_pieces(
                 points, values, weight, spacing = _points(view, checked, emitted)
                 spacing = spacing * settings.voxel_px
                 if grid is None:
-                    grid = VoxelGrid(
-                        view.center, float(np.median(spacing)), settings.memory_points, scratch
-                    )
+                    grid = VoxelGrid(view.center, float(np.median(spacing)), memory_points, scratch)
                 grid.add(points, values, weight, spacing)
             if progress is not None:
                 progress(done + 1, len(scene))

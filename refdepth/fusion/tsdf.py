@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.errors import StageError
-from refdepth.fusion.cloud import Progress, position_type
+from refdepth.fusion.cloud import CACHE_MB, Progress, position_type
 from refdepth.fusion.crosscheck import DepthCache, check_view
 from refdepth.fusion.settings import FusionSettings
 from refdepth.types.camera import pose_matrix
@@ -40,19 +40,21 @@ def fuse_mesh(
     load: Callable[[str], DepthMap],
     settings: FusionSettings,
     progress: Progress | None = None,
+    *,
+    cache_mb: float = CACHE_MB,
 ) -> FusedMesh:
     """Mesh of the surfaces that neighbouring views agree on (Curless and Levoy 1996, with Open3D's
     VoxelBlockGrid).
 
     The voxel size is `mesh_voxel_px` pixels at the median distance of the agreed depth in the
-    first view that has any.
+    first view that has any. Depth maps of `cache_mb` MiB are kept between views.
 
     Raises `StageError` when no view's depth is confirmed by another, `InputError` when a depth map
     does not have its photo's size.
     """
     from refdepth.matching.neighbours import select_sources
 
-    cache = DepthCache(load, scene, settings.cache_mb)
+    cache = DepthCache(load, scene, cache_mb)
     grid: Any = None
     # Open3D's vertices are float32: far from the origin the grid gets one of its own.
     origin, dtype = np.zeros(3), np.float32
