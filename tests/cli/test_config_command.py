@@ -60,7 +60,10 @@ def test_explanations_keep_to_the_terminal_and_its_words(
     monkeypatch.setattr(console, "out", Console(width=80, highlight=False))
     assert run(["config", "--explain", "--all"]) == ExitCode.DONE
     text = capsys.readouterr().out
-    assert max(map(len, text.splitlines())) <= 80
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    groups = {field.path.rpartition(".")[0] for field in describe_fields()}
+    assert {line for line in lines if line and not line.startswith(" ")} == groups
     for field in describe_fields():
         assert " ".join(field.help.removesuffix(".").split()) in " ".join(text.split())
 

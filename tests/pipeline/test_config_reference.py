@@ -77,6 +77,7 @@ def test_the_printed_file_gives_the_same_settings_back(
 ) -> None:
     path = tmp_path / "scene.toml"
     path.write_text(toml_document(quality, expert=expert), encoding="utf-8")
+    assert tomllib.loads(path.read_text(encoding="utf-8"))["quality"] == quality
     assert build_config(config_file=path) == build_config(quality=quality)
 
 
