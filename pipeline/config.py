@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +15,10 @@ from refdepth.ingest import PrepareSettings
 from refdepth.priors.fit import ScaleSettings
 from refdepth.priors.sweep import SweepSettings
 from refdepth.refine.settings import RefineSettings
-from refdepth.settings import Settings, setting
+from refdepth.render.selection import DeviceName, RendererName
+from refdepth.settings import Quality, Settings, setting
 from refdepth.sfm import SfmSettings
 from refdepth.types.prior import PriorKind
-
-
-class Quality(StrEnum):
-    """How much time the refinement may take."""
-
-    FAST = "fast"
-    BALANCED = "balanced"
-    HIGH = "high"
-    PAPER = "paper"
-
-
-class RendererName(StrEnum):
-    """Which renderer refines."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    NVDIFFRAST = "nvdiffrast"
-
-
-class DeviceName(StrEnum):
-    """Where networks and renderer run."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
 
 
 class DepthSettings(Settings):
@@ -62,11 +37,11 @@ class DepthSettings(Settings):
         "How values x of given depth maps relate to depth z: inverse_affine (1/z = a x + b),"
         " affine (z = a x + b) or metric (z = a x). For a network: what its configuration says.",
     )
-    sweep: SweepSettings = setting(SweepSettings(), "The built-in plane-sweep prior.")
+    sweep: SweepSettings = setting(SweepSettings(), "The built-in plane-sweep prior.", expert=True)
 
 
 class RuntimeSettings(Settings):
-    """How the work is done; none of it changes a result."""
+    """How the work is done; of it only the seed changes a result."""
 
     device: DeviceName = setting(
         DeviceName.AUTO, "Where networks and renderer run.", affects_result=False
@@ -84,6 +59,13 @@ class RuntimeSettings(Settings):
         gt=0,
         affects_result=False,
     )
+    threads: int = setting(
+        0,
+        "Threads that find and match features and undistort photos; 0: one a core.",
+        ge=0,
+        affects_result=False,
+    )
+    seed: int = setting(0, "Seed of all random choices.", ge=0, lt=2**31)
 
 
 class RunConfig(Settings):
@@ -92,11 +74,15 @@ class RunConfig(Settings):
     prepare: PrepareSettings = setting(PrepareSettings(), "Reading the photos.")
     sfm: SfmSettings = setting(SfmSettings(), "Structure from motion.")
     depth: DepthSettings = setting(DepthSettings(), "Depth priors.")
-    scale: ScaleSettings = setting(ScaleSettings(), "Fit of the priors to the SfM points.")
+    scale: ScaleSettings = setting(
+        ScaleSettings(), "Fit of the priors to the SfM points.", expert=True
+    )
     refine: RefineSettings = setting(RefineSettings(), "Refinement.")
     fuse: FusionSettings = setting(FusionSettings(), "Fusion into a cloud.")
     mesh: MeshSettings = setting(MeshSettings(), "The mesh that is exported; no stage reads it.")
-    runtime: RuntimeSettings = setting(RuntimeSettings(), "Device, renderer and memory.")
+    runtime: RuntimeSettings = setting(
+        RuntimeSettings(), "Device, renderer, memory, threads and seed."
+    )
 
 
 class RunInputs(Settings):
@@ -159,7 +145,7 @@ def build_config(
             raise ConfigurationError(
                 "is not FIELD=VALUE.",
                 subject=f"--set {assignment}",
-                action="Write for example --set refine.iterations=300.",
+                action="Write for example --set refine.iterations=12.",
             )
         _assign(values, field.strip(), _parse(text.strip()))
     try:
@@ -218,10 +204,11 @@ def _explain(error: ValidationError, config_file: Path | None) -> ConfigurationE
             subject=where,
             action=f"Known here: {', '.join(known)}." if known else None,
         )
+    setting_path = ".".join(part for part in first["loc"] if isinstance(part, str))
     return ConfigurationError(
         f"{first['msg']} (given: {first['input']!r}).",
         subject=where,
-        action="`refdepth config --explain` lists every field with its limits.",
+        action=f"`refdepth config {setting_path}` says what is accepted.",
     )
 
 

@@ -1,9 +1,10 @@
-"""The configuration, documented from its own definitions."""
+"""The configuration, documented from its own definitions; public settings before expert ones."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, get_args, get_origin
@@ -11,10 +12,13 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from refdepth.errors import ConfigurationError
-from refdepth.pipeline.config import RunConfig
-from refdepth.settings import Settings, affects_result
+from refdepth.pipeline.config import RunConfig, build_config
+from refdepth.settings import Quality, Settings, affects_result, is_expert, unit_of
 
 _LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}
+
+_WIDTH = 79
+"""Longest line of the TOML file that is printed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,33 +35,48 @@ class FieldReference:
     help: str
     remakes: bool
     """Whether a change makes results again."""
+    expert: bool
+    """Whether it is shown on request only."""
+
+    @property
+    def about(self) -> str:
+        """Type, unit, limits and tier in one line."""
+        tier = "expert" if self.expert else ""
+        return ", ".join(part for part in (self.kind, self.unit, self.limits, tier) if part)
 
 
-def describe_fields(config: Settings | None = None, prefix: str = "") -> Iterator[FieldReference]:
-    """Every setting, each group's own before the groups in it. Defaults are those of `config`
-    (default: of the program)."""
+def describe_fields(
+    config: Settings | None = None, prefix: str = "", *, expert: bool = False
+) -> Iterator[FieldReference]:
+    """Every setting, each group's own before the groups in it, public ones before expert ones.
+    Defaults are those of `config` (default: of the program); all are for experts where `expert`
+    says so of the group they are in."""
     config = RunConfig() if config is None else config
-    groups: dict[str, Settings] = {}
+    own: list[FieldReference] = []
+    groups: list[tuple[str, Settings, bool]] = []
     for name, field in type(config).model_fields.items():
         if field.exclude:  # follows another setting
             continue
         value = getattr(config, name)
         path = f"{prefix}{name}"
         if isinstance(value, Settings):
-            groups[path] = value
+            groups.append((path, value, expert or is_expert(field)))
             continue
-        extra = field.json_schema_extra if isinstance(field.json_schema_extra, Mapping) else {}
-        yield FieldReference(
-            path=path,
-            kind=_kind(field.annotation),
-            default=to_toml(value),
-            unit=str(extra.get("unit") or ""),
-            limits=_limits(field),
-            help=field.description or "",
-            remakes=affects_result(field),
+        own.append(
+            FieldReference(
+                path=path,
+                kind=_kind(field.annotation),
+                default=to_toml(value),
+                unit=unit_of(field),
+                limits=_limits(field),
+                help=field.description or "",
+                remakes=affects_result(field),
+                expert=expert or is_expert(field),
+            )
         )
-    for path, group in groups.items():
-        yield from describe_fields(group, f"{path}.")
+    yield from sorted(own, key=lambda field: field.expert)
+    for path, group, for_experts in groups:
+        yield from describe_fields(group, f"{path}.", expert=for_experts)
 
 
 def select_fields(fields: Iterator[FieldReference], prefix: str) -> list[FieldReference]:
@@ -77,30 +96,46 @@ def select_fields(fields: Iterator[FieldReference], prefix: str) -> list[FieldRe
     return found
 
 
-def toml_document(config: RunConfig) -> str:
-    """The settings of `config` as a TOML file with each field's help: a start for one's own."""
-    lines = ["# Settings of refdepth; what is left out keeps its default."]
+def toml_document(quality: Quality = Quality.BALANCED, *, expert: bool = False) -> str:
+    """The public settings of a preset, or all of them with `expert`, as a TOML file with each
+    field's help: a start for one's own."""
+    every = list(describe_fields(build_config(quality=quality)))
+    shown = [field for field in every if expert or not field.expert]
+    lines = [
+        *_comment("Settings of refdepth; what is left out keeps its default."),
+        "",
+        *_comment(f"The preset that the settings below change: {', '.join(Quality)}."),
+        f"quality = {to_toml(quality)}",
+    ]
     table = None
-    for field in describe_fields(config):
+    for field in shown:
         *groups, name = field.path.split(".")
         if groups != table:
             table = groups
             lines += ["", f"[{'.'.join(groups)}]"]
-        about = "; ".join(part for part in (field.unit, field.limits) if part)
-        lines.append(f"# {field.help}" + (f" ({about})" if about else ""))
-        lines.append(f"{name} = {field.default}" if field.default else f"# {name} =")
+        lines += _comment(field.help)
+        line = f"{name} = {field.default}" if field.default else f"# {name} ="
+        if len(line) + len(field.about) + 4 <= _WIDTH:
+            lines.append(f"{line}  # {field.about}")
+        else:
+            lines += [*_comment(field.about), line]
+    if len(shown) < len(every):
+        lines += ["", *_comment(f"{len(every) - len(shown)} more settings: refdepth config --all")]
     return "\n".join(lines) + "\n"
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON schema of a configuration file, for editors: the settings and `quality`."""
-    from refdepth.pipeline.config import Quality
-
+    """JSON schema of a configuration file, for editors: all that a file may hold, the settings and
+    `quality`. Each setting, or group of them, says with `expert` of which tier it is; public ones
+    come first."""
     schema = RunConfig.model_json_schema()
     for group in _groups(RunConfig()):
-        for name, field in type(group).model_fields.items():
-            if field.exclude:
-                schema["$defs"][type(group).__name__]["properties"].pop(name, None)
+        definition = schema["$defs"][type(group).__name__]
+        fields = type(group).model_fields
+        names = sorted(definition["properties"], key=lambda name: is_expert(fields[name]))
+        definition["properties"] = {
+            name: definition["properties"][name] for name in names if not fields[name].exclude
+        }
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "refdepth configuration"
     schema["properties"]["quality"] = {
@@ -121,6 +156,17 @@ def to_toml(value: Any) -> str:
     if isinstance(value, float):
         return repr(value) if value == value and abs(value) != float("inf") else str(value)
     return json.dumps(value, ensure_ascii=False)
+
+
+def _comment(text: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent="# ",
+        subsequent_indent="# ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _groups(settings: Settings) -> Iterator[Settings]:

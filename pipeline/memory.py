@@ -14,10 +14,16 @@ from refdepth.errors import ResourceError
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
+POINT_BYTES = 400
+"""Memory of one unmerged point: its row, and what sorting and merging add. Rounded up."""
 _RESERVE = 0.25
 """Share of the free memory that is left to others."""
 _MOST_PHOTOS = 1 << 30
 """Bytes of photos beyond which keeping more saves no time."""
+_MOST_DEPTH_MAPS = 512 << 20
+"""The same for depth maps."""
+_MOST_POINTS = 8_000_000 * POINT_BYTES
+"""Bytes of unmerged points beyond which fewer temporary files save no time."""
 _OUT_OF_MEMORY = (
     "out of memory",
     "can't allocate memory",
@@ -86,8 +92,8 @@ class MemoryBudget:
         quarter = int(limit / 4)
         return cls(
             photos=min(quarter, _MOST_PHOTOS),
-            depth_maps=quarter,
-            points=quarter,
+            depth_maps=min(quarter, _MOST_DEPTH_MAPS),
+            points=min(quarter, _MOST_POINTS),
             features=int(limit / 2),
         )
 

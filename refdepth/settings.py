@@ -1,11 +1,24 @@
-"""Base of all settings: frozen, keyword-only, every field described, bad values refused."""
+"""Base of all settings: frozen, keyword-only, every field described, bad values refused.
+
+Settings come in two tiers: the few that people should touch, and expert ones, shown on request.
+"""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
+
+
+class Quality(StrEnum):
+    """How much time the refinement may take."""
+
+    FAST = "fast"
+    BALANCED = "balanced"
+    HIGH = "high"
+    PAPER = "paper"
 
 
 class Settings(BaseModel):
@@ -34,15 +47,31 @@ def setting(
     *,
     unit: str | None = None,
     affects_result: bool = True,
+    expert: bool = False,
     **limits: Any,
 ) -> Any:
     """A field of a `Settings` class. `description` is also its help text; `limits` are pydantic's
-    (`ge`, `gt`, `le`, `lt`). `affects_result=False` keeps the field out of fingerprints."""
-    extra: dict[str, Any] = {"unit": unit, "affects_result": affects_result}
+    (`ge`, `gt`, `le`, `lt`). `affects_result=False` keeps the field out of fingerprints.
+    `expert=True` keeps it, or all of a group, out of what is shown first."""
+    extra: dict[str, Any] = {"unit": unit, "affects_result": affects_result, "expert": expert}
     return Field(default, description=description, json_schema_extra=extra, **limits)
 
 
 def affects_result(field: FieldInfo) -> bool:
     """Whether a change of this field changes a result."""
+    return _extra(field).get("affects_result") is not False
+
+
+def is_expert(field: FieldInfo) -> bool:
+    """Whether this field, or all of this group, is for experts."""
+    return _extra(field).get("expert") is True
+
+
+def unit_of(field: FieldInfo) -> str:
+    """The unit of this field's values; empty for none."""
+    return str(_extra(field).get("unit") or "")
+
+
+def _extra(field: FieldInfo) -> dict[str, Any]:
     extra = field.json_schema_extra
-    return not (isinstance(extra, dict) and extra.get("affects_result") is False)
+    return extra if isinstance(extra, dict) else {}

@@ -1,4 +1,4 @@
-"""`refdepth config`: every setting, what it means, and a file to start from."""
+"""`refdepth config`: the settings, what they mean, and a file to start from."""
 
 from __future__ import annotations
 
@@ -9,15 +9,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from refdepth.pipeline.config_reference import FieldReference
 
 
 def config(
     group: Annotated[
-        str, typer.Argument(metavar="[GROUP]", help="A setting or group, for example refine.match.")
+        str,
+        typer.Argument(
+            metavar="[GROUP]",
+            help="A setting or group to explain in full, for example refine.match.",
+        ),
     ] = "",
     explain: Annotated[
-        bool, typer.Option("--explain", help="List every setting with type, default and meaning.")
+        bool, typer.Option("--explain", help="List settings with type, default and meaning.")
+    ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="With the settings for experts.")
     ] = False,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON schema of a configuration file.")
@@ -29,7 +38,9 @@ def config(
         ),
     ] = None,
 ) -> None:
-    """Print a configuration file with all defaults, explain the settings, or give their schema.
+    """Print a configuration file with its defaults, explain the settings, or give their schema.
+
+    Shown are the settings that people touch; --all, or naming a group, shows those for experts too.
 
     Start your own with: refdepth config > scene.toml
     """
@@ -42,6 +53,7 @@ def config(
         select_fields,
         toml_document,
     )
+    from refdepth.settings import Quality
 
     if explain and schema:
         raise ConfigurationError(
@@ -50,26 +62,38 @@ def config(
     if schema:
         typer.echo(json.dumps(json_schema(), indent=1))
         return
-    settings = build_config(quality=quality_of(quality))
-    if explain or group:
-        _print_fields(select_fields(describe_fields(settings), group))
-    else:
-        typer.echo(toml_document(settings), nl=False)
+    preset = quality_of(quality) or Quality.BALANCED
+    if not (explain or group):
+        typer.echo(toml_document(preset, expert=everything), nl=False)
+        return
+    fields = select_fields(describe_fields(build_config(quality=preset)), group)
+    shown = [field for field in fields if everything or group or not field.expert]
+    _print_fields(shown)
+    if left := len(fields) - len(shown):
+        typer.echo(f"\n{left} more: refdepth config --explain --all, or with the name of a group.")
 
 
 def _print_fields(fields: Sequence[FieldReference]) -> None:
-    from rich.markup import escape
-
-    from refdepth.cli.console import out
+    from rich.text import Text
 
     group = None
     for field in fields:
         if field.path.rpartition(".")[0] != group:
             group = field.path.rpartition(".")[0]
-            out.print(f"\n[bold]{escape(group)}[/]")
-        about = ", ".join(part for part in (field.kind, field.unit, field.limits) if part)
+            _print(Text(f"\n{group}", "bold"))
         name = field.path.rpartition(".")[2]
-        default = f" = {escape(field.default)}" if field.default else ""
-        out.print(f"  [cyan]{escape(name)}[/]{default}  [dim]{escape(about)}[/]", soft_wrap=True)
-        note = "" if field.remakes else " Does not change results."
-        out.print(f"    {escape(field.help)}{note}", soft_wrap=True)
+        default = f" = {field.default}" if field.default else ""
+        _print(Text.assemble((name, "cyan"), f"{default}  ", (field.about, "dim")), 2, 6)
+        note = "" if field.remakes else ". Does not change results."
+        _print(Text(f"{field.help.removesuffix('.') if note else field.help}{note}"), 4, 4)
+
+
+def _print(text: Text, indent: int = 0, later: int = 0) -> None:
+    """`text` within the terminal's width; its first line and later ones are indented."""
+    from rich.text import Text
+
+    from refdepth.cli.console import out
+
+    for number, line in enumerate(text.wrap(out, out.width - max(indent, later))):
+        line.rstrip()
+        out.print(Text(" " * (later if number else indent)) + line)

@@ -12,7 +12,7 @@ import typer
 from refdepth.cli.options import Debug, Quiet, Wait
 
 if TYPE_CHECKING:
-    from refdepth.pipeline.config import Quality
+    from refdepth.settings import Quality
 
 _GIVEN = "What you already have"
 _RUN = "The run"
@@ -37,7 +37,8 @@ def reconstruct(
         typer.Option(
             "--set",
             metavar="FIELD=VALUE",
-            help="One setting, for example refine.iterations=300; may be repeated.",
+            help="One setting, for example refine.iterations=12; may be repeated. `refdepth config"
+            " --explain` lists those people touch.",
             show_default=False,
         ),
     ] = None,
@@ -205,7 +206,7 @@ def reconstruct(
             "runtime.renderer": renderer,
             "runtime.device": device,
             "runtime.max_memory_gb": max_memory,
-            "sfm.seed": seed,
+            "runtime.seed": seed,
         },
     )
     request = RunRequest(
@@ -245,7 +246,7 @@ def reconstruct(
 def quality_of(name: str | None) -> Quality | None:
     """The quality called `name`; raises `ConfigurationError` where there is none."""
     from refdepth.errors import ConfigurationError
-    from refdepth.pipeline.config import Quality
+    from refdepth.settings import Quality
 
     if name is None:
         return None

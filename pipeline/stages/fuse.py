@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.errors import StageError
-from refdepth.fusion.settings import FusionSettings
 from refdepth.pipeline.config import RunConfig, RunRequest
 from refdepth.pipeline.files import replacing
 from refdepth.pipeline.items import ItemStore
-from refdepth.pipeline.memory import MemoryBudget
+from refdepth.pipeline.memory import POINT_BYTES
 from refdepth.pipeline.stage import StageContext, StageOutcome
 from refdepth.pipeline.views import load_scene, select_views
 from refdepth.pipeline.workspace import Workspace
@@ -25,8 +24,6 @@ from refdepth.types.scene import Scene
 if TYPE_CHECKING:
     from refdepth.fusion import ViewConsistency
 
-_POINT_BYTES = 400
-"""Memory of one unmerged point: its row, and what sorting and merging add. Rounded up."""
 _MANTISSA_BITS = 23  # of float32
 _DEPTH_BITS = 16
 """Agreed depth is stored to 2**-17 of itself, far below what any view knows: it compresses then."""
@@ -78,15 +75,18 @@ class FuseStage:
             context.cancellation.check()
             context.progress.step("fusing views", done, total)
 
+        memory = context.memory
         path = context.folder / "cloud.ply"
         with replacing(path) as temporary:
             pieces = fuse_pieces(
                 chosen,
                 load,
-                _within(context.config.fuse, context.memory),
+                context.config.fuse,
                 report,
                 on_view=keep,
                 scratch=context.folder,
+                cache_mb=memory.depth_maps / 2**20,
+                memory_points=max(1, memory.points // POINT_BYTES),
             )
             points = write_ply(temporary, pieces)
         if points == 0:
@@ -113,13 +113,3 @@ def compact(depth_map: DepthMap) -> dict[str, NDArray[np.float32]]:
         "depth": (raw >> spare << spare).view(np.float32),
         "confidence": (levels / _LEVELS).astype(np.float32),
     }
-
-
-def _within(settings: FusionSettings, memory: MemoryBudget) -> FusionSettings:
-    """The settings with no more held in memory than the budget allows."""
-    return settings.model_copy(
-        update={
-            "cache_mb": min(settings.cache_mb, memory.depth_maps / 2**20),
-            "memory_points": max(1, min(settings.memory_points, memory.points // _POINT_BYTES)),
-        }
-    )

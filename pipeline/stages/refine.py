@@ -91,8 +91,8 @@ class RefineStage:
     upstream = ("sfm", "scale")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
-        """The refinement settings."""
-        return config.refine.result_fields()
+        """The refinement settings and the seed."""
+        return {**config.refine.result_fields(), "seed": config.runtime.seed}
 
     def inputs(self, workspace: Workspace, request: RunRequest) -> Mapping[str, Any]:
         """Which views were asked for."""
@@ -217,7 +217,7 @@ class _Work:
             "scaled": self.scaled.arrays(name)["depth"],
             "sparse": self.scene.sparse_depth(view),
             "settings": self.settings,
-            "seed": self.context.config.sfm.seed,
+            "seed": self.context.config.runtime.seed,
         }
 
     def _first_depth(self, name: str) -> DepthMap:
@@ -231,7 +231,7 @@ def _renderer(config: RunConfig) -> Renderer | None:
         return None
     from refdepth.render import select_renderer
 
-    return select_renderer(config.runtime.renderer.value, config.runtime.device.value)
+    return select_renderer(config.runtime.renderer, config.runtime.device)
 
 
 def run_first_round(task: FirstRoundTask) -> RefinedView:

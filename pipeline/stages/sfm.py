@@ -25,8 +25,8 @@ class SfmStage:
     upstream = ("prepare",)
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
-        """The SfM settings."""
-        return config.sfm.result_fields()
+        """The SfM settings and the seed."""
+        return {**config.sfm.result_fields(), "seed": config.runtime.seed}
 
     def inputs(self, workspace: Workspace, request: RunRequest) -> Mapping[str, Any]:
         """Content of a given model or given poses."""
@@ -51,10 +51,11 @@ class SfmStage:
             "masks": masks if any(masks.glob("*.png")) else None,
             "progress": lambda label, done, total: context.progress.step(label, done, total),
             "cancelled": lambda: context.cancellation.requested,
+            "seed": context.config.runtime.seed,
+            "threads": context.config.runtime.threads,
+            "memory_mb": context.memory.features / 2**20,
         }
-        memory_mb = context.config.sfm.memory_mb or context.memory.features / 2**20
-        settings = context.config.sfm.model_copy(update={"memory_mb": memory_mb})
-        inputs = (prepared / IMAGES, photos, context.folder, settings)
+        inputs = (prepared / IMAGES, photos, context.folder, context.config.sfm)
         model, poses = context.given.path("model"), context.given.path("poses")
         if model is not None:
             from refdepth.sfm.model_entry import use_model

@@ -22,6 +22,10 @@ from refdepth.types.scene import Scene, View
 
 NORMAL_RADIUS_PX = 2
 GRAZING_COSINE = 0.1  # a surface seen edge-on still counts this much
+CACHE_MB = 512.0
+"""Memory for depth maps kept between views, MiB, where no limit is given."""
+MEMORY_POINTS = 8_000_000
+"""Unmerged points in memory, others going to temporary files, where no limit is given."""
 
 OnView = Callable[[str, ViewConsistency], None]
 Progress = Callable[[int, int], None]
@@ -35,9 +39,20 @@ def fuse(
     *,
     on_view: OnView | None = None,
     scratch: Path | None = None,
+    cache_mb: float = CACHE_MB,
+    memory_points: int = MEMORY_POINTS,
 ) -> PointCloud:
     """`fuse_pieces` as one cloud in memory."""
-    pieces = fuse_pieces(scene, load, settings, progress, on_view=on_view, scratch=scratch)
+    pieces = fuse_pieces(
+        scene,
+        load,
+        settings,
+        progress,
+        on_view=on_view,
+        scratch=scratch,
+        cache_mb=cache_mb,
+        memory_points=memory_points,
+    )
     return PointCloud.concatenate(list(pieces))
 
 
@@ -49,13 +64,15 @@ def fuse_pieces(
     *,
     on_view: OnView | None = None,
     scratch: Path | None = None,
+    cache_mb: float = CACHE_MB,
+    memory_points: int = MEMORY_POINTS,
 ) -> Iterator[PointCloud]:
     """The scene's cloud, one piece of space after another.
 
     `load` gives a view's depth map; it is called again when a map has left the cache. `progress`
-    hears (views done, views in all), `on_view` each view's `ViewConsistency`. Beyond the cache
-    and `memory_points` unmerged points, memory holds one view, one of its sources and one piece;
-    temporary files go to a folder in `scratch` (default: the system's).
+    hears (views done, views in all), `on_view` each view's `ViewConsistency`. Beyond the cache of
+    `cache_mb` MiB and `memory_points` unmerged points, memory holds one view, one of its sources
+    and one piece; temporary files go to a folder in `scratch` (default: the system's).
 
     A pixel is kept when enough neighbours agree and few contradict; its depth is the agreed one.
     A surface that an earlier view has given is not given again by a view that sees it no more
@@ -66,12 +83,12 @@ def fuse_pieces(
     """
     from refdepth.matching.neighbours import select_sources
 
-    cache = DepthCache(load, scene, settings.cache_mb)
+    cache = DepthCache(load, scene, cache_mb)
     claimed: dict[str, NDArray[np.uint8]] = {}
     if not scene.views:
         return
     voxel = settings.voxel_px * typical_spacing(scene, cache)
-    grid = VoxelGrid(median_center(scene), voxel, settings.memory_points, scratch)
+    grid = VoxelGrid(median_center(scene), voxel, memory_points, scratch)
     with contextlib.closing(grid):
         for done, view in enumerate(scene.views):
             names = select_sources(scene, view, settings.neighbours)

@@ -9,16 +9,32 @@ class FusionSettings(Settings):
     """How depth maps become one cloud."""
 
     neighbours: int = setting(
-        10, "How many neighbouring views each depth map is checked against.", ge=1, le=32
+        10,
+        "How many neighbouring views each depth map is checked against.",
+        ge=1,
+        le=32,
+        expert=True,
     )
     max_reprojection_px: float = setting(
-        1.5, "Largest reprojection error at which two views agree.", unit="px", gt=0
+        1.5,
+        "Largest reprojection error at which two views agree.",
+        unit="px",
+        gt=0,
+        expert=True,
     )
     max_depth_ratio: float = setting(
-        0.01, "Largest relative difference of depth at which two views agree.", gt=0, lt=1
+        0.01,
+        "Largest relative difference of depth at which two views agree.",
+        gt=0,
+        lt=1,
+        expert=True,
     )
     average_ratio: float = setting(
-        0.003, "Estimates of a depth that differ by less are averaged.", ge=0, lt=1
+        0.003,
+        "Estimates of a depth that differ by less are averaged.",
+        ge=0,
+        lt=1,
+        expert=True,
     )
     min_agreeing: int = setting(
         1, "How many neighbours must agree with a pixel (fewer where a view has fewer).", ge=0
@@ -28,6 +44,7 @@ class FusionSettings(Settings):
         "Least share of opinions in favour of a pixel, its own confidence included.",
         ge=0,
         le=1,
+        expert=True,
     )
     min_confidence: float = setting(0.0, "Pixels with a lower confidence are left out.", ge=0, le=1)
     max_slant_deg: float = setting(
@@ -37,30 +54,26 @@ class FusionSettings(Settings):
         unit="deg",
         gt=0,
         lt=90,
+        expert=True,
     )
     min_agreeing_steep: int = setting(
-        3, "How many neighbours must agree with a pixel where depth is steep.", ge=0
+        3,
+        "How many neighbours must agree with a pixel where depth is steep.",
+        ge=0,
+        expert=True,
     )
     min_segment: float = setting(
         2e-5,
         "Connected pieces of surface that cover a smaller share of the picture are left out.",
         ge=0,
         lt=1,
+        expert=True,
     )
     voxel_px: float = setting(
         1.0,
         "Spacing of the cloud's points, in pixels at their distance (ground sampling distance).",
         unit="px",
         gt=0,
-    )
-    cache_mb: float = setting(
-        512.0, "Memory for depth maps kept between views.", unit="MB", gt=0, affects_result=False
-    )
-    memory_points: int = setting(
-        8_000_000,
-        "How many unmerged points stay in memory before they go to temporary files.",
-        ge=1,
-        affects_result=False,
     )
 
 
@@ -71,8 +84,15 @@ class MeshSettings(Settings):
         2.0, "Voxel size of the TSDF, in pixels at the scene's median depth.", unit="px", gt=0
     )
     truncation_voxels: float = setting(
-        8.0, "Truncation of the TSDF, in voxels: thicker bridges more noise.", unit="voxels", ge=2
+        8.0,
+        "Truncation of the TSDF, in voxels: thicker bridges more noise.",
+        unit="voxels",
+        ge=2,
+        expert=True,
     )
     min_weight: float = setting(
-        2.0, "How many views must have measured a voxel for it to carry the mesh.", ge=1
+        2.0,
+        "How many views must have measured a voxel for it to carry the mesh.",
+        ge=1,
+        expert=True,
     )

@@ -21,6 +21,8 @@ from refdepth.ingest.settings import Alpha, PrepareSettings
 _HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 _ONE_PICTURE_FORMATS = ("MPO", "HEIF", "AVIF")
 _PNG_COMPRESSION = 3
+LEAST_SIDE_PX = 32
+"""Photos whose shortest side is smaller are skipped."""
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -226,8 +228,8 @@ def _open(path: Path, settings: PrepareSettings) -> Image.Image:
         reason = (
             f"{width}x{height} pixels exceed the limit of {settings.max_megapixels:g} megapixels."
         )
-    elif min(width, height) < settings.min_size:
-        reason = f"{width}x{height} pixels are too few (shortest side under {settings.min_size})."
+    elif min(width, height) < LEAST_SIDE_PX:
+        reason = f"{width}x{height} pixels are too few (shortest side under {LEAST_SIDE_PX})."
     else:
         return picture
     picture.close()

@@ -20,18 +20,22 @@ class PrepareSettings(Settings):
     max_size: int | None = setting(
         None, "Shrink photos whose longest side is larger than this.", unit="px", ge=64
     )
-    min_size: int = setting(
-        32, "Photos whose shortest side is smaller are skipped.", unit="px", ge=1
-    )
     max_megapixels: float = setting(
-        150.0, "Larger pictures are refused before they are decoded.", unit="megapixels", gt=0
+        150.0,
+        "Larger pictures are refused before they are decoded.",
+        unit="megapixels",
+        gt=0,
+        expert=True,
     )
     upright: bool = setting(
         True,
         "Turn photos as their EXIF orientation says; false keeps them as stored, as COLMAP does.",
+        expert=True,
     )
     alpha: Alpha = setting(
-        Alpha.MASK, "Fully transparent pixels: mask leaves them out, ignore takes their colour."
+        Alpha.MASK,
+        "Fully transparent pixels: mask leaves them out, ignore takes their colour.",
+        expert=True,
     )
     frame_spacing: float = setting(
         0.06,
@@ -40,9 +44,13 @@ class PrepareSettings(Settings):
         le=1,
     )
     min_frame_interval_s: float = setting(
-        0.1, "Least time between chosen video frames.", unit="s", ge=0
+        0.1, "Least time between chosen video frames.", unit="s", ge=0, expert=True
     )
     max_frame_interval_s: float = setting(
-        2.0, "Most time between chosen video frames while anything moves.", unit="s", gt=0
+        2.0,
+        "Most time between chosen video frames while anything moves.",
+        unit="s",
+        gt=0,
+        expert=True,
     )
     max_frames: int = setting(200, "Most frames taken from one video.", ge=2)

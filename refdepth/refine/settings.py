@@ -9,17 +9,7 @@ from refdepth.errors import ConfigurationError
 from refdepth.matching.settings import MatchSettings, PropagationSettings
 from refdepth.refine.mesh.settings import SurfaceSettings
 from refdepth.refine.paper.settings import PaperSettings
-from refdepth.settings import Settings, setting
-
-
-class Quality(StrEnum):
-    """How much time the refinement may take."""
-
-    FAST = "fast"
-    BALANCED = "balanced"
-    HIGH = "high"
-    PAPER = "paper"
-    """The published method alone."""
+from refdepth.settings import Quality, Settings, setting
 
 
 class Method(StrEnum):
@@ -35,7 +25,9 @@ class SearchSettings(Settings):
     """Which depths are tried."""
 
     range: float = setting(0.2, "Largest change of log depth that is tried", gt=0)
-    steps: int = setting(41, "How many depths are tried; an odd number includes no change", ge=3)
+    steps: int = setting(
+        41, "How many depths are tried; an odd number includes no change", ge=3, expert=True
+    )
 
 
 class ConsistencySettings(Settings):
@@ -74,7 +66,7 @@ class RefineSettings(Settings):
         600_000, "Search runs on the photo reduced to at most so many pixels", unit="px", ge=1024
     )
     least_reduction: int = setting(
-        2, "Search never runs on a finer grid than this", unit="px", ge=1
+        2, "Search never runs on a finer grid than this", unit="px", ge=1, expert=True
     )
     held_out: bool = setting(
         True, "One neighbour is left out and decides where the refinement is kept"
@@ -86,21 +78,30 @@ class RefineSettings(Settings):
         ge=0,
         le=0.05,
     )
-    method: Method = setting(Method.SEARCH, "search, or paper: the published method alone")
-    match: MatchSettings = setting(MatchSettings(), "How windows are compared")
+    method: Method = setting(
+        Method.SEARCH, "search, or paper: the published method alone", expert=True
+    )
+    match: MatchSettings = setting(MatchSettings(), "How windows are compared", expert=True)
     search: SearchSettings = setting(SearchSettings(), "Which depths are tried first")
     search_again: SearchSettings = setting(
         SearchSettings(range=0.06, steps=25),
         "Which depths are tried around the depth that views agree on",
+        expert=True,
     )
     propagation: PropagationSettings = setting(
-        PropagationSettings(), "How corrections spread from sure to unsure pixels"
+        PropagationSettings(),
+        "How corrections spread from sure to unsure pixels",
+        expert=True,
     )
     consistency: ConsistencySettings = setting(
-        ConsistencySettings(), "How much neighbours' depth counts"
+        ConsistencySettings(),
+        "How much neighbours' depth counts",
+        expert=True,
     )
-    surface: SurfaceSettings = setting(SurfaceSettings(), "Gradient steps on the rendered mesh")
-    paper: PaperSettings = setting(PaperSettings(), "The published method")
+    surface: SurfaceSettings = setting(
+        SurfaceSettings(), "Gradient steps on the rendered mesh", expert=True
+    )
+    paper: PaperSettings = setting(PaperSettings(), "The published method", expert=True)
 
     @classmethod
     def preset(cls, quality: Quality | str) -> Self:

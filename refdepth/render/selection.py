@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from typing import Literal
+from enum import StrEnum
 
 from refdepth.errors import ConfigurationError, UnavailableError
 from refdepth.render.interface import Renderer
 
 logger = logging.getLogger(__name__)
 
-RendererName = Literal["auto", "cpu", "nvdiffrast"]
-DeviceName = Literal["auto", "cpu", "cuda"]
+
+class RendererName(StrEnum):
+    """Which renderer refines."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    NVDIFFRAST = "nvdiffrast"
+
+
+class DeviceName(StrEnum):
+    """Where networks and renderer run."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
 
 NVDIFFRAST_HELP = (
     "With torch and a CUDA toolkit present, run: pip install --no-build-isolation "
@@ -21,8 +35,10 @@ NVDIFFRAST_HELP = (
 )
 
 
-def select_renderer(name: RendererName = "auto", device: DeviceName = "auto") -> Renderer:
-    """The renderer called `name` for a run on `device`.
+def select_renderer(
+    name: RendererName | str = RendererName.AUTO, device: DeviceName | str = DeviceName.AUTO
+) -> Renderer:
+    """The renderer called `name`, on `device`.
 
     `auto` takes nvdiffrast where `device` allows it and CUDA is there, else the CPU renderer; with
     CUDA but without an nvdiffrast that works it logs why and what to do. Device `cuda` asks for

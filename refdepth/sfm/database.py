@@ -13,6 +13,7 @@ from typing import Any
 from refdepth._pycolmap import pycolmap
 from refdepth.errors import InputError
 from refdepth.ingest.photos import PreparedPhoto
+from refdepth.sfm.pairs import EXHAUSTIVE_LIMIT
 from refdepth.sfm.settings import CameraSharing, SfmSettings
 
 _UNKNOWN_FOCAL_FACTOR = 1.2
@@ -77,6 +78,8 @@ def open_database(
     cameras: Mapping[str, Any],
     settings: SfmSettings,
     masks: Mapping[str, str],
+    *,
+    seed: int,
 ) -> None:
     """Makes sure that a database stands at `path` which holds exactly `photos`, each with its
     camera (`cameras`: photo name to `pycolmap.Camera`, shared ones the same object).
@@ -84,7 +87,7 @@ def open_database(
     A database made before is kept if all that determines the features is unchanged; its matches
     are kept if what determines them is unchanged too. `masks` gives the content hash of each mask.
     """
-    marks = _marks(photos, cameras, settings, masks)
+    marks = _marks(photos, cameras, settings, masks, seed)
     mark_path = path.with_suffix(".json")
     before = _read_marks(mark_path) if path.exists() else {}
     if before.get("features") != marks["features"] or not _readable(path):
@@ -148,6 +151,7 @@ def _marks(
     cameras: Mapping[str, Any],
     settings: SfmSettings,
     masks: Mapping[str, str],
+    seed: int,
 ) -> dict[str, str]:
     order = {id(camera): index for index, camera in enumerate(cameras.values())}
     rows = [
@@ -163,8 +167,8 @@ def _marks(
         for photo in photos
     ]
     features = _digest([rows, settings.max_features, settings.feature_image_size])
-    matches = [settings.matching, settings.exhaustive_limit, settings.overlap]
-    matches += [settings.guided_matching, settings.seed]
+    matches = [settings.matching, EXHAUSTIVE_LIMIT, settings.overlap]
+    matches += [settings.guided_matching, seed]
     return {"features": features, "matches": _digest([features, matches])}
 
 

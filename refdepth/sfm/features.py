@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,11 +32,14 @@ def extract_features(
     photos: Sequence[PreparedPhoto],
     settings: SfmSettings,
     *,
+    threads: int,
+    memory_mb: float | None,
     masks: Path | None = None,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> None:
-    """SIFT features of all photos into `database`; photos that have theirs are skipped."""
+    """SIFT features of all photos into `database`; photos that have theirs are skipped. At most
+    `threads` work at once, fewer where `memory_mb` (None: half of what is free) asks for it."""
     run_step(
         "extract",
         label="finding features",
@@ -48,7 +50,7 @@ def extract_features(
         masks=masks,
         max_features=settings.max_features,
         max_image_size=settings.feature_image_size,
-        threads=_extraction_threads(photos, settings),
+        threads=_affordable(threads, _largest(photos, settings) * _SIFT_BYTES_PER_PIXEL, memory_mb),
         progress=progress,
         cancelled=cancelled,
     )
@@ -59,20 +61,22 @@ def match_features(
     photos: Sequence[PreparedPhoto],
     settings: SfmSettings,
     *,
+    seed: int,
+    threads: int,
+    memory_mb: float | None,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Matching:
     """Matches and verifies pairs of photos; pairs that have their matches are skipped. Returns how
-    the pairs were chosen."""
+    the pairs were chosen. `threads` and `memory_mb` as for `extract_features`."""
     matching, pairs = choose_pairs(photos, settings)
     counts = sorted(feature_counts(database).values())
     guided = settings.guided_matching == Guided.ON or (
         settings.guided_matching == Guided.AUTO and counts[len(counts) // 2] <= _GUIDED_FEATURES
     )
-    threads = settings.threads or os.cpu_count() or 1
     if guided:
         per_thread = _GUIDED_BYTES_PER_PAIR * counts[-1] ** 2
-        threads = _affordable(threads, per_thread, settings.memory_mb)
+        threads = _affordable(threads, per_thread, memory_mb)
     with tempfile.TemporaryDirectory(prefix=".tmp-pairs-", dir=database.parent) as folder:
         path = Path(folder) / "pairs.txt"
         path.write_text("".join(f"{first} {second}\n" for first, second in pairs))
@@ -83,7 +87,7 @@ def match_features(
             database=database,
             pairs=path,
             guided=guided,
-            seed=settings.seed,
+            seed=seed,
             threads=threads,
             progress=progress,
             cancelled=cancelled,
@@ -103,14 +107,14 @@ def mask_hashes(masks: Path | None, photos: Sequence[PreparedPhoto]) -> dict[str
     }
 
 
-def _extraction_threads(photos: Sequence[PreparedPhoto], settings: SfmSettings) -> int:
+def _largest(photos: Sequence[PreparedPhoto], settings: SfmSettings) -> float:
+    """Pixels of the largest photo, as features are looked for."""
+
     def pixels(photo: PreparedPhoto) -> float:
         shrink = min(1.0, settings.feature_image_size / max(photo.width, photo.height))
         return photo.width * photo.height * shrink**2
 
-    largest = max(map(pixels, photos))
-    threads = settings.threads or os.cpu_count() or 1
-    return _affordable(threads, largest * _SIFT_BYTES_PER_PIXEL, settings.memory_mb)
+    return max(map(pixels, photos))
 
 
 def _affordable(threads: int, bytes_per_thread: float, memory_mb: float | None) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +18,13 @@ from refdepth.sfm.database import (
     verified_pairs,
 )
 from refdepth.sfm.features import extract_features, mask_hashes, match_features
-from refdepth.sfm.native import Cancelled, Progress, run_step
+from refdepth.sfm.native import Cancelled, Progress, run_step, thread_count
 from refdepth.sfm.settings import Mapper, SfmSettings
 from refdepth.sfm.summary import SfmSummary
 from refdepth.sfm.undistort import summarise, undistort_model
 
+_LEAST_REGISTERED = 2
+"""A model with fewer photos is no result."""
 _FEW_FEATURES = 50
 _INIT_INLIERS = 100
 
@@ -34,6 +35,9 @@ def reconstruct(
     out: Path,
     settings: SfmSettings | None = None,
     *,
+    seed: int = 0,
+    threads: int = 0,
+    memory_mb: float | None = None,
     masks: Path | None = None,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
@@ -42,12 +46,14 @@ def reconstruct(
 
     Leaves in `out`: `database.db`, `sparse/` (the chosen model, with lens distortion) and
     `undistorted/` (`images`, `sparse`, `masks`: a COLMAP dense workspace). A `database.db` that is
-    already there and fits is continued. `masks` holds `NAME.png` for photos that have one.
+    already there and fits is continued. `masks` holds `NAME.png` for photos that have one. `seed`
+    is that of all random choices, `threads` how many work at once (0: one a core), `memory_mb` what
+    finding and matching features may take (None: half of what is free).
 
     Raises `InputError` for fewer than two photos, `StageError` when no model comes out,
     `Interrupted` when `cancelled` says so (features and matches found so far stay in `out`).
     """
-    settings = settings or SfmSettings()
+    settings, threads = settings or SfmSettings(), thread_count(threads)
     photos = sorted(photos, key=lambda photo: photo.name)
     if len(photos) < 2:
         raise InputError(
@@ -62,12 +68,13 @@ def reconstruct(
         camera = initial_camera(group, settings)
         cameras.update((photo.name, camera) for photo in group)
     ordered = {photo.name: cameras[photo.name] for photo in photos}
-    open_database(database, photos, ordered, settings, mask_hashes(masks, photos))
-    watch: dict[str, Any] = {"progress": progress, "cancelled": cancelled}
-    extract_features(database, images, photos, settings, masks=masks, **watch)
-    matching = match_features(database, photos, settings, **watch)
-    models = _map(database, images, out / "models", len(photos), settings, **watch)
-    models = [model for model in models if len(model["names"]) >= settings.min_registered]
+    open_database(database, photos, ordered, settings, mask_hashes(masks, photos), seed=seed)
+    watch: dict[str, Any] = {"progress": progress, "cancelled": cancelled, "threads": threads}
+    limits: dict[str, Any] = {**watch, "memory_mb": memory_mb}
+    extract_features(database, images, photos, settings, masks=masks, **limits)
+    matching = match_features(database, photos, settings, seed=seed, **limits)
+    models = _map(database, images, out / "models", len(photos), settings, seed=seed, **watch)
+    models = [model for model in models if len(model["names"]) >= _LEAST_REGISTERED]
     if not models:
         raise _no_model(database, photos)
     best, *rest = sorted(
@@ -94,18 +101,19 @@ def _map(
     count: int,
     settings: SfmSettings,
     *,
+    seed: int,
+    threads: int,
     progress: Progress | None,
     cancelled: Cancelled | None,
 ) -> list[dict[str, Any]]:
-    threads = 1 if settings.deterministic else settings.threads or os.cpu_count() or 1
     common: dict[str, Any] = {
         "label": "placing cameras",
         "database": database,
         "images": images,
         "output": output,
         "refine_principal_point": settings.refine_principal_point,
-        "seed": settings.seed,
-        "threads": threads,
+        "seed": seed,
+        "threads": 1 if settings.deterministic else threads,
         "progress": progress,
         "cancelled": cancelled,
     }
@@ -118,7 +126,7 @@ def _map(
         models: list[dict[str, Any]] = run_step(
             "map_incrementally",
             count=count,
-            min_model_size=min(count, max(3, settings.min_registered)),
+            min_model_size=min(count, 3),
             min_triangulation_angle_deg=settings.min_triangulation_angle_deg,
             min_inliers=inliers,
             **common,

@@ -14,7 +14,7 @@ from refdepth.errors import InputError, StageError
 from refdepth.ingest.names import match_names
 from refdepth.ingest.photos import PreparedPhoto
 from refdepth.sfm.model_check import check_whole
-from refdepth.sfm.native import Cancelled, Progress, run_step
+from refdepth.sfm.native import Cancelled, Progress, run_step, thread_count
 from refdepth.sfm.settings import SfmSettings
 from refdepth.sfm.summary import SfmSummary
 from refdepth.sfm.triangulate import triangulate_model
@@ -31,6 +31,9 @@ def use_model(
     out: Path,
     settings: SfmSettings | None = None,
     *,
+    seed: int = 0,
+    threads: int = 0,
+    memory_mb: float | None = None,
     masks: Path | None = None,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
@@ -39,10 +42,11 @@ def use_model(
     camera model) and leaves `sparse/` and `undistorted/` in `out`, as `reconstruct` does.
 
     The model's images are matched to `photos` by name; those without a photo are dropped with a
-    warning. A model without points gets them by triangulation.
+    warning. A model without points gets them by triangulation; `seed`, `threads` and `memory_mb`
+    are as for `reconstruct`.
     Raises `InputError` when the model cannot be read or does not fit the photos.
     """
-    settings = settings or SfmSettings()
+    settings, threads = settings or SfmSettings(), thread_count(threads)
     out.mkdir(parents=True, exist_ok=True)
     watch: dict[str, Any] = {"progress": progress, "cancelled": cancelled}
     reconstruction = read_model(model, out, **watch)
@@ -54,9 +58,21 @@ def use_model(
         warnings.append("the model has no points; they are triangulated with its poses")
         used = {image.name for image in reconstruction.images.values() if image.has_pose}
         kept = [photo for photo in photos if photo.name in used]
-        _, doubts = triangulate_model(out, images, kept, settings, masks=masks, **watch)
+        _, doubts = triangulate_model(
+            out,
+            images,
+            kept,
+            settings,
+            seed=seed,
+            threads=threads,
+            memory_mb=memory_mb,
+            masks=masks,
+            **watch,
+        )
         warnings += doubts
-    undistort_model(out / "sparse", images, out / "undistorted", masks=masks, **watch)
+    undistort_model(
+        out / "sparse", images, out / "undistorted", threads=threads, masks=masks, **watch
+    )
     return summarise(out / "sparse", [photo.name for photo in photos], warnings=warnings)
 
 

@@ -36,6 +36,11 @@ _BLOCK_BEGUN = re.compile(r"Processing block \[(\d+)/(\d+)\]")
 _LEVELS = {"I": logging.DEBUG, "W": logging.INFO, "E": logging.INFO, "F": logging.WARNING}
 
 
+def thread_count(threads: int) -> int:
+    """`threads`, or as many as there are cores for 0."""
+    return threads or os.cpu_count() or 1
+
+
 def run_step(
     step: str,
     *,

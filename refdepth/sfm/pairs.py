@@ -9,6 +9,9 @@ from refdepth.ingest.discovery import natural_key
 from refdepth.ingest.photos import PreparedPhoto
 from refdepth.sfm.settings import Matching, SfmSettings
 
+EXHAUSTIVE_LIMIT = 150
+"""Most photos for which `auto` matches all pairs of a sequence."""
+
 
 def choose_pairs(
     photos: Sequence[PreparedPhoto], settings: SfmSettings
@@ -20,7 +23,7 @@ def choose_pairs(
     kind = settings.matching
     if kind == Matching.AUTO:
         frames = sum(bool(photo.sequence) for photo in photos)
-        long_video = len(photos) > settings.exhaustive_limit and 2 * frames > len(photos)
+        long_video = len(photos) > EXHAUSTIVE_LIMIT and 2 * frames > len(photos)
         kind = Matching.SEQUENTIAL if long_video else Matching.EXHAUSTIVE
     ordered = sorted(photos, key=lambda photo: natural_key(photo.original))
     names = [photo.name for photo in ordered]

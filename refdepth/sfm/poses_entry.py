@@ -14,7 +14,7 @@ from refdepth.errors import InputError
 from refdepth.ingest.names import match_names
 from refdepth.ingest.photos import PreparedPhoto
 from refdepth.sfm.model_entry import check_size
-from refdepth.sfm.native import Cancelled, Progress
+from refdepth.sfm.native import Cancelled, Progress, thread_count
 from refdepth.sfm.settings import SfmSettings
 from refdepth.sfm.summary import SfmSummary
 from refdepth.sfm.transforms import PosedFrame, read_transforms
@@ -30,18 +30,22 @@ def use_poses(
     out: Path,
     settings: SfmSettings | None = None,
     *,
+    seed: int = 0,
+    threads: int = 0,
+    memory_mb: float | None = None,
     masks: Path | None = None,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> SfmSummary:
     """Takes cameras and poses from a `transforms.json`, triangulates points with the poses held
     fixed and leaves `database.db`, `sparse/` and `undistorted/` in `out`, as `reconstruct` does.
-    World coordinates stay those of the file.
+    World coordinates stay those of the file. `seed`, `threads` and `memory_mb` are as for
+    `reconstruct`.
 
     Raises `InputError` for a file that is wrong or fits fewer than two photos, `StageError` when
     the photos do not agree with the poses.
     """
-    settings = settings or SfmSettings()
+    settings, threads = settings or SfmSettings(), thread_count(threads)
     frames = read_transforms(transforms)
     found = match_names([frame.name for frame in frames], photos)
     posed = [(frame, found[frame.name]) for frame in frames if frame.name in found]
@@ -57,9 +61,11 @@ def use_poses(
         raise InputError("all cameras stand in one place.", subject=transforms)
     out.mkdir(parents=True, exist_ok=True)
     _write_model(out / "sparse", posed, transforms)
-    watch: dict[str, Any] = {"progress": progress, "cancelled": cancelled}
+    watch: dict[str, Any] = {"progress": progress, "cancelled": cancelled, "threads": threads}
     kept = [photo for _, photo in posed]
-    matching, warnings = triangulate_model(out, images, kept, settings, masks=masks, **watch)
+    matching, warnings = triangulate_model(
+        out, images, kept, settings, seed=seed, memory_mb=memory_mb, masks=masks, **watch
+    )
     undistort_model(out / "sparse", images, out / "undistorted", masks=masks, **watch)
     if missing := len(frames) - len(posed):
         warnings.append(f"{missing} of the {len(frames)} frames have no photo and are not used")

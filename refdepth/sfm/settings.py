@@ -64,25 +64,35 @@ class SfmSettings(Settings):
     camera_model: CameraModel = setting(
         CameraModel.SIMPLE_RADIAL, "COLMAP camera model, with its lens distortion."
     )
-    use_exif_focal: bool = setting(True, "Start from the focal length in the photos' EXIF data.")
-    max_features: int = setting(8192, "Most SIFT features in a photo.", ge=64, le=65536)
+    use_exif_focal: bool = setting(
+        True, "Start from the focal length in the photos' EXIF data.", expert=True
+    )
+    max_features: int = setting(
+        8192, "Most SIFT features in a photo.", ge=64, le=65536, expert=True
+    )
     feature_image_size: int = setting(
-        3200, "Longest side that features are looked for at.", unit="px", ge=64, le=16384
+        3200,
+        "Longest side that features are looked for at.",
+        unit="px",
+        ge=64,
+        le=16384,
+        expert=True,
     )
     matching: Matching = setting(
         Matching.AUTO,
         "Pairs to match: auto, exhaustive (all) or sequential (neighbours in name order).",
     )
-    exhaustive_limit: int = setting(
-        150, "Most photos for which matching=auto matches all pairs of a sequence.", ge=2
-    )
     overlap: int = setting(
-        15, "Neighbours on each side that sequential matching pairs a photo with.", ge=1
+        15,
+        "Neighbours on each side that sequential matching pairs a photo with.",
+        ge=1,
+        expert=True,
     )
     guided_matching: Guided = setting(
         Guided.AUTO,
         "Match a second time along the epipolar lines of the first: auto does where photos have "
         "few features; time and memory grow with their square.",
+        expert=True,
     )
     mapper: Mapper = setting(
         Mapper.INCREMENTAL, "incremental (robust) or global (faster on many photos)."
@@ -94,27 +104,18 @@ class SfmSettings(Settings):
         unit="deg",
         gt=0,
         lt=90,
+        expert=True,
     )
     refine_principal_point: bool = setting(
         True,
         "Find where the lens' axis meets the picture, for cameras of ten photos or more that "
         "clearly ask for it; else the picture's centre is taken.",
     )
-    min_registered: int = setting(2, "A model with fewer photos is no result.", ge=2)
     refine_intrinsics: bool = setting(
-        False, "With given poses: refine the given focal lengths and distortion."
+        False, "With given poses: refine the given focal lengths and distortion.", expert=True
     )
     deterministic: bool = setting(
-        True, "Place cameras on one thread, so that a repeated run gives the same bits."
-    )
-    seed: int = setting(0, "Seed of all random choices.", ge=0, lt=2**31)
-    threads: int = setting(
-        0, "Threads for features and matching; 0 means all cores.", ge=0, affects_result=False
-    )
-    memory_mb: float | None = setting(
-        None,
-        "Memory for the threads of features and matching; none: half of what is free.",
-        unit="MB",
-        gt=0,
-        affects_result=False,
+        True,
+        "Place cameras on one thread, so that a repeated run gives the same bits.",
+        expert=True,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +27,9 @@ def triangulate_model(
     photos: Sequence[PreparedPhoto],
     settings: SfmSettings,
     *,
+    seed: int,
+    threads: int,
+    memory_mb: float | None,
     masks: Path | None = None,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
@@ -47,10 +49,11 @@ def triangulate_model(
         camera = shared.setdefault(image.camera_id, pycolmap.Camera(image.camera.todict()))
         camera.has_prior_focal_length = True
     cameras = {photo.name: shared[posed[photo.name].camera_id] for photo in photos}
-    open_database(database, photos, cameras, settings, mask_hashes(masks, photos))
+    open_database(database, photos, cameras, settings, mask_hashes(masks, photos), seed=seed)
     watch: dict[str, Any] = {"progress": progress, "cancelled": cancelled}
-    extract_features(database, images, photos, settings, masks=masks, **watch)
-    matching = match_features(database, photos, settings, **watch)
+    limits: dict[str, Any] = {**watch, "threads": threads, "memory_mb": memory_mb}
+    extract_features(database, images, photos, settings, masks=masks, **limits)
+    matching = match_features(database, photos, settings, seed=seed, **limits)
     start = out / "posed"
     _write_posed(database, posed, start)
     shutil.rmtree(out / "models", ignore_errors=True)
@@ -62,8 +65,8 @@ def triangulate_model(
         model=start,
         output=out / "models",
         refine_intrinsics=settings.refine_intrinsics,
-        seed=settings.seed,
-        threads=1 if settings.deterministic else settings.threads or os.cpu_count() or 1,
+        seed=seed,
+        threads=1 if settings.deterministic else threads,
         **watch,
     )
     shutil.rmtree(start)

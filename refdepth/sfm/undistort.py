@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ def undistort_model(
     images: Path,
     out: Path,
     *,
+    threads: int,
     masks: Path | None = None,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
@@ -43,7 +43,7 @@ def undistort_model(
         model=model,
         output=out,
         jpeg_quality=_JPEG_QUALITY,
-        threads=os.cpu_count() or 1,
+        threads=threads,
         progress=progress,
         cancelled=cancelled,
     )

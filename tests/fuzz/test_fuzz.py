@@ -82,7 +82,7 @@ def test_the_fuzzer_sees_what_it_looks_for(harm: str, tmp_path: Path) -> None:
 @QUICK
 @given(JSON)
 def test_any_json_as_configuration_is_taken_or_refused_by_field(value: Any) -> None:
-    for field in ("refine.iterations", "prepare", "sfm.seed", "fuse.voxel_px", "depth.model"):
+    for field in ("refine.iterations", "prepare", "runtime.seed", "fuse.voxel_px", "depth.model"):
         refused = field
         try:
             assert isinstance(build_config(options={field: value}), RunConfig)

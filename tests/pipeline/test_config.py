@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from refdepth.errors import ConfigurationError
-from refdepth.pipeline.config import Quality, RunConfig, RunInputs, RunRequest, build_config
-from refdepth.settings import Settings
+from refdepth.pipeline.config import RunConfig, RunInputs, RunRequest, build_config
+from refdepth.pipeline.config_reference import describe_fields, select_fields
+from refdepth.settings import Quality, Settings
 
 
 def test_later_sources_win(tmp_path: Path) -> None:
@@ -17,10 +19,11 @@ def test_later_sources_win(tmp_path: Path) -> None:
     assert config.depth.model == "sweep"
     config = build_config(
         config_file=file,
-        options={"depth.model": "some/model", "sfm.seed": 3, "depth.kind": None},
+        options={"depth.model": "some/model", "runtime.seed": 3, "depth.kind": None},
         assignments=["refine.iterations=12"],
     )
-    assert (config.refine.iterations, config.depth.model, config.sfm.seed) == (12, "some/model", 3)
+    assert (config.refine.iterations, config.depth.model) == (12, "some/model")
+    assert config.runtime.seed == 3
 
 
 def test_the_quality_option_wins_over_the_file(tmp_path: Path) -> None:
@@ -47,6 +50,16 @@ def test_a_bad_value_is_refused_with_the_path_of_its_field(assignment: str, fiel
         build_config(assignments=[assignment])
     assert caught.value.subject == field
     assert caught.value.action
+
+
+@pytest.mark.parametrize("assignment", ["refine.iterations=-1", "refine.fine.scales=['a']"])
+def test_a_bad_value_is_answered_with_a_command_that_explains_it(assignment: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        build_config(assignments=[assignment])
+    advised = re.search(r"`refdepth config ([\w.]+)`", str(caught.value.action))
+    assert advised
+    (explained,) = select_fields(describe_fields(), advised[1])
+    assert explained.path == assignment.partition("=")[0]
 
 
 def test_an_unknown_field_is_answered_with_the_known_ones() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tomllib
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from refdepth.errors import ConfigurationError
-from refdepth.pipeline.config import Quality, RunConfig, build_config
+from refdepth.pipeline.config import RunConfig, build_config
 from refdepth.pipeline.config_reference import (
     describe_fields,
     json_schema,
@@ -18,6 +19,7 @@ from refdepth.pipeline.config_reference import (
     to_toml,
     toml_document,
 )
+from refdepth.settings import Quality, Settings, setting
 
 
 def test_every_setting_is_explained() -> None:
@@ -44,20 +46,60 @@ def test_units_and_whether_a_change_remakes_results_are_told() -> None:
     assert fields["runtime.device"].kind == "auto | cpu | cuda"
 
 
-@pytest.mark.parametrize("quality", [None, *Quality])
+def test_outside_the_refinement_few_settings_are_public_and_come_first() -> None:
+    fields = list(describe_fields())
+    public = [f.path for f in fields if not f.expert and not f.path.startswith("refine.")]
+    assert 15 <= len(public) <= 20
+    assert {path.split(".")[0] for path in public} == {"prepare", "sfm", "depth", "fuse", "runtime"}
+    for table, members in itertools.groupby(fields, key=lambda f: f.path.rpartition(".")[0]):
+        tiers = [field.expert for field in members]
+        assert tiers == sorted(tiers), table
+
+
+def test_a_group_for_experts_holds_nothing_public() -> None:
+    class Inner(Settings):
+        x: int = setting(1, "Some number.")
+
+    class Outer(Settings):
+        hidden: Inner = setting(Inner(), "Some group.", expert=True)
+        shown: Inner = setting(Inner(), "Some group.")
+        y: int = setting(1, "Some number.", expert=True)
+        z: int = setting(1, "Some number.")
+
+    found = [(field.path, field.expert) for field in describe_fields(Outer())]
+    assert found == [("z", False), ("y", True), ("hidden.x", True), ("shown.x", False)]
+
+
+@pytest.mark.parametrize("expert", [False, True])
+@pytest.mark.parametrize("quality", Quality)
 def test_the_printed_file_gives_the_same_settings_back(
-    quality: Quality | None, tmp_path: Path
+    quality: Quality, expert: bool, tmp_path: Path
 ) -> None:
-    config = build_config(quality=quality)
     path = tmp_path / "scene.toml"
-    path.write_text(toml_document(config), encoding="utf-8")
-    assert build_config(config_file=path) == config
+    path.write_text(toml_document(quality, expert=expert), encoding="utf-8")
+    assert tomllib.loads(path.read_text(encoding="utf-8"))["quality"] == quality
+    assert build_config(config_file=path) == build_config(quality=quality)
+
+
+def test_the_printed_file_holds_expert_settings_on_request_and_counts_them_else() -> None:
+    few, every = toml_document(), toml_document(expert=True)
+    hidden = [field for field in describe_fields() if field.expert]
+    assert "neighbours" not in tomllib.loads(few)["fuse"]
+    assert tomllib.loads(every)["fuse"]["neighbours"] == 10
+    assert f"{len(hidden)} more settings" in few
+    assert "more settings" not in every
+
+
+@pytest.mark.parametrize("expert", [False, True])
+def test_the_printed_file_fits_eighty_columns(expert: bool) -> None:
+    assert max(map(len, toml_document(expert=expert).splitlines())) < 80
 
 
 def test_the_schema_takes_the_printed_file_and_refuses_what_loading_refuses() -> None:
     schema = json_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
-    jsonschema.validate(tomllib.loads(toml_document(RunConfig())), schema)
+    for expert in (False, True):
+        jsonschema.validate(tomllib.loads(toml_document(expert=expert)), schema)
     jsonschema.validate({"quality": "high", "refine": {"sources": 5}}, schema)
     for wrong in (
         {"fuse": {"neighbours": 33}},
@@ -70,6 +112,16 @@ def test_the_schema_takes_the_printed_file_and_refuses_what_loading_refuses() ->
             jsonschema.validate(wrong, schema)
     with pytest.raises(ValidationError):
         RunConfig.model_validate({"fuse": {"voxel": 1}})
+
+
+def test_the_schema_says_which_settings_are_for_experts_after_the_public_ones() -> None:
+    fuse = json_schema()["$defs"]["FusionSettings"]["properties"]
+    told = {name: field["expert"] for name, field in fuse.items()}
+    assert told == {
+        field.path.partition(".")[2]: field.expert
+        for field in select_fields(describe_fields(), "fuse")
+    }
+    assert list(told.values()) == sorted(told.values())
 
 
 def test_a_group_a_setting_and_nonsense() -> None:

@@ -101,7 +101,7 @@ def test_result_does_not_depend_on_memory(wall):
     scene, maps = wall
     load, loads = noted(maps)
     roomy = fuse(scene, maps.__getitem__, FusionSettings())
-    tight = fuse(scene, load, FusionSettings(memory_points=50, cache_mb=1e-6))
+    tight = fuse(scene, load, FusionSettings(), memory_points=50, cache_mb=1e-6)
     for field in ("points", "normals", "colors", "confidence"):
         np.testing.assert_array_equal(getattr(roomy, field), getattr(tight, field))
     assert len(loads) > VIEWS  # nothing was kept
@@ -111,8 +111,13 @@ def test_temporary_files_are_gone_even_when_the_reader_stops_early(wall, tmp_pat
     scene, maps = wall
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    settings = FusionSettings(memory_points=50, voxel_px=0.2)
-    pieces = fuse_pieces(scene, maps.__getitem__, settings, scratch=scratch)
+    pieces = fuse_pieces(
+        scene,
+        maps.__getitem__,
+        FusionSettings(voxel_px=0.2),
+        scratch=scratch,
+        memory_points=50,
+    )
     next(pieces)
     assert any(scratch.rglob("*.rows"))
     pieces.close()

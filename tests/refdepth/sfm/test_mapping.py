@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +18,9 @@ from refdepth.errors import InputError, Interrupted, StageError
 from refdepth.ingest import prepare_photo
 from refdepth.io.colmap_model import read_scene
 from refdepth.io.images import load_mask, load_photo
-from refdepth.sfm import SfmSettings
+from refdepth.sfm import SfmSettings, features, mapping, undistort
 from refdepth.sfm.mapping import reconstruct
+from refdepth.sfm.native import run_step
 from refdepth.types.scene import Scene
 
 
@@ -99,6 +102,40 @@ def test_a_repeated_and_an_interrupted_run_give_the_same_bytes(photo_set, tmp_pa
         )
     reconstruct(photo_set.images, photo_set.photos, tmp_path)
     assert contents(tmp_path) == contents(photo_set.out)
+
+
+def test_every_step_keeps_to_the_seed_the_threads_and_the_memory(
+    photo_set, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, dict[str, Any]] = {}
+
+    def noted(step: str, **arguments: Any) -> Any:
+        told[step] = arguments
+        return run_step(step, **arguments)
+
+    for module in (features, mapping, undistort):
+        monkeypatch.setattr(module, "run_step", noted)
+    photos = photo_set.photos[:3]
+    reconstruct(photo_set.images, photos, tmp_path, seed=5, threads=3)
+    assert {step: arguments["threads"] for step, arguments in told.items()} == {
+        "extract": 3,
+        "match": 3,
+        "map_incrementally": 1,  # the same bits on every run
+        "undistort": 3,
+    }
+    assert (told["match"]["seed"], told["map_incrementally"]["seed"]) == (5, 5)
+    reconstruct(photo_set.images, photos, tmp_path, seed=5, threads=3, memory_mb=1)
+    assert (told["extract"]["threads"], told["undistort"]["threads"]) == (1, 3)
+
+
+def test_another_seed_matches_anew_with_the_same_features(photo_set, tmp_path: Path) -> None:
+    photos = photo_set.photos[:3]
+    marks = []
+    for seed in (0, 1):
+        reconstruct(photo_set.images, photos, tmp_path, seed=seed)
+        marks.append(json.loads((tmp_path / "database.json").read_text()))
+    assert marks[0]["features"] == marks[1]["features"]
+    assert marks[0]["matches"] != marks[1]["matches"]
 
 
 def test_a_database_of_other_photos_or_settings_is_not_reused(photo_set, tmp_path: Path) -> None:
