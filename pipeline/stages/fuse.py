@@ -16,7 +16,7 @@ from refdepth.pipeline.files import replacing
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.memory import MemoryBudget
 from refdepth.pipeline.stage import StageContext, StageOutcome
-from refdepth.pipeline.views import load_scene, select_views
+from refdepth.pipeline.views import load_scene, photo_names, select_views
 from refdepth.pipeline.workspace import Workspace
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene
@@ -32,7 +32,7 @@ class FuseStage:
     """Refined depth in, `cloud.ply` and one consistency mask a view out."""
 
     name = "fuse"
-    version = 2
+    version = 3
     upstream = ("sfm", "refine")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -53,7 +53,8 @@ class FuseStage:
         from refdepth.io.ply import write_ply
 
         scene = load_scene(context.workspace)
-        names = select_views(scene, context.given.views)
+        table = photo_names(context.workspace)
+        names = select_views(scene, context.given.views, table)
         chosen = Scene([scene[name] for name in names], scene.points)
         refined = ItemStore(context.workspace.stage_dir("refine"), "")
         masks = context.folder / "masks"
@@ -67,7 +68,7 @@ class FuseStage:
 
         def keep(name: str, checked: ViewConsistency) -> None:
             confirmed = checked.depth > 0
-            kept[name] = float(confirmed.mean())
+            kept[table.own(name)] = float(confirmed.mean())
             path = masks / f"{name}.png"
             with replacing(path) as temporary:
                 Image.fromarray(confirmed.astype(np.uint8) * 255).save(temporary, format="PNG")
