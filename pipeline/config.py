@@ -37,6 +37,13 @@ class DepthSettings(Settings):
         "How values x of given depth maps relate to depth z: inverse_affine (1/z = a x + b),"
         " affine (z = a x + b) or metric (z = a x). For a network: what its configuration says.",
     )
+    maps_unit: float | None = setting(
+        None,
+        "Metres in one unit of the values of given metric depth maps, of one level of 16-bit PNG:"
+        " 0.001 for millimetres. None: not known, and no metres are claimed.",
+        unit="m",
+        gt=0,
+    )
     sweep: SweepSettings = setting(SweepSettings(), "The built-in plane-sweep prior.", expert=True)
 
 

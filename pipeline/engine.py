@@ -21,6 +21,7 @@ from refdepth.pipeline.memory import PeakMemory, is_out_of_memory, memory_error
 from refdepth.pipeline.progress import Progress, Silent
 from refdepth.pipeline.registry import STAGES
 from refdepth.pipeline.stage import Stage, StageContext, StageOutcome
+from refdepth.pipeline.views import errors_by_photo
 from refdepth.pipeline.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -209,7 +210,8 @@ class Engine:
             if fresh:
                 _forget(context)
             self.cancellation.check()
-            outcome = stage.run(context)
+            with errors_by_photo(self.workspace):
+                outcome = stage.run(context)
         except StageError as error:
             if disk_is_full(folder):  # what a library makes of it is seldom clear
                 raise resource_error(OSError(errno.ENOSPC, error.message), folder) from error

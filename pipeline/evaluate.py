@@ -16,7 +16,6 @@ from refdepth.pipeline.results import Results
 from refdepth.pipeline.workspace import Workspace
 from refdepth.types.camera import camera_center
 from refdepth.types.depth_map import DepthMap
-from refdepth.types.scene import Scene
 
 Progress = Callable[[str, float, float | None], None]
 
@@ -42,7 +41,7 @@ def evaluate_workspace(
     """
     results = Results(workspace)
     if truth.suffix.lower() == ".json":
-        return {"cameras": _cameras(results.scene, truth)}
+        return {"cameras": _cameras(results, truth)}
     if truth.is_file():
         return {"cloud": _against_cloud(results, truth, distances, use_icp)}
     return _against_depth(results, truth, distances, use_icp, png_scale, metres_per_unit, progress)
@@ -62,7 +61,9 @@ def _against_depth(
     from refdepth.evaluation.depth import evaluate_depth
     from refdepth.evaluation.ground_truth import open_ground_truth
 
-    truth = open_ground_truth(folder, png_scale=png_scale, metres_per_unit=metres_per_unit)
+    truth = open_ground_truth(
+        folder, results.names, png_scale=png_scale, metres_per_unit=metres_per_unit
+    )
     scene = results.scene
     photo_of = input_photos(results.workspace)
     photos = {view.name: photo_of(view) for view in scene.views}
@@ -131,7 +132,7 @@ def _cloud(results: Results) -> NDArray[np.float64]:
     return read_ply_points(results.cloud_path)
 
 
-def _cameras(scene: Scene, path: Path) -> dict[str, Any]:
+def _cameras(results: Results, path: Path) -> dict[str, Any]:
     """Distances of the camera centres from true ones after a Sim3, in the truth's unit."""
     from refdepth.evaluation.alignment import robust_sim3
 
@@ -147,12 +148,8 @@ def _cameras(scene: Scene, path: Path) -> dict[str, Any]:
             subject=path,
             action='Give {"photo.jpg": {"cam_from_world": 4x4}, ...}.',
         ) from error
-    by_stem = {name.rsplit(".", 1)[0]: pose for name, pose in true.items()}
-    pairs = {
-        view.name: by_stem[view.name.rsplit(".", 1)[0]]
-        for view in scene.views
-        if view.name.rsplit(".", 1)[0] in by_stem
-    }
+    scene = results.scene
+    pairs = {view: true[name] for name, view in results.names.match(true).items() if view in scene}
     centers = np.array([scene[name].center for name in pairs]).reshape(-1, 3)
     targets = np.array([camera_center(pose) for pose in pairs.values()]).reshape(-1, 3)
     try:
@@ -170,5 +167,5 @@ def _cameras(scene: Scene, path: Path) -> dict[str, Any]:
         "placed": len(pairs),
         "median": float(np.median(errors)),
         "max": float(np.max(errors)),
-        "by_view": dict(zip(pairs, errors.tolist(), strict=True)),
+        "by_view": dict(zip(map(results.names.own, pairs), errors.tolist(), strict=True)),
     }

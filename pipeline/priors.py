@@ -10,8 +10,10 @@ from refdepth.geometry.lens import InputPhoto
 from refdepth.pipeline.config import RunRequest
 from refdepth.pipeline.manifest import Manifest
 from refdepth.pipeline.stages.prepare import read_table
+from refdepth.pipeline.views import photo_names
 from refdepth.pipeline.workspace import Workspace
 from refdepth.priors.checkpoints import AUTO, AUTO_MODEL, SWEEP, find_checkpoint
+from refdepth.priors.maps import MapsPrior, check_unit
 from refdepth.types.prior import DepthPrior, PriorKind
 from refdepth.types.scene import View
 
@@ -41,7 +43,13 @@ def choose_prior(
             )
         if not maps.is_dir():
             raise InputError("no such folder of depth maps.", subject=maps)
-        return {"prior": "maps", "kind": settings.kind.value, "maps": workspace.folder_hash(maps)}
+        check_unit(settings.kind, settings.maps_unit)
+        return {
+            "prior": "maps",
+            "kind": settings.kind.value,
+            **({} if settings.maps_unit is None else {"unit": settings.maps_unit}),
+            "maps": workspace.folder_hash(maps),
+        }
     if settings.model == AUTO:
         return _resolve_auto(request, finished)
     if settings.model == SWEEP:
@@ -54,11 +62,15 @@ def open_prior(
 ) -> DepthPrior:
     """The prior that `identity` (from `choose_prior`) stands for."""
     if identity["prior"] == "maps":
-        from refdepth.priors.maps import MapsPrior
-
         maps = request.inputs.path("depth_maps")
         assert maps is not None
-        return MapsPrior(maps, PriorKind(identity["kind"]), input_photos(workspace))
+        return MapsPrior(
+            maps,
+            PriorKind(identity["kind"]),
+            input_photos(workspace),
+            names=photo_names(workspace),
+            unit=identity.get("unit"),
+        )
     if identity["prior"] == SWEEP:
         from refdepth.priors.sweep import SweepPrior
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from refdepth.errors import InputError
 from refdepth.geometry.grid import WorkGrid, log_ratio
+from refdepth.ingest import NameTable
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.manifest import Manifest
-from refdepth.pipeline.views import UNDISTORTED, load_scene
+from refdepth.pipeline.views import UNDISTORTED, load_scene, photo_names
 from refdepth.pipeline.workspace import Workspace
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene
@@ -38,6 +39,12 @@ class Results:
                 action="Run `refdepth reconstruct` first.",
             )
         return load_scene(self.workspace)
+
+    @cached_property
+    def names(self) -> NameTable:
+        """The photos' own names by view; the views' names where the table of photos is gone."""
+        found = photo_names(self.workspace)
+        return found if len(found) else NameTable.plain(self.scene.names)
 
     @property
     def model_dir(self) -> Path:

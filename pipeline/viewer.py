@@ -57,6 +57,7 @@ class Viewer:
         """
         self._results = results
         self._scene = results.scene
+        self._views = {results.names.own(view.name): view for view in self._scene.views}
         self._cloud = self._read_cloud()
         viser = _viser()
         _check_port(host, port)
@@ -115,7 +116,7 @@ class Viewer:
 
     def _panel(self) -> Controls:
         gui = self.server.gui
-        names = list(self._scene.names)
+        names = list(self._views)
         pixel = self._distance / self._scene.views[0].camera.mean_focal_px
         with gui.add_folder("Cloud"):
             show_cloud = gui.add_checkbox("Show", True)
@@ -209,7 +210,7 @@ class Viewer:
 
     def _choose(self, name: str) -> None:
         """A click on a camera shows its depth."""
-        self.controls.view.value = name
+        self.controls.view.value = self._results.names.own(name)
         if self.controls.depth.value == NOTHING:
             self.controls.depth.value = self._depth_kinds()[-1]
 
@@ -220,8 +221,8 @@ class Viewer:
     def _draw_depth(self) -> None:
         """The chosen view's depth as points."""
         controls = self.controls
-        found = self._depth(controls.view.value, controls.depth.value)
-        view = self._scene[controls.view.value]
+        view = self._views[controls.view.value]
+        found = self._depth(view.name, controls.depth.value)
         if found is None:
             self.depth = self.server.scene.add_point_cloud(
                 "/depth", np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8), visible=False
@@ -255,13 +256,15 @@ class Viewer:
             if kind == REFINED:
                 return self._results.refined(name)
         except (InputError, KeyError, ValueError) as error:
-            logger.warning("%s of %s cannot be shown: %s", kind, name, error)
+            logger.warning(
+                "%s of %s cannot be shown: %s", kind, self._results.names.own(name), error
+            )
         return None
 
     def _look(self, event: Any) -> None:
         """Moves the looker into the chosen camera. Its photo would hang before everything."""
         self.controls.show_cameras.value = False
-        view = self._scene[self.controls.view.value]
+        view = self._views[self.controls.view.value]
         world_from_cam = invert_pose(view.cam_from_world)
         camera = event.client.camera
         with event.client.atomic():

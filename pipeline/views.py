@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from refdepth.errors import InputError
+from refdepth.errors import InputError, RefdepthError
 from refdepth.geometry.grid import WorkGrid
 from refdepth.geometry.working_view import WorkingView
+from refdepth.ingest import NameTable
 from refdepth.io.colmap_model import read_scene
 from refdepth.io.images import load_photo
+from refdepth.pipeline.stages.prepare import read_table
 from refdepth.pipeline.workspace import Workspace
 from refdepth.types.scene import Scene
 
@@ -26,26 +28,42 @@ def load_scene(workspace: Workspace) -> Scene:
     return read_scene(folder / "sparse", folder / "images", masks if masks.is_dir() else None)
 
 
-def select_views(scene: Scene, patterns: Sequence[str]) -> tuple[str, ...]:
-    """Names of the views that match any of `patterns` (with or without the file ending); all of
-    them when there is no pattern. Raises `InputError` for a pattern that matches nothing."""
+def photo_names(workspace: Workspace) -> NameTable:
+    """The photos' own names by the names of views and artifacts; empty, so that views keep theirs,
+    where the table of photos is gone."""
+    try:
+        return NameTable.of(read_table(workspace))
+    except InputError:
+        return NameTable({})
+
+
+@contextmanager
+def errors_by_photo(workspace: Workspace) -> Iterator[None]:
+    """Lets an error about a view name the photo as its owner does."""
+    try:
+        yield
+    except RefdepthError as error:
+        if error.subject is not None:
+            error.subject = photo_names(workspace).own(error.subject)
+        raise
+
+
+def select_views(scene: Scene, patterns: Sequence[str], names: NameTable) -> tuple[str, ...]:
+    """Names of the views whose photos match any of `patterns` (see `NameTable.select`); all of them
+    when there is no pattern. Raises `InputError` for a pattern that matches nothing."""
     if not patterns:
         return scene.names
+    table = NameTable({name: names.own(name) for name in scene.names})
     chosen: set[str] = set()
     for pattern in patterns:
-        found = {
-            name
-            for name in scene.names
-            if fnmatch.fnmatchcase(name, pattern)
-            or fnmatch.fnmatchcase(name.rsplit(".", 1)[0], pattern)
-        }
+        found = table.select(pattern)
         if not found:
             raise InputError(
                 "matches none of the views.",
                 subject=pattern,
-                action=f"Views are named like {scene.names[0]}.",
+                action=f"Views are named like {table.own(scene.names[0])}.",
             )
-        chosen |= found
+        chosen.update(found)
     return tuple(sorted(chosen))
 
 

@@ -70,6 +70,16 @@ def reconstruct(
             rich_help_panel=_GIVEN,
         ),
     ] = None,
+    depth_unit: Annotated[
+        float | None,
+        typer.Option(
+            metavar="METRES",
+            help="Metres in one unit of metric --depth-maps, or one level of 16-bit PNG: 0.001 for"
+            " millimetres; without it no metres are claimed.",
+            show_default=False,
+            rich_help_panel=_GIVEN,
+        ),
+    ] = None,
     masks: Annotated[
         Path | None,
         typer.Option(
@@ -195,7 +205,7 @@ def reconstruct(
             action=f"Use one of {', '.join(stage_names())}.",
         )
     formats = parse_formats(export) if export else ()
-    _refuse_combinations(model, poses, depth_maps, depth_kind, depth_model)
+    _refuse_combinations(model, poses, depth_maps, depth_kind, depth_model, depth_unit)
     settings = build_config(
         quality=quality_of(quality),
         config_file=config,
@@ -203,6 +213,7 @@ def reconstruct(
         options={
             "depth.model": depth_model,
             "depth.kind": depth_kind,
+            "depth.maps_unit": depth_unit,
             "runtime.renderer": renderer,
             "runtime.device": device,
             "runtime.max_memory_gb": max_memory,
@@ -287,6 +298,7 @@ def _refuse_combinations(
     depth_maps: Path | None,
     depth_kind: str | None,
     depth_model: str | None,
+    depth_unit: float | None,
 ) -> None:
     from refdepth.errors import ConfigurationError
 
@@ -305,4 +317,10 @@ def _refuse_combinations(
             "belong together.",
             subject="--depth-maps and --depth-kind",
             action="Give both: the folder, and inverse_affine, affine or metric.",
+        )
+    if depth_unit is not None and depth_kind != "metric":
+        raise ConfigurationError(
+            "declares the unit of metric depth maps.",
+            subject="--depth-unit",
+            action="Give it with --depth-maps and --depth-kind metric.",
         )

@@ -79,10 +79,11 @@ def advice_of(results: Results) -> list[Advice]:
     found = {name: results.manifest(name) for name in stage_names()}
     manifests = {name: manifest.summary for name, manifest in found.items() if manifest is not None}
     names = results.scene.names if "sfm" in manifests else ()
+    own = {name: results.names.own(name) for name in names}
     return advise(
         manifests,
-        {name: results.fit(name) for name in names},
-        {name: results.record(name) for name in names},
+        {own[name]: results.fit(name) for name in names},
+        {own[name]: results.record(name) for name in names},
     )
 
 
@@ -92,7 +93,7 @@ def advise(
     records: Mapping[str, Mapping[str, Any]],
 ) -> list[Advice]:
     """What to know about a run, most important first. `manifests` are the stages' summaries,
-    `fits` and `records` those of the views."""
+    `fits` and `records` those of the views by the photos' own names."""
     empty = {str(name) for name in manifests.get("depth", {}).get("without_prior", ())}
     begun = {name: fit for name, fit in fits.items() if name not in empty}
     return [

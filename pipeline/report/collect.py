@@ -169,9 +169,9 @@ def _overview(results: Results, scene: Scene) -> Overview | None:
     """From the fused cloud where there is one, else from the SfM points."""
     try:
         cloud = read_cloud(results)
-        return draw_overview(scene, cloud.points.astype(np.float64), cloud.colors)
+        return draw_overview(scene, cloud.points.astype(np.float64), cloud.colors, results.names)
     except InputError:
-        return draw_overview(scene, scene.points.xyz, scene.points.rgb)
+        return draw_overview(scene, scene.points.xyz, scene.points.rgb, results.names)
 
 
 def _gradient(name: str, *, reverse: bool = False) -> Markup:

@@ -8,6 +8,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from refdepth.ingest import NameTable
 from refdepth.pipeline.report.thumbnails import png
 from refdepth.types.scene import Scene
 
@@ -41,9 +42,12 @@ class Overview:
     """Number of points in all."""
 
 
-def draw_overview(scene: Scene, points: Array, colors: NDArray[np.uint8]) -> Overview | None:
+def draw_overview(
+    scene: Scene, points: Array, colors: NDArray[np.uint8], names: NameTable | None = None
+) -> Overview | None:
     """The scene's cameras with `points` (N, 3) of `colors` (N, 3) below them, drawn against the
-    mean up direction of the cameras. None without points."""
+    mean up direction of the cameras. None without points. `names` has the photos' own names."""
+    names = names or NameTable({})
     if len(points) == 0:
         return None
     total = len(points)
@@ -78,7 +82,7 @@ def draw_overview(scene: Scene, points: Array, colors: NDArray[np.uint8]) -> Ove
         corners = [(x, y), *ends]
         cameras.append(
             Camera(
-                name=view.name,
+                name=names.own(view.name),
                 x=round(float(x), 1),
                 y=round(float(y), 1),
                 outline=" ".join(f"{a:.1f},{b:.1f}" for a, b in corners),

@@ -70,7 +70,7 @@ def describe_view(
     share = accepted_share(record)
     return ViewReport(
         number=number,
-        name=name,
+        name=results.names.own(name),
         size=f"{view.camera.width} × {view.camera.height}",
         thumbnail=photo(view.image_path, width=THUMBNAIL_PX),
         flags=tuple(str(flag).replace("_", " ") for flag in flags),

@@ -14,7 +14,7 @@ from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.manifest import Manifest
 from refdepth.pipeline.priors import choose_prior, describe, fallback_note, open_prior
 from refdepth.pipeline.stage import StageContext, StageOutcome
-from refdepth.pipeline.views import load_scene
+from refdepth.pipeline.views import load_scene, photo_names
 from refdepth.pipeline.workspace import Workspace
 from refdepth.priors.maps import MapsPrior
 from refdepth.types.prior import Prior, PriorKind
@@ -27,7 +27,7 @@ class DepthStage:
     """Undistorted photos in, one prior a view out."""
 
     name = "depth"
-    version = 2
+    version = 3
     upstream = ("sfm",)
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -64,16 +64,18 @@ class DepthStage:
                 subject=describe(context.inputs),
                 action="Give other depth maps or another --depth-model.",
             )
+        names = photo_names(context.workspace)
+        without = [names.own(name) for name in silent]
         return StageOutcome(
             files=items.paths(scene.names),
             summary={
                 "views": len(scene),
                 "requested": context.config.depth.model,
                 "prior": describe(context.inputs),
-                "without_prior": silent,
+                "without_prior": without,
             },
             headline=f"{len(scene) - len(silent)} priors from {describe(context.inputs)}",
-            warnings=[*([note] if note else []), *(f"{name}: has no prior" for name in silent)],
+            warnings=[*([note] if note else []), *(f"{name}: has no prior" for name in without)],
         )
 
     def _estimate(

@@ -16,7 +16,7 @@ from refdepth.pipeline.files import replacing
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.memory import POINT_BYTES
 from refdepth.pipeline.stage import StageContext, StageOutcome
-from refdepth.pipeline.views import load_scene, select_views
+from refdepth.pipeline.views import load_scene, photo_names, select_views
 from refdepth.pipeline.workspace import Workspace
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene
@@ -56,7 +56,8 @@ class FuseStage:
         from refdepth.io.ply import write_ply
 
         scene = load_scene(context.workspace)
-        names = select_views(scene, context.given.views)
+        table = photo_names(context.workspace)
+        names = select_views(scene, context.given.views, table)
         chosen = Scene([scene[name] for name in names], scene.points)
         refined = ItemStore(context.workspace.stage_dir("refine"), "")
         agreed = context.items()
@@ -68,7 +69,7 @@ class FuseStage:
             return DepthMap(depth=arrays["depth"], confidence=arrays["confidence"])
 
         def keep(name: str, checked: ViewConsistency) -> None:
-            confirmed[name] = float(checked.mask.mean())
+            confirmed[table.own(name)] = float(checked.mask.mean())
             written.append(agreed.write_arrays(name, compact(checked.depth_map), compressed=True))
 
         def report(done: int, total: int) -> None:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from refdepth.errors import InputError
 from refdepth.ingest import (
     Candidate,
+    NameTable,
     PreparedPhoto,
     PrepareSettings,
     Skipped,
@@ -22,7 +23,8 @@ from refdepth.ingest import (
     prepare_photo,
     safe_stems,
 )
-from refdepth.ingest.masks import find_mask, prepare_mask
+from refdepth.ingest.masks import SUFFIXES as MASK_SUFFIXES
+from refdepth.ingest.masks import prepare_mask
 from refdepth.pipeline.config import RunConfig, RunRequest
 from refdepth.pipeline.files import (
     discard,
@@ -43,6 +45,8 @@ TABLE = "table.json"
 IMAGES = "images"
 MASKS = "masks"
 RECORDS = "records"
+MAX_NAMED = 5
+"""Masks that belong to no photo are named up to this number."""
 MIN_PHOTOS = 2
 """Fewer photos have no second view to be measured against."""
 
@@ -51,7 +55,7 @@ class PrepareStage:
     """Photos, videos and masks in; pictures that every later stage can read out."""
 
     name = "prepare"
-    version = 1
+    version = 2
     upstream: tuple[str, ...] = ()
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -91,7 +95,7 @@ class PrepareStage:
                 skipped.append(Skipped(original=found.original, reason=error.message))
         rows, twins = _without_duplicates(rows)
         skipped += twins
-        rows = work.attach_masks(rows)
+        rows, notes = work.attach_masks(rows)
         if len(rows) < MIN_PHOTOS:
             raise InputError(
                 _too_few(len(rows), len(findings.candidates), skipped),
@@ -108,7 +112,7 @@ class PrepareStage:
                 "skipped": [{"original": skip.original, "reason": skip.reason} for skip in skipped],
             },
         )
-        return _outcome([table, *files], rows, skipped)
+        return _outcome([table, *files], rows, skipped, notes)
 
 
 class _Work:
@@ -178,29 +182,30 @@ class _Work:
         )
         return rows
 
-    def attach_masks(self, rows: Sequence[PreparedPhoto]) -> list[PreparedPhoto]:
-        """Brings the user's masks into the grid of the prepared photos. A mask from the photo's
-        own transparency stays in force."""
+    def attach_masks(self, rows: Sequence[PreparedPhoto]) -> tuple[list[PreparedPhoto], list[str]]:
+        """Brings the user's masks into the grid of the prepared photos, and what a user should know
+        about masks without a photo. A mask from the photo's own transparency stays in force."""
         folder = self.context.given.path("masks")
         if folder is None:
-            return list(rows)
+            return list(rows), []
+        found = NameTable.of(rows).files(folder, MASK_SUFFIXES)
         masked = []
         for row in rows:
-            mask = find_mask(folder, row, rows)
-            if mask is not None:
+            if row.name in found.files:
                 name = f"{row.name}.png"
                 if row.mask is None:
                     (self.masks / name).unlink(missing_ok=True)
-                prepare_mask(mask, row, self.masks)
-                row = replace(row, mask=name)
+                made = prepare_mask(found.files[row.name], row, self.masks)
+                notes = () if made.warning is None else (made.warning,)
+                row = replace(row, mask=name, warnings=(*row.warnings, *notes))
             masked.append(row)
-        if all(row.mask is None for row in masked):
+        if rows and all(row.mask is None for row in masked):
             raise InputError(
                 "holds no mask for any of the photos.",
                 subject=folder,
                 action=f"Name masks after their photos, like {rows[0].original}.png.",
             )
-        return masked
+        return masked, _strangers(found.strangers)
 
     def keep_only(self, rows: Sequence[PreparedPhoto]) -> list[Path]:
         """Removes pictures and masks that belong to no row; returns those that do."""
@@ -277,8 +282,19 @@ def _too_few(usable: int, found: int, skipped: Sequence[Skipped]) -> str:
     return f"holds {counted}" + (f" ({reasons})." if reasons else ".")
 
 
+def _strangers(masks: Sequence[str]) -> list[str]:
+    if not masks:
+        return []
+    more = f" and {len(masks) - MAX_NAMED} more" if len(masks) > MAX_NAMED else ""
+    what = "1 mask is" if len(masks) == 1 else f"{len(masks)} masks are"
+    return [f"{what} named like no photo that is used: {', '.join(masks[:MAX_NAMED])}{more}"]
+
+
 def _outcome(
-    files: Sequence[Path], rows: Sequence[PreparedPhoto], skipped: Sequence[Skipped]
+    files: Sequence[Path],
+    rows: Sequence[PreparedPhoto],
+    skipped: Sequence[Skipped],
+    notes: Sequence[str],
 ) -> StageOutcome:
     sizes = {(row.width, row.height) for row in rows}
     width, height = max(sizes)
@@ -296,5 +312,6 @@ def _outcome(
         warnings=[
             *(f"skipped {skip.original}: {skip.reason}" for skip in skipped),
             *(f"{row.original}: {note}" for row in rows for note in row.warnings),
+            *notes,
         ],
     )

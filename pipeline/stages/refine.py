@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.geometry.working_view import WorkingView
+from refdepth.ingest import NameTable
 from refdepth.matching.neighbours import select_sources
 from refdepth.pipeline.config import RunConfig, RunRequest
 from refdepth.pipeline.files import read_arrays, write_arrays
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.stage import StageContext, StageOutcome
-from refdepth.pipeline.views import WorkingViews, load_scene, select_views
+from refdepth.pipeline.views import WorkingViews, load_scene, photo_names, select_views
 from refdepth.pipeline.workspace import Workspace
 from refdepth.refine.settings import RefineSettings
 from refdepth.types.depth_map import DepthMap
@@ -109,9 +110,10 @@ class RefineStage:
     def run(self, context: StageContext) -> StageOutcome:
         """Both rounds over all views that are not done."""
         scene = load_scene(context.workspace)
-        selected = select_views(scene, context.given.views)
+        names = photo_names(context.workspace)
+        selected = select_views(scene, context.given.views, names)
         work = _Work(context, scene)
-        chosen = set(select_views(scene, context.views)) if context.views else set(scene.names)
+        chosen = set(select_views(scene, context.views, names))
         if context.views:
             for name in chosen & set(selected):
                 work.final.record_path(name).unlink(missing_ok=True)
@@ -125,7 +127,7 @@ class RefineStage:
         work.first.remove_others(scene.names)
         if not left:  # a kill may have come between a result and the end of its checkpoint
             shutil.rmtree(context.folder / CHECKPOINTS, ignore_errors=True)
-        return _outcome(work, selected, left)
+        return _outcome(work, selected, left, names)
 
 
 class _Work:
@@ -272,12 +274,15 @@ def run_second_round(
     )
 
 
-def _outcome(work: _Work, selected: tuple[str, ...], left: list[str]) -> StageOutcome:
+def _outcome(
+    work: _Work, selected: tuple[str, ...], left: list[str], names: NameTable
+) -> StageOutcome:
     done = [name for name in selected if name not in left]
     records = {name: work.final.record(name) for name in done}
     accepted = [float(record.get("accepted_share", 1.0)) for record in records.values()]
-    kept = sorted(name for name, record in records.items() if record.get("kept_prior"))
-    flags = {name: record["flags"] for name, record in records.items() if record.get("flags")}
+    own = names.own
+    kept = sorted(own(name) for name, record in records.items() if record.get("kept_prior"))
+    flags = {own(name): record["flags"] for name, record in records.items() if record.get("flags")}
     share = float(np.mean(accepted)) if accepted else 0.0
     headline = f"{len(done) - len(kept)} views refined"
     if kept:
@@ -291,7 +296,7 @@ def _outcome(work: _Work, selected: tuple[str, ...], left: list[str]) -> StageOu
             "accepted_share": share,
             "kept_prior": kept,
             "flags": flags,
-            "sources": {name: list(work.sources(name)) for name in done},
+            "sources": {own(name): [own(other) for other in work.sources(name)] for name in done},
         },
         headline=headline,
         complete=not left,

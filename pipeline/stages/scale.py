@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from refdepth.errors import StageError
+from refdepth.ingest import NameTable
 from refdepth.pipeline.config import RunConfig, RunRequest
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.stage import StageContext, StageOutcome
 from refdepth.pipeline.stages.depth import load_prior
-from refdepth.pipeline.views import load_scene
+from refdepth.pipeline.views import load_scene, photo_names
 from refdepth.pipeline.workspace import Workspace
 from refdepth.priors.fit import ScaleFit, apply_fit, borrowed_fit, fit_scale
 
@@ -21,7 +22,7 @@ class ScaleStage:
     """Priors and SfM points in, one absolute depth map a view out."""
 
     name = "scale"
-    version = 2
+    version = 3
     upstream = ("sfm", "depth")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -65,10 +66,14 @@ class ScaleStage:
                 items.write(name, {"depth": depth}, fits[name].to_dict())
         items.remove_others(scene.names)
         metric = [fit.a for name, fit in fits.items() if name in in_metres and not fit.weak]
-        return self._outcome(items, fits, metric)
+        return self._outcome(items, fits, metric, photo_names(context.workspace))
 
     def _outcome(
-        self, items: ItemStore, fits: Mapping[str, ScaleFit], units_per_metre: Sequence[float]
+        self,
+        items: ItemStore,
+        fits: Mapping[str, ScaleFit],
+        units_per_metre: Sequence[float],
+        names: NameTable,
     ) -> StageOutcome:
         if all(fit.weak for fit in fits.values()):
             raise StageError(
@@ -77,10 +82,10 @@ class ScaleStage:
                 action="Give more photos with more overlap and texture, or another depth model.",
             )
         residual = float(np.median([fit.median_residual for fit in fits.values() if not fit.weak]))
-        flagged = sorted(name for name, fit in fits.items() if fit.flags)
+        flagged = {names.own(name): fit.flags for name, fit in fits.items() if fit.flags}
         summary: dict[str, Any] = {
             "median_residual": residual,
-            "flagged": flagged,
+            "flagged": sorted(flagged),
             "views": len(fits),
         }
         if units_per_metre:
@@ -90,5 +95,5 @@ class ScaleStage:
             summary=summary,
             headline=f"{len(fits)} views fitted, median residual {100 * residual:.1f} %"
             + (f", {len(flagged)} flagged" if flagged else ""),
-            warnings=[f"{name}: {', '.join(fits[name].flags)}" for name in flagged],
+            warnings=[f"{name}: {', '.join(flagged[name])}" for name in sorted(flagged)],
         )

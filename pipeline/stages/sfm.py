@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from refdepth.ingest import NameTable
 from refdepth.pipeline.config import RunConfig, RunRequest
 from refdepth.pipeline.stage import StageContext, StageOutcome
 from refdepth.pipeline.stages.prepare import IMAGES, MASKS, read_table
@@ -70,7 +72,17 @@ class SfmStage:
 
             summary = reconstruct(*inputs, **common)
         _drop_empty(context.folder / "undistorted" / "masks")
-        return _outcome(context.folder, summary, len(photos))
+        return _outcome(context.folder, _by_photo(summary, NameTable.of(photos)), len(photos))
+
+
+def _by_photo(summary: SfmSummary, names: NameTable) -> SfmSummary:
+    """The summary with the photos' own names."""
+    return replace(
+        summary,
+        registered=tuple(map(names.own, summary.registered)),
+        failed=tuple(map(names.own, summary.failed)),
+        other_models=tuple(tuple(map(names.own, model)) for model in summary.other_models),
+    )
 
 
 def _drop_empty(folder: Path) -> None:

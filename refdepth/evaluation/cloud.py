@@ -72,6 +72,7 @@ def evaluate_cloud(
 def true_cloud(scene: Scene, truth: GroundTruth, spacing: float) -> Array:
     """All true depth of the scene's views as one cloud (N, 3) in the truth's world and unit,
     thinned to `spacing`. Raises `InputError` when no true depth has calibration and pose."""
+    truth = truth.of(scene)
     parts = []
     for view in scene.views:
         depth = truth.load(view.name)

@@ -88,7 +88,7 @@ def _same_grid(view: View, truth: TrueDepth, xy: Array, photo: InputPhoto | None
     if abs((width / height) / (size[0] / size[1]) - 1) > ASPECT_TOLERANCE:
         raise InputError(
             f"true depth is {width}x{height}, the photo {size[0]}x{size[1]}.",
-            subject=view.name,
+            subject=view.name if photo is None else photo.name,
             action="Give truth in the photo's grid, or with its own K.",
         )
     xy = xy * np.array([size[0] / width, size[1] / height])
@@ -114,6 +114,7 @@ def scale_from_points(
 
     Raises `InputError` when no point falls on known truth.
     """
+    truth = truth.of(scene)
     ratios = []
     for view in scene.views:
         depth = truth.load(view.name)
@@ -137,6 +138,7 @@ def align_by_points(scene: Scene, truth: GroundTruth) -> Alignment:
 
     Raises `InputError` when the truth has no poses or too few points fall on it.
     """
+    truth = truth.of(scene)
     source: list[Array] = []
     target: list[Array] = []
     for view in scene.views:
@@ -153,6 +155,7 @@ def align_by_points(scene: Scene, truth: GroundTruth) -> Alignment:
 def align_by_poses(scene: Scene, truth: GroundTruth) -> Alignment:
     """Similarity from the camera centres. Raises `InputError` with fewer than three poses or all
     on one line."""
+    truth = truth.of(scene)
     source: list[Array] = []
     target: list[Array] = []
     for view in scene.views:

@@ -42,7 +42,8 @@ def evaluate_depth(
     Each true pixel is carried along its ray into the undistorted photo, where the depth is read;
     poses play no part. Without `scale` one scale for the scene is taken from the SfM points.
     `photos` gives the input photos' lenses by view, for truth that has no `K`. A view that has
-    truth and no depth counts as all missing. Means are over views.
+    truth and no depth counts as all missing. Means are over views, which go by the names of their
+    photos.
 
     Keys: `truth`, `scale`; `stages`: NAME: `mean` and `views`, each with `all`, `common` (pixels
     known in every stage), `edges` (near steps of the true depth) and, where metres are known,
@@ -53,11 +54,12 @@ def evaluate_depth(
     """
     if not stages:
         raise InputError("no depth is given to evaluate.", subject="stages")
+    truth = truth.of(scene)
     if not any(truth.find(view.name) for view in scene.views):
         raise InputError(
             "has no file named like any of the views.",
             subject=truth.subject,
-            action=f"Views are named like {scene.names[0]}.",
+            action=f"Photos are named like {truth.own(scene.names[0])}.",
         )
     photos = photos or {}
     scale = scale_from_points(scene, truth, photos) if scale is None else scale
@@ -65,9 +67,9 @@ def evaluate_depth(
     for done, view in enumerate(scene.views):
         true = truth.load(view.name)
         if true is None:
-            report.without_truth.append(view.name)
+            report.without_truth.append(truth.own(view.name))
         else:
-            report.add(view, true, photos.get(view.name), stages)
+            report.add(truth.own(view.name), view, true, photos.get(view.name), stages)
         if progress is not None:
             progress(done + 1, len(scene))
     return report.result(truth, scale)
@@ -95,24 +97,25 @@ class _Report:
 
     def add(
         self,
+        name: str,
         view: View,
         true: TrueDepth,
         photo: InputPhoto | None,
         stages: Mapping[str, LoadDepth],
     ) -> None:
-        """One view's figures."""
+        """The figures of one view, whose photo is called `name`."""
         seen = true_pixels(view, true, photo)
         if not seen.depth.size:
-            self.empty.append(view.name)
+            self.empty.append(name)
             return
         z = seen.depth * (self.metres or 1.0)
         self.medians.append(float(np.median(z)))
         edges = metrics.edge_band(true.depth)[seen.at]
         estimates: dict[str, Array] = {}
         for stage, load in stages.items():
-            depth, confidence = _read(load(view.name), view, stage)
+            depth, confidence = _read(load(view.name), view, name, stage)
             if depth is None:
-                self.missing[stage].append(view.name)
+                self.missing[stage].append(name)
                 estimates[stage] = np.zeros(z.size)
                 continue
             estimates[stage] = depth[seen.row, seen.column].astype(np.float64) * self.factor
@@ -122,7 +125,7 @@ class _Report:
         parts = {"all": np.ones(z.size, bool), "common": common, "edges": edges}
         parts |= {f"cap_{cap:g}m": z <= cap for cap in self.caps_m}
         for stage, estimate in estimates.items():
-            self.rows[stage][view.name] = {
+            self.rows[stage][name] = {
                 part: metrics.depth_errors(
                     estimate[mask], z[mask], in_metres=self.metres is not None
                 )
@@ -130,9 +133,9 @@ class _Report:
             }
         for before, after in self.shifts:
             shift = metrics.changes(estimates[before], estimates[after], z)
-            error = [self.rows[s][view.name]["common"]["abs_rel"] for s in (before, after)]
+            error = [self.rows[s][name]["common"]["abs_rel"] for s in (before, after)]
             shift["view_improved"] = float(error[1] < error[0])
-            self.shifts[before, after][view.name] = shift
+            self.shifts[before, after][name] = shift
 
     def _collect(
         self, stage: str, estimate: Array, z: Array, confidence: NDArray[np.floating]
@@ -195,7 +198,7 @@ class _Report:
 
 
 def _read(
-    found: DepthMap | NDArray[np.floating] | None, view: View, stage: str
+    found: DepthMap | NDArray[np.floating] | None, view: View, name: str, stage: str
 ) -> tuple[NDArray[np.floating] | None, NDArray[np.floating] | None]:
     """Depth and confidence of a stage, checked for size."""
     if found is None:
@@ -205,7 +208,7 @@ def _read(
         size = "x".join(str(n) for n in reversed(depth.shape))
         raise InputError(
             f"{stage} depth is {size}, its photo {view.camera.width}x{view.camera.height}.",
-            subject=view.name,
+            subject=name,
             action="Depth must lie in the grid of the undistorted photo.",
         )
     return depth, found.confidence if isinstance(found, DepthMap) else None

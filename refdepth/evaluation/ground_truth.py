@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.errors import InputError
+from refdepth.ingest import NameTable
+from refdepth.ingest.discovery import list_files
 from refdepth.io.colmap import read_array
 from refdepth.io.depth_files import SUFFIXES, read_depth_file, read_posed_depth
 from refdepth.types.camera import PinholeCamera
+from refdepth.types.scene import Scene
 
 Array = NDArray[np.float64]
 
@@ -69,30 +74,50 @@ class GroundTruth:
 
     def __init__(
         self,
-        files: dict[str, Path],
+        folder: Path,
+        suffixes: Sequence[str],
         read: Callable[[Path], TrueDepth],
         *,
         kind: str,
-        subject: Path,
         metres_per_unit: float | None,
+        names: NameTable | None = None,
     ) -> None:
-        self._files = files
+        """`names` are the photos' names by view. Without it each view goes by its own name, and
+        `of` makes the views of a scene the table."""
+        self.subject = folder
+        self._suffixes = suffixes
         self._read = read
         self.kind = kind
-        self.subject = subject
         self.metres_per_unit = metres_per_unit
+        self.names = names
+        self._files: Mapping[str, Path] | None = None
 
-    def __len__(self) -> int:
-        return len(self._files)
+    def of(self, scene: Scene) -> GroundTruth:
+        """The same truth for the views of `scene`, which are its names where it has none yet."""
+        if self.names is not None:
+            return self
+        found = copy(self)
+        found.names = NameTable.plain(scene.names)
+        return found
+
+    def own(self, view: str) -> str:
+        """What the photo of a view is called."""
+        return view if self.names is None else self.names.own(view)
 
     def find(self, view: str) -> Path | None:
-        """The file of a view: named like the photo with or without its ending, folders included or
-        not."""
-        plain = view.rsplit(".", 1)[0] if "." in view.rsplit("/", 1)[-1] else view
-        for key in (view, plain, view.rsplit("/", 1)[-1], plain.rsplit("/", 1)[-1]):
-            if key in self._files:
-                return self._files[key]
-        return None
+        """The file of a view: named like its photo with or without the ending, folders included or
+        not, perhaps in folders of its own.
+
+        Raises `InputError` when a file may belong to several photos (see `NameTable.files`).
+        """
+        if self.names is None:
+            return self._matched(NameTable.plain([view])).get(view)
+        if self._files is None:
+            self._files = self._matched(self.names)
+        return self._files.get(view)
+
+    def _matched(self, names: NameTable) -> Mapping[str, Path]:
+        return names.files(self.subject, self._suffixes, anywhere=True).files
 
     def load(self, view: str) -> TrueDepth | None:
         """True depth of a view; None when there is none. Raises `InputError` for a bad file."""
@@ -101,13 +126,18 @@ class GroundTruth:
 
 
 def open_ground_truth(
-    path: Path, *, png_scale: float = 0.001, metres_per_unit: float | None = None
+    path: Path,
+    names: NameTable | None = None,
+    *,
+    png_scale: float = 0.001,
+    metres_per_unit: float | None = None,
 ) -> GroundTruth:
     """True depth in a folder: `.npz` with `depth` and optionally `K` and `cam_from_world`, 16-bit
     `.png` (times `png_scale`), `.npy`, `.tiff`, or COLMAP's `.geometric.bin` / `.photometric.bin`.
 
     Units: metres, except COLMAP's, which are those of its model, unless `metres_per_unit` says
-    otherwise. Without `K`, pixels are those of the prepared photo.
+    otherwise. Without `K`, pixels are those of the prepared photo. `names` are the photos' names by
+    view; without it the truth is named like the views.
 
     Raises `InputError` when the folder holds none of these.
     """
@@ -122,36 +152,28 @@ def open_ground_truth(
         path = path / "depth_maps"
     elif path.joinpath("stereo", "depth_maps").is_dir():
         path = path / "stereo" / "depth_maps"
-    files: dict[str, Path] = {}
-    for ending in reversed(COLMAP_ENDINGS):
-        files |= _by_name(path, ending)
-    if not files:
-        return _plain(path, png_scale, 1.0 if metres_per_unit is None else metres_per_unit)
-    return GroundTruth(
-        files,
-        lambda file: TrueDepth(depth=_clean(read_array(file), file), undistorted=True),
-        kind="COLMAP depth maps",
-        subject=path,
-        metres_per_unit=metres_per_unit,
-    )
-
-
-def _plain(path: Path, png_scale: float, metres_per_unit: float) -> GroundTruth:
+    if list_files(path, COLMAP_ENDINGS):
+        return GroundTruth(
+            path,
+            COLMAP_ENDINGS,
+            lambda file: TrueDepth(depth=_clean(read_array(file), file), undistorted=True),
+            kind="COLMAP depth maps",
+            metres_per_unit=metres_per_unit,
+            names=names,
+        )
     for suffix in SUFFIXES:
-        files = _by_name(path, suffix)
-        if not files:
-            continue
-
-        def read(file: Path) -> TrueDepth:
-            if file.suffix.lower() == ".npz":
-                depth, K, cam_from_world = read_posed_depth(file)
-                return TrueDepth(depth=_clean(depth, file), K=K, cam_from_world=cam_from_world)
-            return TrueDepth(depth=_clean(read_depth_file(file, png_scale=png_scale), file))
-
-        kind = f"{suffix} depth maps"
-        if suffix == ".png":
-            kind += f" of {png_scale:g} m a level"
-        return GroundTruth(files, read, kind=kind, subject=path, metres_per_unit=metres_per_unit)
+        if list_files(path, (suffix,)):
+            kind = f"{suffix} depth maps"
+            if suffix == ".png":
+                kind += f" of {png_scale:g} m a level"
+            return GroundTruth(
+                path,
+                (suffix,),
+                partial(_read_plain, png_scale=png_scale),
+                kind=kind,
+                metres_per_unit=1.0 if metres_per_unit is None else metres_per_unit,
+                names=names,
+            )
     raise InputError(
         "holds no ground truth.",
         subject=path,
@@ -159,16 +181,11 @@ def _plain(path: Path, png_scale: float, metres_per_unit: float) -> GroundTruth:
     )
 
 
-def _by_name(folder: Path, ending: str) -> dict[str, Path]:
-    """Files by their path below `folder` without `ending`, and by bare name where that is
-    unique."""
-    found = sorted(p for p in folder.rglob(f"*{ending}") if p.is_file())
-    out = {p.relative_to(folder).as_posix()[: -len(ending)]: p for p in found}
-    bare = [p.name[: -len(ending)] for p in found]
-    for path, name in zip(found, bare, strict=True):
-        if bare.count(name) == 1:
-            out.setdefault(name, path)
-    return out
+def _read_plain(path: Path, *, png_scale: float) -> TrueDepth:
+    if path.suffix.lower() == ".npz":
+        depth, K, cam_from_world = read_posed_depth(path)
+        return TrueDepth(depth=_clean(depth, path), K=K, cam_from_world=cam_from_world)
+    return TrueDepth(depth=_clean(read_depth_file(path, png_scale=png_scale), path))
 
 
 def _clean(depth: NDArray[np.floating], path: Path) -> NDArray[np.float32]:

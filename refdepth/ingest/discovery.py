@@ -83,6 +83,30 @@ def find_photos(folder: Path, exclude: Path | None = None) -> Findings:
     )
 
 
+def list_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Files in `folder` and below that end in one of `suffixes` (lower case), in natural order.
+    Links count as what they lead to.
+
+    Raises `InputError` when the folder does not exist or a part of it cannot be read.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError("no such folder.", subject=folder, action="Correct the path.")
+    unread: list[Skipped] = []
+    found = [
+        path
+        for path in _files(folder, None, unread)
+        if path.name.lower().endswith(tuple(suffixes)) and path.is_file()
+    ]
+    if unread:
+        raise InputError(
+            f"{unread[0].reason}.",
+            subject=folder / unread[0].original,
+            action="Check its permissions.",
+        )
+    return sorted(found, key=lambda path: natural_key(readable(path.as_posix())))
+
+
 def _files(root: Path, exclude: Path | None, skipped: list[Skipped]) -> Iterator[Path]:
     entered: set[Path] = set()
     waiting = [root]

@@ -71,6 +71,13 @@ class PreparedPhoto:
     warnings: tuple[str, ...] = ()
     """What a user should know about this photo."""
 
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height of the original after its orientation is applied, before shrinking,
+        pixels."""
+        size = self.stored_width, self.stored_height
+        return (size[1], size[0]) if self.orientation >= 5 else size
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
         return asdict(self)
@@ -109,7 +116,6 @@ def prepare_photo(
         if frames > 1 and picture.format not in _ONE_PICTURE_FORMATS:
             notes.append(f"holds {frames} pictures; the first is used")
         keep_file = picture.format in ("JPEG", "MPO") and picture.mode == "RGB" and orientation == 1
-        rgb, opaque = _decode(path, picture, alpha=settings.alpha)
     if hint.warning:
         notes.append(hint.warning)
     rgb = upright(rgb, orientation)

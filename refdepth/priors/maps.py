@@ -8,9 +8,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.errors import InputError
+from refdepth.errors import ConfigurationError, InputError
 from refdepth.geometry.lens import InputPhoto, input_pixels, sample_map, turn_upright
-from refdepth.io.depth_files import MILLIMETRE, SUFFIXES, read_depth_file
+from refdepth.ingest import NameTable
+from refdepth.io.depth_files import SUFFIXES, read_depth_file
 from refdepth.types.prior import Prior, PriorKind
 from refdepth.types.scene import Scene, View
 
@@ -27,15 +28,19 @@ class MapsPrior:
     def __init__(
         self,
         folder: Path,
-        kind: PriorKind,
-        photo_of: Callable[[View], InputPhoto],
+        kind: PriorKind | str,
+        photo_of: Callable[[View], InputPhoto] | None = None,
         *,
-        png_scale: float = MILLIMETRE,
+        names: NameTable | None = None,
+        unit: float | None = None,
     ) -> None:
-        """`photo_of` tells which input photo a view was made from. Values of metric maps are
-        metres (16-bit pictures: `png_scale` metres a level) and 0 or less means unknown.
+        """`photo_of` tells which input photo a view was made from; without it maps are in the grid
+        of the view's own, undistorted picture. `names` are the photos' names by view; without it
+        those of the scene's views. `unit` declares a metric map's unit: metres in one unit of the
+        file's values, of one level of a 16-bit picture. Without it no metres are claimed. In metric
+        maps 0 or less means unknown.
 
-        Raises `InputError` when `folder` is none.
+        Raises `InputError` when `folder` is none, `ConfigurationError` for a unit of other kinds.
         """
         self.folder = Path(folder)
         if not self.folder.is_dir():
@@ -43,40 +48,32 @@ class MapsPrior:
                 "no such folder of depth maps.", subject=folder, action="Correct the path."
             )
         self.kind = PriorKind(kind)
-        self._photo_of = photo_of
-        self._png_scale = png_scale
+        check_unit(self.kind, unit)
+        self._photo_of = photo_of or _picture_of
+        self._names = names
+        self._unit = unit
+        self._found: tuple[Scene, Mapping[str, Path]] | None = None
 
     @property
     def identity(self) -> Mapping[str, str]:
-        """Kind and scale. The maps' content is an input of the run, hashed as such."""
-        return {"source": "maps", "kind": self.kind.value, "png_scale": f"{self._png_scale:g}"}
+        """Kind and unit. The maps' content is an input of the run, hashed as such."""
+        identity = {"source": "maps", "kind": self.kind.value}
+        return identity if self._unit is None else identity | {"unit": f"{self._unit!r}"}
 
     def missing(self, scene: Scene) -> tuple[str, ...]:
-        """Names of the views that have no map."""
-        return tuple(v.name for v in scene.views if self.find(self._photo_of(v).name) is None)
+        """Names of the views that have no map. Raises `InputError` as `find` does."""
+        self._found = None
+        return tuple(view.name for view in scene.views if self.find(view, scene) is None)
 
-    def find(self, name: str) -> Path | None:
-        """The map of an input photo, or None. A map named after the photo's full name
-        (`NAME.jpg.npy`) goes before `NAME.npy`.
+    def find(self, view: View, scene: Scene) -> Path | None:
+        """The map of a view's photo, or None; the folder is read once for a scene.
 
-        Raises `InputError` when the name or a link leads out of the folder.
+        Raises `InputError` when a map may belong to several photos (see `NameTable.files`).
         """
-        relative = PurePosixPath(name)
-        if relative.is_absolute() or ".." in relative.parts or "\\" in name or not relative.name:
-            raise InputError("the name leads out of the folder of depth maps.", subject=name)
-        for base in (name, str(relative.with_suffix(""))):
-            for suffix in SUFFIXES:
-                path = self.folder / f"{base}{suffix}"
-                if not path.is_file():
-                    continue
-                if not path.resolve().is_relative_to(self.folder.resolve()):
-                    raise InputError(
-                        "is a link that leads out of the folder of depth maps.",
-                        subject=path,
-                        action="Copy the map into the folder.",
-                    )
-                return path
-        return None
+        if self._found is None or self._found[0] is not scene:
+            names = self._names or NameTable({v.name: self._photo_of(v).name for v in scene.views})
+            self._found = scene, names.files(self.folder, SUFFIXES).files
+        return self._found[1].get(view.name)
 
     def estimate(self, view: View, scene: Scene) -> Prior:
         """The map of the view's photo in the view's grid.
@@ -85,7 +82,7 @@ class MapsPrior:
         photo.
         """
         photo = self._photo_of(view)
-        path = self.find(photo.name)
+        path = self.find(view, scene)
         if path is None:
             raise InputError(
                 f"there is no depth map for {photo.name}.",
@@ -93,15 +90,15 @@ class MapsPrior:
                 action=f"Add {PurePosixPath(photo.name).with_suffix('')} with one of "
                 f"{', '.join(SUFFIXES)}.",
             )
-        values = self._upright(read_depth_file(path, png_scale=self._png_scale), photo, path)
+        values = self._upright(read_depth_file(path, png_scale=1), photo, path)
         if self.kind == PriorKind.METRIC:
             values = np.where(values > 0, values, np.nan)
+        if self._unit is not None:
+            values = (values.astype(np.float64) * self._unit).astype(np.float32)
         height, width = values.shape
         xy = input_pixels(view.camera, photo) * [width / photo.width, height / photo.height]
         return Prior(
-            values=sample_map(values, xy),
-            kind=self.kind,
-            in_metres=self.kind == PriorKind.METRIC,
+            values=sample_map(values, xy), kind=self.kind, in_metres=self._unit is not None
         )
 
     def _upright(
@@ -118,6 +115,28 @@ class MapsPrior:
             subject=path,
             action="Give maps of the whole photo, at any resolution.",
         )
+
+
+def check_unit(kind: PriorKind, unit: float | None) -> None:
+    """Raises `ConfigurationError` for a unit that values of `kind` cannot have."""
+    if unit is not None and not (kind == PriorKind.METRIC and unit > 0):
+        raise ConfigurationError(
+            f"values of {kind.value} maps have no unit of {unit:g} m.",
+            subject="depth.maps_unit",
+            action="Declare a positive unit with --depth-kind metric, or none.",
+        )
+
+
+def _picture_of(view: View) -> InputPhoto:
+    """The view's own picture as its input photo."""
+    K = view.camera.K
+    return InputPhoto(
+        name=view.name,
+        camera_model="PINHOLE",
+        width=view.camera.width,
+        height=view.camera.height,
+        camera_params=(float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2])),
+    )
 
 
 def _same_aspect(shape: tuple[int, ...], photo: InputPhoto) -> bool:

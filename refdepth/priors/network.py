@@ -6,6 +6,8 @@ import inspect
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 
 from refdepth.errors import InputError, StageError, UnavailableError
 from refdepth.io.images import load_photo
-from refdepth.priors.checkpoints import Checkpoint
+from refdepth.priors.checkpoints import Checkpoint, find_checkpoint
 from refdepth.types.prior import Prior, PriorKind
 from refdepth.types.scene import Scene, View
 
@@ -37,14 +39,26 @@ class NetworkPrior:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, *, device: str = "auto", kind: PriorKind | None = None
+        self,
+        checkpoint: Checkpoint | str | Path,
+        *,
+        device: str = "auto",
+        kind: PriorKind | None = None,
     ) -> None:
-        """`device` is auto, cpu or cuda. `kind` overrides what the configuration says about how
-        the network's values relate to depth."""
-        self.checkpoint = checkpoint
+        """`checkpoint` is one, or a hub id or folder that `find_checkpoint` looks for when it is
+        first needed. `device` is auto, cpu or cuda. `kind` overrides what the configuration says
+        about how the network's values relate to depth."""
+        self._asked = checkpoint
         self._device = device
         self._kind = kind
         self._loaded: _Network | None = None
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """The network's files. Raises `InputError` and `UnavailableError` as `find_checkpoint`
+        does."""
+        asked = self._asked
+        return asked if isinstance(asked, Checkpoint) else find_checkpoint(str(asked))
 
     @property
     def identity(self) -> Mapping[str, str]:
@@ -134,12 +148,16 @@ class _Network:
         inputs = self._processor(images=pixels, return_tensors="pt", **self._options)
         with torch.inference_mode():
             outputs = self._model(inputs["pixel_values"].to(self._device, self._dtype))
+        # Half precision would go on through resizing and scaling, and leave terraces of 5e-4.
+        for key, value in outputs.items():
+            if torch.is_tensor(value) and value.is_floating_point():
+                outputs[key] = value.float()
         process = self._processor.post_process_depth_estimation
         sizes = {"target_sizes": [(height, width)]}
         if "source_sizes" in inspect.signature(process).parameters:
             sizes["source_sizes"] = [(height, width)]
         depth = process(outputs, **sizes)[0]["predicted_depth"]
-        return np.array(depth.float().cpu().numpy(), dtype=np.float32).reshape(height, width)
+        return np.array(depth.cpu().numpy(), dtype=np.float32).reshape(height, width)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 
 from refdepth._pycolmap import pycolmap
 from refdepth.errors import InputError, StageError
-from refdepth.ingest.names import match_names
+from refdepth.ingest.names import NameTable
 from refdepth.ingest.photos import PreparedPhoto
 from refdepth.sfm.model_check import check_whole
 from refdepth.sfm.native import Cancelled, Progress, run_step, thread_count
@@ -137,7 +137,9 @@ def _fit_to_photos(
     """Renames the model's images to the prepared photos and brings its cameras to their size; what
     has no photo is dropped. Returns what a user should know."""
     posed = [image for image in reconstruction.images.values() if image.has_pose]
-    found = match_names([image.name for image in posed], photos)
+    rows = {photo.name: photo for photo in photos}
+    matched = NameTable.of(photos).match(image.name for image in posed)
+    found = {name: rows[photo] for name, photo in matched.items()}
     if not found:
         raise InputError(
             f"none of the model's {len(posed)} images is among the photos "

@@ -11,7 +11,7 @@ import numpy as np
 
 from refdepth._pycolmap import pycolmap
 from refdepth.errors import InputError
-from refdepth.ingest.names import match_names
+from refdepth.ingest.names import NameTable
 from refdepth.ingest.photos import PreparedPhoto
 from refdepth.sfm.model_entry import check_size
 from refdepth.sfm.native import Cancelled, Progress, thread_count
@@ -47,8 +47,9 @@ def use_poses(
     """
     settings, threads = settings or SfmSettings(), thread_count(threads)
     frames = read_transforms(transforms)
-    found = match_names([frame.name for frame in frames], photos)
-    posed = [(frame, found[frame.name]) for frame in frames if frame.name in found]
+    found = NameTable.of(photos).match(frame.name for frame in frames)
+    rows = {photo.name: photo for photo in photos}
+    posed = [(frame, rows[found[frame.name]]) for frame in frames if frame.name in found]
     if len(posed) < 2:
         raise InputError(
             f"{len(posed)} of its {len(frames)} frames are among the photos "
@@ -83,9 +84,10 @@ def _write_model(
     model = pycolmap.Reconstruction()
     camera_ids: dict[tuple[Any, ...], int] = {}
     for image_id, (frame, photo) in enumerate(posed, start=1):
-        given = frame.intrinsics
-        if given.width and given.height:
-            check_size(round(given.width), round(given.height), photo)
+        if frame.intrinsics.width and frame.intrinsics.height:
+            size = round(frame.intrinsics.width), round(frame.intrinsics.height)
+            check_size(*size, photo)
+        given = frame.intrinsics.sized(*photo.upright_size)
         try:
             kind, params = given.colmap(photo.width, photo.height)
         except InputError as error:

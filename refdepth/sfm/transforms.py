@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,15 @@ class Intrinsics:
     distortion: tuple[float, float, float, float, float, float]
     """k1, k2, k3, k4, p1, p2."""
     fisheye: bool
+
+    def sized(self, width: int, height: int) -> Intrinsics:
+        """The same for a photo of `width` x `height`: where no size is given, that is what the
+        lengths refer to; where one side is, the other has the photo's aspect."""
+        if self.width is not None:
+            return replace(self, height=self.height or self.width * height / width)
+        return replace(
+            self, width=(self.height or height) * width / height, height=self.height or height
+        )
 
     def colmap(self, width: int, height: int) -> tuple[str, list[float]]:
         """COLMAP's model name and parameters for a picture of `width` x `height`.

@@ -46,7 +46,9 @@ class SyntheticScene:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         exif = Image.Exif()
-        focal_35mm = self.camera.K[0, 0] / self.camera.width * 36
+        # The 35 mm equivalent refers to the diagonal (CIPA DCG-001), not to the width.
+        diagonal = np.hypot(self.camera.width, self.camera.height)
+        focal_35mm = self.camera.K[0, 0] / diagonal * np.hypot(36, 24)
         exif.get_ifd(_EXIF_IFD)[_EXIF_FOCAL_35MM] = round(focal_35mm)
         paths = []
         for view in self.views:

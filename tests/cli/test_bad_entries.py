@@ -147,3 +147,46 @@ def test_what_does_not_exist_is_named(given: Path, option: str, capsys: Any) -> 
     assert "nowhere" in said
     assert option in said
     assert not (given / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["affine", "inverse_affine"])
+def test_a_unit_of_maps_that_have_none(given: Path, kind: str, capsys: Any) -> None:
+    (given / "maps").mkdir()
+    maps = ("--depth-maps", str(given / "maps"), "--depth-kind", kind)
+    assert reconstruct(given, *maps, "--depth-unit", "0.001") == 2
+    assert "--depth-unit" in capsys.readouterr().err
+    assert reconstruct(given, *maps, "--set", "depth.maps_unit=0.001") == 2
+    assert "depth.maps_unit" in capsys.readouterr().err
+
+
+def test_masks_without_photo_are_named_and_the_run_goes_on(given: Path, capsys: Any) -> None:
+    (given / "masks/old").mkdir(parents=True)
+    for name in ("a.png", "d.jpg.png", "old/b.png"):
+        Image.new("L", (WIDTH, HEIGHT), 255).save(given / "masks" / name)
+    options = ("--masks", str(given / "masks"), "--until", "prepare")
+    assert reconstruct(given, *options) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 masks are named like no photo that is used: d.jpg.png, old/b.png" in said
+    manifest = json.loads((given / "out/prepare/manifest.json").read_text())
+    assert manifest["summary"]["masks"] == 1
+    assert any("d.jpg.png" in warning for warning in manifest["summary"]["warnings"])
+
+
+def test_a_mask_that_may_be_of_two_photos(given: Path, capsys: Any) -> None:
+    for folder in ("left", "right"):
+        (given / "photos" / folder).mkdir()
+    (given / "photos/a.png").rename(given / "photos/left/x.png")
+    (given / "photos/b.png").rename(given / "photos/right/x.png")
+    (given / "masks").mkdir()
+    Image.new("L", (WIDTH, HEIGHT), 255).save(given / "masks/x.png")
+    options = ("--masks", str(given / "masks"), "--until", "prepare")
+    assert reconstruct(given, *options) == 3
+    said = " ".join(capsys.readouterr().err.split())
+    assert "masks/x.png: may belong to any of the photos left/x.png, right/x.png" in said
+
+
+def test_a_mask_that_leaves_nothing(given: Path, capsys: Any) -> None:
+    (given / "masks").mkdir()
+    Image.new("L", (WIDTH, HEIGHT), 0).save(given / "masks/a.png")
+    assert reconstruct(given, "--masks", str(given / "masks"), "--until", "prepare") == 0
+    assert "a.png: the mask leaves nothing" in " ".join(capsys.readouterr().out.split())

@@ -8,17 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tiny_checkpoints import save_depth_anything
 
 from refdepth.cli.main import run
+from refdepth.evaluation.ground_truth import open_ground_truth
 from refdepth.fusion import FusionSettings, check_view
 from refdepth.io.ply import read_ply_points
 from refdepth.matching.neighbours import select_sources
+from refdepth.pipeline.export_formats import metres_per_unit
 from refdepth.pipeline.results import Results
 from refdepth.pipeline.workspace import Workspace
 from refdepth.synthetic import SyntheticScene, make_scene
 from refdepth.types.camera import camera_center
 
+PLACES = ("left/0.jpg", "left/1.jpg", "left/x.jpg", "right/x.jpg", "right/2.jpg", "right/3.jpg")
 OPTIONS = ("--depth-model", "sweep", "--set", "refine.iterations=2")
 
 
@@ -177,20 +181,116 @@ def test_given_depth_maps_need_not_cover_all_photos(base: Path, tmp_path: Path) 
     assert max(fits.fit(name)["residual_quantiles"]["0.5"] for name in named) < 0.01
 
 
-def test_maps_in_metres_give_the_scene_its_unit(base: Path, tmp_path: Path) -> None:
+def test_maps_give_the_scene_its_unit_where_theirs_is_declared(base: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = ["reconstruct", str(base / "photos"), str(out), "--until", "scale"]
     command += ["--depth-maps", str(base / "exact"), "--depth-kind", "metric"]
-    assert run([*command, "--model", str(base / "out/sfm/sparse")]) == 0
+    command += ["--model", str(base / "out/sfm/sparse")]
+    assert run(command) == 0
     results = Results(Workspace(out))
+    undeclared = results.manifest("scale")
+    assert undeclared is not None
+    assert metres_per_unit(results) is None
+    assert run([*command, "--depth-unit", "1"]) == 0
     manifest = results.manifest("scale")
     assert manifest is not None
+    assert manifest.summary["median_residual"] == undeclared.summary["median_residual"]
+    assert metres_per_unit(results) == manifest.summary["metres_per_unit"]
     true = [np.load(path)["cam_from_world"] for path in sorted((base / "exact").glob("*.npz"))]
     centers = np.array([camera_center(pose) for pose in true])
     found = np.array([view.center for view in results.scene.views])
     metres = np.linalg.norm(centers[-1] - centers[0]) / np.linalg.norm(found[-1] - found[0])
     # Cameras from photos this small are about a hundredth off.
     assert manifest.summary["metres_per_unit"] == pytest.approx(metres, rel=0.02)
+
+
+@pytest.fixture(scope="module")
+def folders(base: Path, room: SyntheticScene, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same photos in two folders, `x.jpg` in both and one of those turned; maps, masks and
+    truth in the same folders; and the run that begins with them."""
+    given = tmp_path_factory.mktemp("folders")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown after a quarter turn clockwise
+    exact = sorted((base / "exact").glob("*.npz"))
+    cameras = {}
+    for index, (name, truth) in enumerate(zip(PLACES, exact, strict=True)):
+        for kind in ("photos", "maps", "masks", "truth"):
+            (given / kind / name).parent.mkdir(parents=True, exist_ok=True)
+        photo = np.round(room.views[index].image * 255).astype(np.uint8)
+        if name == "right/x.jpg":
+            turned = Image.fromarray(np.ascontiguousarray(np.rot90(photo)))
+            turned.save(given / "photos" / name, quality=95, subsampling=0, exif=exif)
+        else:
+            Image.fromarray(photo).save(given / "photos" / name, quality=95, subsampling=0)
+        stored = np.load(truth)
+        cameras[name] = {"cam_from_world": stored["cam_from_world"].tolist()}
+        np.save(given / "maps" / f"{name}.npy", 3 / stored["depth"] + 0.2)
+        shutil.copy(truth, (given / "truth" / name).with_suffix(".npz"))
+        mask = np.full(photo.shape[:2], 255, np.uint8)
+        mask[: 2 + index] = 0
+        Image.fromarray(mask).save(given / "masks" / f"{name}.png")
+    (given / "cameras.json").write_text(json.dumps(cameras))
+    frames = [
+        {
+            "file_path": name,
+            "transform_matrix": (
+                np.linalg.inv(camera["cam_from_world"]) @ np.diag([1, -1, -1, 1])
+            ).tolist(),
+        }
+        for name, camera in cameras.items()
+    ]
+    K = room.camera.K
+    intrinsics = {"fl_x": K[0, 0], "fl_y": K[1, 1], "cx": K[0, 2], "cy": K[1, 2]}
+    (given / "transforms.json").write_text(json.dumps({**intrinsics, "frames": frames}))
+    command = ["reconstruct", str(given / "photos"), str(given / "out"), "--until", "refine"]
+    command += ["--poses", str(given / "transforms.json"), "--masks", str(given / "masks")]
+    command += ["--depth-maps", str(given / "maps"), "--depth-kind", "inverse_affine"]
+    command += ["--quality", "fast", "--views", "x.jpg", "--views", "left/1.*"]
+    assert run(command) == 0
+    return given
+
+
+def test_photos_of_equal_name_get_their_own_mask_map_and_truth(folders: Path) -> None:
+    results = Results(Workspace(folders / "out"))
+    assert len(results.scene) == 6
+    own = {results.names.own(name): name for name in results.scene.names}
+    assert own["right/x.jpg"].endswith(".png")
+    truth = open_ground_truth(folders / "truth", results.names)
+    for index, name in enumerate(PLACES):
+        view = own[name]
+        assert results.fit(view)["residual_quantiles"]["0.5"] < 0.01
+        depth = truth.load(view)
+        assert depth is not None
+        np.testing.assert_allclose(3 / depth.depth + 0.2, results.prior(view), rtol=1e-3)
+        mask = results.scene[view].load_mask()
+        assert mask is not None
+        assert mask[:, 0].tolist() == [row >= 2 + index for row in range(len(mask))]
+
+
+def test_patterns_of_views_go_by_the_photos_own_names(folders: Path) -> None:
+    manifest = Results(Workspace(folders / "out")).manifest("refine")
+    assert manifest is not None
+    assert sorted(manifest.summary["sources"]) == ["left/1.jpg", "left/x.jpg", "right/x.jpg"]
+
+
+def test_people_see_the_photos_own_names(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = folders / "out"
+    page = (out / "report.html").read_text()
+    assert "right/x.jpg" in page
+    assert run(["status", str(out), "--json"]) == 0
+    rows = capsys.readouterr().out
+    command = ["evaluate", str(out), "--json", "--ground-truth"]
+    assert run([*command, str(folders / "truth")]) == 0
+    depth = capsys.readouterr().out
+    assert run([*command, str(folders / "cameras.json")]) == 0
+    cameras = capsys.readouterr().out
+    assert json.loads(cameras)["cameras"]["placed"] == 6
+    assert "right/x.jpg" in json.loads(cameras)["cameras"]["by_view"]
+    assert "right/x.jpg" in json.loads(depth)["depth"]["stages"]["refined"]["views"]
+    said = (out / "refdepth.log").read_text()
+    for text in (page, rows, depth, cameras, said):
+        assert "right_x" not in text
+        assert "left_" not in text
 
 
 def test_a_checkpoint_folder_gives_the_prior(base: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from PIL import Image
 
 from refdepth.errors import InputError
 from refdepth.evaluation.ground_truth import open_ground_truth
+from refdepth.ingest import NameTable
 from refdepth.io.colmap import read_array
 from refdepth.types.camera import pose_matrix
 
@@ -80,8 +81,33 @@ def test_views_are_found_with_and_without_folder_and_ending(tmp_path):
     assert truth.find("left/0.jpg") == tmp_path / "left" / "0.npz"
     assert truth.find("right/0.jpg") == tmp_path / "right" / "0.npz"
     assert truth.find("1.png") == tmp_path / "left" / "1.npz"
-    assert truth.find("0.jpg") is None  # two folders have one
+    with pytest.raises(InputError, match=r"left/0\.npz.*right/0\.npz"):  # two folders have one
+        truth.find("0.jpg")
     assert truth.load("nowhere.jpg") is None
+
+
+def test_truth_goes_by_the_photos_own_names(tmp_path):
+    """As a run has them: views are flat, a turned JPEG became a PNG."""
+    names = NameTable({"a_x.png": "a/x.jpg", "b_x.jpg": "b/x.jpg", "x.png": "x.jpg"})
+    for factor, name in enumerate(("x.jpg.npz", "a/x.npz", "b/x.jpg.npz"), start=1):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        np.savez(tmp_path / name, depth=DEPTH * factor)
+    truth = open_ground_truth(tmp_path, names)
+    for factor, view in enumerate(("x.png", "a_x.png", "b_x.jpg"), start=1):
+        np.testing.assert_array_equal(truth.load(view).depth, DEPTH * factor)
+
+
+def test_colmap_depth_of_a_turned_photo_is_found_by_the_photos_name(tmp_path):
+    write_colmap(tmp_path / "IMG_1.JPG.geometric.bin", DEPTH)
+    truth = open_ground_truth(tmp_path, NameTable({"IMG_1.png": "IMG_1.JPG"}))
+    np.testing.assert_array_equal(truth.load("IMG_1.png").depth, DEPTH)
+
+
+def test_truth_that_may_be_of_two_photos_is_refused(tmp_path):
+    np.savez(tmp_path / "x.npz", depth=DEPTH)
+    truth = open_ground_truth(tmp_path, NameTable.plain(["a/x.jpg", "b/x.jpg"]))
+    with pytest.raises(InputError, match=r"any of the photos a/x\.jpg, b/x\.jpg"):
+        truth.load("a/x.jpg")
 
 
 def test_folders_without_truth_are_refused(tmp_path):

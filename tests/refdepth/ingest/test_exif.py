@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,8 @@ from PIL import Image
 from PIL.ExifTags import IFD, Base
 from PIL.TiffImagePlugin import IFDRational
 
-from refdepth.ingest.exif import read_camera_hint
+from refdepth.ingest.exif import read_camera_hint, read_exif
+from refdepth.synthetic import make_scene
 
 
 def exif_of(details: dict[int, Any], **named: str) -> Image.Exif:
@@ -26,6 +29,19 @@ def test_35_mm_equivalent_refers_to_the_diagonal() -> None:
     assert hint.focal_px == pytest.approx(6000)
     turned = read_camera_hint(exif_of({Base.FocalLengthIn35mmFilm: 36}), 4000, 6000)
     assert turned.focal_px == pytest.approx(6000)
+
+
+@pytest.mark.parametrize(("width", "height"), [(480, 360), (480, 270), (240, 320)])
+def test_synthetic_photos_tell_their_true_focal_length(
+    tmp_path: Path, width: int, height: int
+) -> None:
+    """To the half millimetre that EXIF's whole numbers leave."""
+    room = make_scene(views=1, width=width, height=height)
+    (path,) = room.write_photos(tmp_path)
+    with Image.open(path) as picture:
+        found = read_camera_hint(read_exif(picture), width, height).focal_px
+    half_a_millimetre = 0.5 * math.hypot(width, height) / math.hypot(36, 24)
+    assert found == pytest.approx(room.camera.K[0, 0], abs=half_a_millimetre)
 
 
 def test_focal_plane_resolution_gives_pixels_also_of_a_shrunk_photo() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from PIL import Image
 
 from refdepth.errors import InputError
 from refdepth.ingest import PreparedPhoto
-from refdepth.ingest.masks import find_mask, prepare_mask
+from refdepth.ingest.masks import prepare_mask
 from refdepth.ingest.photos import upright
 
 
@@ -20,44 +19,11 @@ def photo(original: str, **fields: int) -> PreparedPhoto:
     return PreparedPhoto(name=original.replace("/", "_"), original=original, **{**size, **fields})
 
 
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"x")
-
-
 def half_mask() -> np.ndarray:
     mask = np.zeros((40, 60), np.uint8)
     mask[:, :20] = 255
     mask[:5] = 255
     return mask
-
-
-def test_both_naming_ways_are_found_and_the_exact_one_wins(tmp_path: Path) -> None:
-    touch(tmp_path, "a.png", "a.jpg.png", "sub/b.png")
-    photos = [photo("a.jpg"), photo("sub/b.jpg"), photo("c.jpg")]
-    found = [find_mask(tmp_path, one, photos) for one in photos]
-    assert found == [tmp_path / "a.jpg.png", tmp_path / "sub/b.png", None]
-
-
-def test_a_flat_mask_folder_serves_sub_folders_unless_names_clash(tmp_path: Path) -> None:
-    touch(tmp_path, "a.png", "b.png")
-    photos = [photo("x/a.jpg"), photo("x/b.jpg"), photo("y/b.jpg")]
-    found = [find_mask(tmp_path, one, photos) for one in photos]
-    assert found == [tmp_path / "a.png", None, None]
-
-
-def test_a_mask_without_suffix_is_not_given_to_two_photos(tmp_path: Path) -> None:
-    touch(tmp_path, "a.png")
-    photos = [photo("a.jpg"), photo("a.tif")]
-    assert [find_mask(tmp_path, one, photos) for one in photos] == [None, None]
-
-
-def test_names_do_not_leave_the_mask_folder(tmp_path: Path) -> None:
-    touch(tmp_path, "secret.png", "masks/a.png")
-    row = photo("../secret.jpg")
-    with pytest.raises(InputError, match="leaves"):
-        find_mask(tmp_path / "masks", row, [row])
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 7])
@@ -122,5 +88,3 @@ def test_wrong_size_damage_and_emptiness_are_said(tmp_path: Path) -> None:
         prepare_mask(tmp_path / "cut.png", row, tmp_path)
     Image.new("L", (60, 40)).save(tmp_path / "black.png")
     assert "nothing" in str(prepare_mask(tmp_path / "black.png", row, tmp_path).warning)
-    with pytest.raises(InputError, match="no such folder"):
-        find_mask(tmp_path / "nowhere", replace(row), [row])

@@ -279,3 +279,18 @@ def test_rows_survive_json(tmp_path: Path, pixels: np.ndarray) -> None:
     Image.fromarray(pixels).save(tmp_path / "a.png")
     row, _ = prepare(tmp_path / "a.png", tmp_path / "out")
     assert PreparedPhoto.from_dict(json.loads(json.dumps(row.to_dict()))) == row
+
+
+def test_a_photo_is_converted_once(
+    tmp_path: Path, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(pixels[..., 0]).save(tmp_path / "grey.png")
+    convert, converted = Image.Image.convert, []
+
+    def counting(picture: Image.Image, mode: str, **options: object) -> Image.Image:
+        converted.append(mode)
+        return convert(picture, mode, **options)
+
+    monkeypatch.setattr(Image.Image, "convert", counting)
+    prepare_photo(tmp_path / "grey.png", tmp_path / "made")
+    assert converted == ["RGB"]

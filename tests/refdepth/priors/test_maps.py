@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refdepth.errors import InputError
+from refdepth.errors import ConfigurationError, InputError
 from refdepth.geometry.lens import InputPhoto
+from refdepth.ingest import NameTable
 from refdepth.io.depth_files import write_depth_file
 from refdepth.priors.maps import MapsPrior
 from refdepth.types.camera import PinholeCamera
@@ -61,8 +62,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "maps"
 
 
-def prior_of(folder: Path, kind: PriorKind = PriorKind.AFFINE, **changes: object) -> MapsPrior:
-    return MapsPrior(folder, kind, lambda view: replace(PHOTO, **changes))
+def prior_of(
+    folder: Path,
+    kind: PriorKind = PriorKind.AFFINE,
+    unit: float | None = None,
+    **changes: object,
+) -> MapsPrior:
+    return MapsPrior(folder, kind, lambda view: replace(PHOTO, **changes), unit=unit)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".tif", ".png"])
@@ -75,13 +81,12 @@ def test_maps_are_carried_through_the_lens_at_any_resolution(
     u, v = view.camera.rays()[..., 0], view.camera.rays()[..., 1]
     r2 = u**2 + v**2
     expected = 1 + 70 * np.sqrt(r2) * (1 - 0.12 * r2)
+    values = prior.values / (1000 if suffix == ".png" else 1)  # written as levels of 0.001
     assert prior.kind == PriorKind.AFFINE
     assert not prior.in_metres
     away = expected > 4  # the cone's tip is not linear
     inner = np.s_[2:-2, 2:-2]
-    np.testing.assert_allclose(
-        prior.values[inner][away[inner]], expected[inner][away[inner]], atol=0.15
-    )
+    np.testing.assert_allclose(values[inner][away[inner]], expected[inner][away[inner]], atol=0.15)
 
 
 def test_maps_in_the_stored_grid_are_turned_like_their_photo(
@@ -97,23 +102,62 @@ def test_maps_in_the_stored_grid_are_turned_like_their_photo(
     np.testing.assert_allclose(shown.values, upright, atol=1e-6)
 
 
-def test_metric_maps_are_metres_and_zero_is_unknown(folder: Path, view: View, scene: Scene) -> None:
-    values = np.full((60, 80), 2.0, np.float32)
-    values[:, :20] = 0
-    write_depth_file(folder / "sub/a.png", values)
-    prior = prior_of(folder, PriorKind.METRIC).estimate(view, scene)
+@pytest.mark.parametrize(("suffix", "unit"), [(".png", 0.001), (".npy", 1.0), (".npz", 0.3048)])
+def test_metric_maps_are_metres_where_their_unit_is_declared_and_zero_is_unknown(
+    folder: Path, view: View, scene: Scene, suffix: str, unit: float
+) -> None:
+    metres = np.full((60, 80), 2.0, np.float32)
+    metres[:, :20] = 0
+    stored = metres if suffix == ".png" else metres / unit
+    write_depth_file(folder / f"sub/a{suffix}", stored, png_scale=unit)
+    prior = prior_of(folder, PriorKind.METRIC, unit).estimate(view, scene)
     assert prior.in_metres
     assert np.isnan(prior.values[:, :18]).all()
-    np.testing.assert_allclose(prior.values[:, 22:], 2.0)
+    np.testing.assert_allclose(prior.values[:, 22:], 2.0, rtol=1e-6)
 
 
-def test_names_are_found_in_a_fixed_order(folder: Path) -> None:
-    prior = prior_of(folder)
+def test_metric_maps_without_a_declared_unit_are_scale_free(
+    folder: Path, view: View, scene: Scene
+) -> None:
+    levels = np.full((60, 80), 2.0, np.float32)
+    levels[:, :20] = 0
+    write_depth_file(folder / "sub/a.png", levels, png_scale=0.001)
+    prior = prior_of(folder, PriorKind.METRIC).estimate(view, scene)
+    assert not prior.in_metres
+    assert np.isnan(prior.values[:, :18]).all()
+    np.testing.assert_array_equal(prior.values[:, 22:], 2000)
+
+
+@pytest.mark.parametrize("kind", [PriorKind.AFFINE, PriorKind.INVERSE_AFFINE])
+def test_a_unit_of_maps_that_have_none_is_refused(folder: Path, kind: PriorKind) -> None:
+    with pytest.raises(ConfigurationError, match="have no unit"):
+        prior_of(folder, kind, 0.001)
+
+
+def test_without_photos_maps_are_in_the_grid_of_the_views_own_picture(
+    folder: Path, view: View, scene: Scene
+) -> None:
+    exact = np.random.default_rng(0).uniform(1, 2, (60, 80)).astype(np.float32)
+    np.save(folder / "a.npy", exact)
+    prior = MapsPrior(folder, "affine")
+    assert prior.missing(scene) == ()
+    np.testing.assert_allclose(prior.estimate(view, scene).values, exact, atol=1e-6)
+
+
+def test_names_are_found_in_a_fixed_order(folder: Path, view: View, scene: Scene) -> None:
     for name in ("a.png", "a.tif", "a.npy", "a.jpg.npz"):
         (folder / "sub" / name).touch()
-        found = prior.find("sub/a.jpg")
+        found = prior_of(folder).find(view, scene)
         assert found is not None
         assert found.name == name
+
+
+def test_a_map_that_may_be_of_two_photos_is_refused(folder: Path, view: View, scene: Scene) -> None:
+    np.save(folder / "sub/a.npy", np.ones((60, 80)))
+    names = NameTable({"a.png": "sub/a.jpg", "other.png": "sub/a.tif"})
+    prior = MapsPrior(folder, "affine", lambda view: PHOTO, names=names)
+    with pytest.raises(InputError, match=r"any of the photos sub/a\.jpg, sub/a\.tif"):
+        prior.estimate(view, scene)
 
 
 def test_missing_maps_are_listed_and_refused_by_name(
@@ -128,16 +172,17 @@ def test_missing_maps_are_listed_and_refused_by_name(
 
 
 @pytest.mark.parametrize("name", ["../a.jpg", "/etc/a.jpg", "sub/../../a.jpg", "..\\a.jpg", ""])
-def test_names_may_not_leave_the_folder(folder: Path, name: str) -> None:
+def test_names_may_not_leave_the_folder(folder: Path, view: View, scene: Scene, name: str) -> None:
     with pytest.raises(InputError, match="leads out of the folder"):
-        prior_of(folder).find(name)
+        prior_of(folder, name=name).find(view, scene)
 
 
-def test_links_may_not_leave_the_folder(folder: Path, tmp_path: Path) -> None:
-    np.save(tmp_path / "secret.npy", np.ones((60, 80)))
-    (folder / "sub/a.npy").symlink_to(tmp_path / "secret.npy")
-    with pytest.raises(InputError, match="link that leads out"):
-        prior_of(folder).find("sub/a.jpg")
+def test_linked_maps_are_used_as_linked_photos_are(
+    folder: Path, view: View, scene: Scene, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "elsewhere.npy", np.full((60, 80), 3.0))
+    (folder / "sub/a.npy").symlink_to(tmp_path / "elsewhere.npy")
+    np.testing.assert_allclose(prior_of(folder).estimate(view, scene).values[5:-5, 5:-5], 3)
 
 
 def test_a_map_of_another_shape_is_refused_with_both_sizes(
@@ -156,4 +201,6 @@ def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 def test_identity_tells_what_changes_the_result(folder: Path) -> None:
     assert prior_of(folder).identity == prior_of(folder).identity
     assert prior_of(folder).identity != prior_of(folder, PriorKind.METRIC).identity
+    metric, millimetres = (prior_of(folder, PriorKind.METRIC, unit) for unit in (None, 0.001))
+    assert metric.identity != millimetres.identity
     assert str(folder) not in str(prior_of(folder).identity)

@@ -66,6 +66,51 @@ def test_saved_checkpoints_give_priors_in_the_photos_grid(
     assert not np.array_equal(prior.values, other.values)
 
 
+def test_a_folder_is_looked_up_when_it_is_first_needed(checkpoints: Path, scene: Scene) -> None:
+    folder = checkpoints / "relative"
+    lazy = NetworkPrior(str(folder), device="cpu")
+    sure = NetworkPrior(find_checkpoint(str(folder)), device="cpu")
+    view = scene.views[0]
+    np.testing.assert_array_equal(
+        lazy.estimate(view, scene).values, sure.estimate(view, scene).values
+    )
+    assert lazy.identity == sure.identity
+    nowhere = NetworkPrior("nowhere at all", device="cpu")
+    with pytest.raises(InputError, match="neither a folder nor a hub id"):
+        nowhere.estimate(view, scene)
+
+
+@pytest.mark.parametrize("name", ["relative", "metric", "dpt"])
+def test_half_precision_ends_where_the_networks_values_are(
+    checkpoints: Path, scene: Scene, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Enlarging them in half precision would leave terraces: few different values a row."""
+    import torch
+
+    network = NetworkPrior(checkpoints / name, device="cpu")
+    exact = network.estimate(scene.views[0], scene).values
+    loaded = network._loaded
+    assert loaded is not None
+    model = loaded._model
+    rounded = []
+
+    class Half:
+        """The network with its values rounded to half precision, as CUDA gives them."""
+
+        def __call__(self, pixels: torch.Tensor) -> object:
+            outputs = model(pixels)
+            outputs["predicted_depth"] = outputs.predicted_depth.half()
+            rounded.append(outputs.predicted_depth.clone())
+            return outputs
+
+    monkeypatch.setattr(loaded, "_model", Half())
+    values = network.estimate(scene.views[0], scene).values
+    assert np.abs(values - exact).max() <= 5e-4 * np.abs(exact).max()
+    outside_half = values != values.astype(np.float16).astype(np.float32)
+    assert outside_half.mean() > 0.9
+    assert rounded[0].dtype == torch.float16
+
+
 def test_values_agree_with_transformers_own_pipeline(checkpoints: Path, scene: Scene) -> None:
     from PIL import Image
     from transformers import pipeline

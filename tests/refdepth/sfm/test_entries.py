@@ -169,6 +169,26 @@ def test_intrinsics_are_refined_where_asked(photo_set, tmp_path: Path) -> None:
         assert (abs(error - 0.03) < tolerance) if not refine else error < 0.01
 
 
+def test_intrinsics_without_a_size_shrink_with_the_photos(photo_set, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    photos = [
+        prepare_photo(
+            photo_set.images / photo.name,
+            tmp_path / "images" / photo.original.removesuffix(".jpg"),
+            PrepareSettings(max_size=160),
+            original=photo.original,
+        )
+        for photo in photo_set.photos
+    ]
+    content = transforms(photo_set)
+    del content["w"], content["h"]
+    summary = use_poses(write(tmp_path, content), tmp_path / "images", photos, tmp_path / "sfm")
+    assert summary.failed == ()
+    exact = photo_set.truth.camera.K * [[0.5], [0.5], [1]]
+    for view in scene_of(tmp_path / "sfm").views:
+        np.testing.assert_allclose(view.camera.K, exact)
+
+
 def test_frames_without_photo_are_said_and_poses_of_others_refused(
     photo_set, tmp_path: Path
 ) -> None:

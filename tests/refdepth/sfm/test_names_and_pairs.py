@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from refdepth.errors import InputError
 from refdepth.ingest import PreparedPhoto
-from refdepth.ingest.names import checked_name, match_names
+from refdepth.ingest.names import NameTable, checked_name
 from refdepth.sfm.pairs import choose_pairs, sequential_pairs
 from refdepth.sfm.settings import Matching, SfmSettings
 
@@ -45,13 +45,18 @@ PHOTOS = [
     ],
 )
 def test_a_name_means_the_photo_a_person_would_say(name: str, meant: str | None) -> None:
-    found = match_names([name], PHOTOS)
-    assert found.get(name) == next((one for one in PHOTOS if one.name == meant), None)
+    assert NameTable.of(PHOTOS).match([name]).get(name) == meant
 
 
 def test_two_names_for_one_photo_are_refused() -> None:
     with pytest.raises(InputError, match="same photo"):
-        match_names(["a.jpg", "images/a.jpg"], PHOTOS)
+        NameTable.of(PHOTOS).match(["a.jpg", "images/a.jpg"])
+
+
+def test_a_name_that_several_photos_have_is_not_given_to_one_of_another_ending() -> None:
+    table = NameTable.of([*PHOTOS, photo("c.png", "c.png")])
+    assert table.meant("images/c.jpg") is None
+    assert table.meant("images/c.png") == "c.png"
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,17 @@ def test_intrinsics_may_be_shared_or_per_frame_and_scale_with_the_picture(tmp_pa
     assert own.intrinsics.colmap(200, 100) == ("OPENCV", [300, 160, 99, 51, 0.1, 0, 0, 0.01])
 
 
+def test_a_file_without_a_size_speaks_of_the_photo_that_was_given(tmp_path: Path) -> None:
+    lengths = {"fl_x": 150, "fl_y": 160, "cx": 99, "cy": 51}
+    (plain,) = read_transforms(write(tmp_path, {**lengths, "frames": [frame()]}))
+    sized = plain.intrinsics.sized(200, 100)
+    assert sized.colmap(100, 50) == ("PINHOLE", [75, 80, 49.5, 25.5])
+    (wide,) = read_transforms(write(tmp_path, {**lengths, "w": 400, "frames": [frame()]}))
+    assert wide.intrinsics.sized(200, 100).colmap(100, 50)[1] == [37.5, 40, 24.75, 12.75]
+    (high,) = read_transforms(write(tmp_path, {**lengths, "h": 200, "frames": [frame()]}))
+    assert high.intrinsics.sized(200, 100).colmap(100, 50)[1] == [37.5, 40, 24.75, 12.75]
+
+
 def test_a_field_of_view_gives_the_focal_length(tmp_path: Path) -> None:
     content = {"camera_angle_x": math.radians(90), "frames": [frame()]}
     (read,) = read_transforms(write(tmp_path, content))
