@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.fusion import FusedMesh
+from refdepth.io.json_text import to_json
 
 _GLB_MAGIC, _GLB_VERSION, _JSON_CHUNK, _BINARY_CHUNK = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
 _FLOAT, _USHORT, _UINT = 5126, 5123, 5125
@@ -98,7 +98,7 @@ def write_glb(path: Path, mesh: FusedMesh) -> None:
         "bufferViews": buffer.views,
         "buffers": [{"byteLength": len(buffer.content)}],
     }
-    text = json.dumps(document, separators=(",", ":")).encode()
+    text = to_json(document).encode()
     text += b" " * (-len(text) % 4)
     length = 12 + 8 + len(text) + 8 + len(buffer.content)
     with path.open("wb") as file:

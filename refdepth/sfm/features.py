@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 
+from refdepth.cores import usable_cores
 from refdepth.ingest.photos import PreparedPhoto
 from refdepth.sfm.database import feature_counts
 from refdepth.sfm.native import Cancelled, Progress, run_step
@@ -69,7 +69,7 @@ def match_features(
     guided = settings.guided_matching == Guided.ON or (
         settings.guided_matching == Guided.AUTO and counts[len(counts) // 2] <= _GUIDED_FEATURES
     )
-    threads = settings.threads or os.cpu_count() or 1
+    threads = settings.threads or usable_cores()
     if guided:
         per_thread = _GUIDED_BYTES_PER_PAIR * counts[-1] ** 2
         threads = _affordable(threads, per_thread, settings.memory_mb)
@@ -109,7 +109,7 @@ def _extraction_threads(photos: Sequence[PreparedPhoto], settings: SfmSettings) 
         return photo.width * photo.height * shrink**2
 
     largest = max(map(pixels, photos))
-    threads = settings.threads or os.cpu_count() or 1
+    threads = settings.threads or usable_cores()
     return _affordable(threads, largest * _SIFT_BYTES_PER_PIXEL, settings.memory_mb)
 
 

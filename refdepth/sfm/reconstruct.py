@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from refdepth.cores import usable_cores
 from refdepth.errors import InputError, StageError
 from refdepth.ingest.photos import PreparedPhoto
 from refdepth.sfm.database import (
@@ -97,7 +97,7 @@ def _map(
     progress: Progress | None,
     cancelled: Cancelled | None,
 ) -> list[dict[str, Any]]:
-    threads = 1 if settings.deterministic else settings.threads or os.cpu_count() or 1
+    threads = 1 if settings.deterministic else settings.threads or usable_cores()
     common: dict[str, Any] = {
         "label": "placing cameras",
         "database": database,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from refdepth._pycolmap import pycolmap
+from refdepth.cores import usable_cores
 from refdepth.errors import StageError
 from refdepth.ingest.photos import PreparedPhoto
 from refdepth.sfm.database import compact, open_database
@@ -63,7 +63,7 @@ def triangulate_model(
         output=out / "models",
         refine_intrinsics=settings.refine_intrinsics,
         seed=settings.seed,
-        threads=1 if settings.deterministic else settings.threads or os.cpu_count() or 1,
+        threads=1 if settings.deterministic else settings.threads or usable_cores(),
         **watch,
     )
     shutil.rmtree(start)

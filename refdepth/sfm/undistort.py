@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from refdepth._pycolmap import pycolmap
+from refdepth.cores import usable_cores
 from refdepth.errors import StageError
 from refdepth.ingest.photos import save_png
 from refdepth.sfm.native import Cancelled, Progress, run_step
@@ -43,7 +43,7 @@ def undistort_model(
         model=model,
         output=out,
         jpeg_quality=_JPEG_QUALITY,
-        threads=os.cpu_count() or 1,
+        threads=usable_cores(),
         progress=progress,
         cancelled=cancelled,
     )
