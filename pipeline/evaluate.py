@@ -19,7 +19,6 @@ from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene
 
 Progress = Callable[[str, float, float | None], None]
-_STAGES = ("scaled", "coarse", "refined", "fused")
 
 
 def evaluate_workspace(

@@ -26,13 +26,18 @@ def load_scene(workspace: Workspace) -> Scene:
 def select_views(scene: Scene, patterns: Sequence[str]) -> tuple[str, ...]:
     """Names of the views that match any of `patterns` (with or without the file ending); all of
     them when there is no pattern. Raises `InputError` for a pattern that matches nothing."""
+    return select_names(scene.names, patterns)
+
+
+def select_names(names: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
+    """The same of views known by their names alone."""
     if not patterns:
-        return scene.names
+        return tuple(names)
     chosen: set[str] = set()
     for pattern in patterns:
         found = {
             name
-            for name in scene.names
+            for name in names
             if fnmatch.fnmatchcase(name, pattern)
             or fnmatch.fnmatchcase(name.rsplit(".", 1)[0], pattern)
         }
@@ -40,7 +45,7 @@ def select_views(scene: Scene, patterns: Sequence[str]) -> tuple[str, ...]:
             raise InputError(
                 "matches none of the views.",
                 subject=pattern,
-                action=f"Views are named like {scene.names[0]}.",
+                action=f"Views are named like {names[0]}.",
             )
         chosen |= found
     return tuple(sorted(chosen))
