@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fault_runs import Photos, make_photos
 from tiny_checkpoints import save_depth_anything
@@ -91,6 +92,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Place:
     root = tmp_path_factory.mktemp("looking")
     place = Place(root=root, photos=make_photos(root))
     make_scene(views=4, width=64, height=48).write_ground_truth(root / "exact")
+    empty = root / "exact" / "view_000.npz"
+    with np.load(empty) as truth:  # a view whose truth says nothing has no errors: NaN
+        np.savez(empty, **{**truth, "depth": np.zeros_like(truth["depth"])})
     repository = place.cache / f"models--{MODEL.replace('/', '--')}"
     save_depth_anything(repository / "snapshots" / COMMIT)
     (repository / "refs").mkdir()
@@ -131,6 +135,7 @@ def test_a_finished_run_is_looked_at_without_network_and_weights(without_weights
     )
     assert [row["state"] for row in status["stages"]] == ["done"] * 6
     assert said.count(" reuse") == 6
+    assert json.loads((place.out / "depth/view_000.png.json").read_text())["record"]["device"]
     assert evaluation["depth"]["stages"]["refined"]["mean"]["all"]["coverage"] > 0
     place.look(["report", str(place.out)])
 
