@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from accuracy_scenes import Task, photo_task, synthetic_tasks
 
+from refdepth.cores import usable_cores
 from refdepth.evaluation import Table, evaluate_depth
 from refdepth.evaluation.correspondence import scale_from_points
 from refdepth.geometry.working_view import WorkingView
@@ -332,7 +333,7 @@ def main() -> None:
     args.output.parent.mkdir(parents=True, exist_ok=True)
     about = {
         "machine": platform.machine(),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "python": platform.python_version(),
         "arguments": {k: v for k, v in vars(args).items() if k != "output"},
     }

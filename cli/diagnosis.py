@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from refdepth.cli.console import format_bytes, out
 from refdepth.cli.environment import KEPT_MB, SETTINGS, keep_freed_memory
+from refdepth.cores import usable_cores
 from refdepth.errors import UnavailableError
 from refdepth.render.selection import (
     NVDIFFRAST_HELP,
@@ -144,9 +145,7 @@ def _uses() -> dict[str, str]:
     memory = psutil.virtual_memory()
     uses = {
         "python": f"{platform.python_version()} on {platform.platform(terse=True)}",
-        "cores": str(
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        ),
+        "cores": str(usable_cores()),
         "memory": f"{format_bytes(memory.total)}, {format_bytes(memory.available)} free",
         "disk": f"{format_bytes(shutil.disk_usage(Path()).free)} free here",
     }

@@ -11,6 +11,7 @@ import typer
 
 from refdepth.cli.environment import prepare_process
 from refdepth.cli.exit_codes import ExitCode, exit_code
+from refdepth.cli.options import with_debug
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,7 +40,7 @@ COMMANDS = (
 def _register() -> None:
     for name in COMMANDS:
         module = importlib.import_module(f"refdepth.cli.commands.{name}")
-        app.command(name)(getattr(module, name))
+        app.command(name)(with_debug(getattr(module, name)))
 
 
 def _version(show: bool) -> None:

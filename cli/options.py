@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,3 +34,23 @@ Wait = Annotated[
     bool, typer.Option("--wait", help="Wait while another process uses the output folder.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def with_debug(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` with --debug, which every command has. What it does about tracebacks is done around
+    the commands; those that keep a log take it as a parameter themselves."""
+    signature = inspect.signature(command, eval_str=True)
+    if "debug" in signature.parameters:
+        return command
+
+    @functools.wraps(command)
+    def run(*, debug: bool, **options: Any) -> None:
+        command(**options)
+
+    debug = inspect.Parameter(
+        "debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Debug
+    )
+    parameters = [*signature.parameters.values(), debug]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {**inspect.get_annotations(command, eval_str=True), "debug": Debug}
+    return run

@@ -19,6 +19,11 @@ from refdepth.pipeline.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
+_UNGUARDED = (
+    "The file system of the output folder has no locks: see to it that no second command works on"
+    " this folder."
+)
+
 
 @contextmanager
 def working_on(
@@ -40,7 +45,7 @@ def working_on(
 
     with ExitStack() as stack:
         stack.enter_context(stop_on_signals(cancellation, say))
-        stack.enter_context(
+        lock = stack.enter_context(
             WorkspaceLock(
                 workspace.root,
                 wait=wait,
@@ -56,6 +61,9 @@ def working_on(
             workspace.write_request(request)
         progress = make_progress(quiet=quiet)
         stack.enter_context(progress)
+        if not lock.guarded:
+            logger.warning(_UNGUARDED)
+            progress.note(_UNGUARDED)
         try:
             yield Engine(workspace, request, progress=progress, cancellation=cancellation)
         except Interrupted as error:

@@ -20,11 +20,13 @@ from refdepth.pipeline.manifest import MANIFEST_NAME, Manifest, library_versions
 from refdepth.pipeline.memory import PeakMemory, is_out_of_memory, memory_error
 from refdepth.pipeline.progress import Progress, Silent
 from refdepth.pipeline.registry import STAGES
-from refdepth.pipeline.stage import Stage, StageContext, StageOutcome
+from refdepth.pipeline.stage import NotKnownYet, Stage, StageContext, StageOutcome
 from refdepth.pipeline.views import errors_by_photo
 from refdepth.pipeline.workspace import Workspace
 
 logger = logging.getLogger(__name__)
+
+_OTHER_VERSION = "made by another version of the stage"
 
 
 class StageState(StrEnum):
@@ -46,6 +48,8 @@ class StageStatus:
     why: str
     """What makes it necessary to run it; empty when it is done."""
     fingerprint: str
+    """Empty where it is not known before the stage runs."""
+    item_fingerprint: str
     inputs: Mapping[str, Any]
     manifest: Manifest | None
     items: tuple[int, int] | None = None
@@ -74,36 +78,39 @@ class Engine:
         self.progress: Progress = progress or Silent()
         self.cancellation = cancellation or Cancellation()
         self.executor: Executor = executor or SerialExecutor()
-        self._inputs: dict[str, dict[str, Any]] = {}
+        self._inputs: dict[tuple[str, bool], dict[str, Any]] = {}
 
     def status(self, *, thorough: bool = False) -> list[StageStatus]:
-        """How every stage stands, in order. `thorough` reads every artifact."""
+        """How every stage stands, in order. `thorough` reads every artifact. Nothing is computed,
+        downloaded or written."""
         statuses: dict[str, StageStatus] = {}
         for stage in STAGES:
-            statuses[stage.name] = self._inspect(stage, statuses, thorough=thorough)
+            statuses[stage.name] = self._inspect(stage, statuses, looking=True, thorough=thorough)
         return list(statuses.values())
 
     def reconstruct(self, *, until: str | None = None, resume: bool = True) -> list[StageStatus]:
         """Makes what is not valid, in order, up to and with stage `until`.
 
-        What later stages need from outside is looked at before anything is made, so that missing
-        weights or a wrong folder end the run at once.
+        What stages that have to run need from outside is fetched before anything is made, so that
+        missing weights or a wrong folder end the run at once.
         """
+        looked: dict[str, StageStatus] = {}
+        ready: dict[str, bool] = {}
+        stages = STAGES[: 1 + stage_names().index(until)] if until else STAGES
+        for stage in stages:
+            looked[stage.name] = self._inspect(stage, looked, looking=True)
+            ready[stage.name] = resume and looked[stage.name].state is StageState.DONE
+            self._outside(stage, looking=ready[stage.name])
+        self.workspace.save_hashes()
         statuses: dict[str, StageStatus] = {}
-        for stage in STAGES:
-            self._outside(stage)
-            if stage.name == until:
-                break
-        for stage in STAGES:
-            status = self._inspect(stage, statuses)
+        for stage in stages:
+            status = self._inspect(stage, statuses, looking=ready[stage.name])
             if status.state is StageState.DONE and resume:
                 logger.info("%s: valid, reused", stage.name)
                 self.progress.stage_reused(stage.name)
             else:
                 status = self._make(stage, status, fresh=not resume)
             statuses[stage.name] = status
-            if stage.name == until:
-                break
         return list(statuses.values())
 
     def run_stage(
@@ -119,11 +126,12 @@ class Engine:
             )
         statuses: dict[str, StageStatus] = {}
         for stage in STAGES:
-            status = self._inspect(stage, statuses)
+            status = self._inspect(stage, statuses, looking=True)
             if stage.name == name:
                 if resume and status.state is StageState.DONE and not views:
                     self.progress.stage_reused(name)
                     return status
+                status = self._inspect(stage, statuses, looking=False)
                 return self._make(stage, status, fresh=not resume, views=views)
             statuses[stage.name] = status
             if status.state is not StageState.DONE and stage.name in _ancestors(name):
@@ -135,25 +143,39 @@ class Engine:
         raise AssertionError(name)
 
     def _inspect(
-        self, stage: Stage, before: Mapping[str, StageStatus], *, thorough: bool = False
+        self,
+        stage: Stage,
+        before: Mapping[str, StageStatus],
+        *,
+        looking: bool,
+        thorough: bool = False,
     ) -> StageStatus:
         folder = self.workspace.stage_dir(stage.name)
         manifest = Manifest.read(folder)
         settings = dict(stage.settings(self.request.config))
-        inputs = self._outside(stage)
         upstream = {name: before[name].fingerprint for name in stage.upstream}
-        fingerprint = hash_json([stage.name, stage.version, settings, inputs, upstream])
+        try:
+            for name in stage.upstream:
+                if not upstream[name]:
+                    raise NotKnownYet(f"decided when {name} has run")
+            inputs = self._outside(stage, looking=looking)
+        except NotKnownYet as unknown:
+            return _undecided(stage, manifest, str(unknown))
+        item_fingerprint = hash_json([stage.name, stage.version, settings, inputs, upstream])
+        selection = dict(stage.selection(self.request))
+        fingerprint = hash_json([item_fingerprint, selection]) if selection else item_fingerprint
+        inputs = {**inputs, **selection, **upstream}
         items = None
         if manifest is None:
-            items = stage.progress_of(self.workspace, fingerprint)
+            items = stage.progress_of(self.workspace, self.request, item_fingerprint)
             state = StageState.PARTIAL if items and items[0] else StageState.MISSING
             why = f"{items[0]} of {items[1]} done" if items and items[0] else "not made yet"
             if (folder / MANIFEST_NAME).exists():
                 why = f"its manifest was edited or cannot be read, {why}"
         elif manifest.fingerprint != fingerprint:
-            items = stage.progress_of(self.workspace, fingerprint)
+            items = stage.progress_of(self.workspace, self.request, item_fingerprint)
             state = StageState.PARTIAL if items and items[0] else StageState.STALE
-            why = _difference(stage, manifest, settings, {**inputs, **upstream})
+            why = _difference(stage, manifest, settings, inputs)
         else:
             damaged = manifest.damaged_files(folder, thorough=thorough)
             state = StageState.DAMAGED if damaged else StageState.DONE
@@ -165,25 +187,26 @@ class Engine:
             state=state,
             why=why,
             fingerprint=fingerprint,
-            inputs={**inputs, **upstream},
+            item_fingerprint=item_fingerprint,
+            inputs=inputs,
             manifest=manifest,
             items=items,
         )
 
-    def _outside(self, stage: Stage) -> dict[str, Any]:
+    def _outside(self, stage: Stage, *, looking: bool) -> dict[str, Any]:
         """Identity of the stage's outside inputs, asked for once a run; of those it was made from
         where they are gone."""
-        if stage.name not in self._inputs:
+        if (stage.name, looking) not in self._inputs:
             try:
-                identity = dict(stage.inputs(self.workspace, self.request))
+                identity = dict(stage.inputs(self.workspace, self.request, looking=looking))
             except InputError as error:
                 manifest = Manifest.read(self.workspace.stage_dir(stage.name))
                 if manifest is None:
                     raise
                 logger.info("%s: inputs not at hand (%s); those recorded count", stage.name, error)
                 identity = {k: v for k, v in manifest.inputs.items() if k not in stage.upstream}
-            self._inputs[stage.name] = identity
-        return self._inputs[stage.name]
+            self._inputs[stage.name, looking] = identity
+        return self._inputs[stage.name, looking]
 
     def _make(
         self, stage: Stage, status: StageStatus, *, fresh: bool, views: tuple[str, ...] = ()
@@ -197,6 +220,7 @@ class Engine:
             request=self.request,
             folder=folder,
             fingerprint=status.fingerprint,
+            item_fingerprint=status.item_fingerprint,
             inputs=status.inputs,
             progress=self.progress,
             cancellation=self.cancellation,
@@ -232,14 +256,7 @@ class Engine:
             logger.warning("%s: %s", stage.name, warning)
         logger.info("%s: %s in %.1f s", stage.name, outcome.headline, seconds)
         self.progress.stage_finished(stage.name, seconds, outcome.headline)
-        return StageStatus(
-            name=stage.name,
-            state=StageState.DONE,
-            why="",
-            fingerprint=status.fingerprint,
-            inputs=status.inputs,
-            manifest=manifest,
-        )
+        return replace(status, state=StageState.DONE, why="", manifest=manifest, items=None)
 
     def _record(
         self,
@@ -288,20 +305,37 @@ def _forget(context: StageContext) -> None:
         discard(record)
 
 
+def _undecided(stage: Stage, manifest: Manifest | None, what: str) -> StageStatus:
+    """The status of a stage whose fingerprint is not known before it runs."""
+    if manifest is None:
+        what = f"not made yet; {what}"
+    elif manifest.version != stage.version:
+        what = f"{_OTHER_VERSION}; {what}"
+    return StageStatus(
+        name=stage.name,
+        state=StageState.MISSING if manifest is None else StageState.STALE,
+        why=what,
+        fingerprint="",
+        item_fingerprint="",
+        inputs={},
+        manifest=manifest,
+    )
+
+
 def _difference(
     stage: Stage, manifest: Manifest, settings: Mapping[str, Any], inputs: Mapping[str, Any]
 ) -> str:
     """What has changed since the manifest was written."""
     if manifest.version != stage.version:
-        return "made by another version of the stage"
+        return _OTHER_VERSION
     changed = [
         f"{stage.name}.{name} is {new}, was {old}" if len(f"{new}{old}") < 60 else name
         for name, old, new in _changes(manifest.settings, settings)
     ]
     changed += [
         f"{name} has changed"
-        for name, value in inputs.items()
-        if manifest.inputs.get(name) != value
+        for name in dict.fromkeys((*inputs, *manifest.inputs))
+        if manifest.inputs.get(name) != inputs.get(name)
     ]
     return "; ".join(changed[:3]) or "made from other inputs"
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.errors import ResourceError
+from refdepth.io.json_text import to_json
 
 TEMPORARY_PREFIX = ".tmp-"
 """Names that start so are unfinished; whoever owns the workspace may remove them."""
@@ -85,8 +86,8 @@ def disk_is_full(folder: Path) -> bool:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as indented JSON with sorted keys, atomically."""
-    write_bytes(path, json.dumps(value, indent=1, sort_keys=True, default=_plain).encode() + b"\n")
+    """Writes `value` as indented, strict JSON with sorted keys, atomically."""
+    write_bytes(path, to_json(value, indent=1, sort_keys=True).encode() + b"\n")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -104,8 +105,9 @@ def read_json(path: Path) -> Any | None:
 
 
 def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes a JSON object with the hash of its content, atomically."""
-    plain = json.loads(json.dumps(value, default=_plain))
+    """Writes a JSON object with the hash of its content, atomically. What is not finite comes back
+    as None."""
+    plain = json.loads(to_json(value))
     write_json(path, {**plain, _SEAL: hash_json(plain)})
 
 
@@ -156,7 +158,7 @@ def hash_file(path: Path) -> str:
 
 def hash_json(value: Any) -> str:
     """SHA-256 of the canonical JSON of `value`, hexadecimal."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -167,17 +169,6 @@ def remove_temporaries(folder: Path) -> int:
     for leftover in leftovers:
         discard(leftover)
     return len(leftovers)
-
-
-def _plain(value: Any) -> Any:
-    """JSON form of numpy scalars, arrays and paths."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, Path):
-        return value.as_posix()
-    raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 def _sync(path: Path) -> None:

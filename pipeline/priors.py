@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from refdepth.errors import ConfigurationError, InputError, UnavailableError
 from refdepth.geometry.lens import InputPhoto
 from refdepth.pipeline.config import RunRequest
 from refdepth.pipeline.manifest import Manifest
+from refdepth.pipeline.stage import NotKnownYet
 from refdepth.pipeline.stages.prepare import read_table
 from refdepth.pipeline.views import photo_names
 from refdepth.pipeline.workspace import Workspace
-from refdepth.priors.checkpoints import AUTO, AUTO_MODEL, SWEEP, find_checkpoint
+from refdepth.priors.checkpoints import (
+    AUTO,
+    AUTO_MODEL,
+    LOCAL,
+    SWEEP,
+    Checkpoint,
+    cached_checkpoint,
+    find_checkpoint,
+    local_folder,
+)
 from refdepth.priors.maps import MapsPrior, check_unit
 from refdepth.types.prior import DepthPrior, PriorKind
 from refdepth.types.scene import View
@@ -24,13 +35,14 @@ FALLBACK_NOTE = (
 
 
 def choose_prior(
-    workspace: Workspace, request: RunRequest, finished: Manifest | None
+    workspace: Workspace, request: RunRequest, finished: Manifest | None, *, looking: bool
 ) -> dict[str, Any]:
     """Identity of the prior: what determines its values, and enough to open it.
 
-    `auto` keeps to what a `finished` depth stage resolved it to, so that a run does not change
-    when weights come and go. Raises `UnavailableError` for a model that cannot be had, and
-    `InputError` for depth maps that are not there.
+    `auto` and a hub model keep to what a `finished` depth stage found for the same request, so that
+    a run does not change when weights come and go. Raises `UnavailableError` for a model that
+    cannot be had, and `InputError` for depth maps that are not there. One who is only `looking`
+    downloads nothing and reads no weights: `NotKnownYet` is raised where that would be needed.
     """
     settings = request.config.depth
     maps = request.inputs.path("depth_maps")
@@ -50,11 +62,25 @@ def choose_prior(
             **({} if settings.maps_unit is None else {"unit": settings.maps_unit}),
             "maps": workspace.folder_hash(maps),
         }
-    if settings.model == AUTO:
-        return _resolve_auto(request, finished)
     if settings.model == SWEEP:
         return _sweep(request)
-    return _network(request, settings.model)
+    found = None
+    if settings.model == AUTO or local_folder(settings.model) is None:
+        found = _found_before(request, finished)
+    if found is not None and (looking or found["prior"] == SWEEP):
+        return found
+    if looking:
+        return _network(request, _cached(workspace, request))
+    if found is not None and found["model"] != LOCAL:
+        return _network(request, find_checkpoint(found["model"], found["revision"]))
+    model = AUTO_MODEL if settings.model == AUTO else settings.model
+    try:
+        checkpoint = find_checkpoint(model, settings.revision, digest=workspace.content_hash)
+    except UnavailableError:
+        if settings.model == AUTO:
+            return _sweep(request)
+        raise
+    return _network(request, checkpoint)
 
 
 def open_prior(
@@ -77,13 +103,10 @@ def open_prior(
         return SweepPrior(request.config.depth.sweep)
     from refdepth.priors.network import NetworkPrior
 
-    asked = request.config.depth.model
-    if asked == AUTO:
-        checkpoint = find_checkpoint(identity["model"], identity["revision"])
-    else:
-        checkpoint = find_checkpoint(asked, request.config.depth.revision)
     return NetworkPrior(
-        checkpoint, device=request.config.runtime.device.value, kind=request.config.depth.kind
+        _checkpoint(request, identity),
+        device=request.config.runtime.device.value,
+        kind=request.config.depth.kind,
     )
 
 
@@ -93,7 +116,7 @@ def describe(identity: Mapping[str, Any]) -> str:
         return f"the given {identity['kind']} maps"
     if identity["prior"] == SWEEP:
         return "the plane sweep"
-    if identity["model"] == "local":
+    if identity["model"] == LOCAL:
         return "the given network"
     return str(identity["model"])
 
@@ -127,28 +150,62 @@ def input_photos(workspace: Workspace) -> Callable[[View], InputPhoto]:
     return photo_of
 
 
-def _resolve_auto(request: RunRequest, finished: Manifest | None) -> dict[str, Any]:
-    if finished is not None and finished.summary.get("requested") == AUTO:
-        before = {
-            k: v for k, v in finished.inputs.items() if k in ("prior", "model", "revision", "kind")
-        }
-        return _sweep(request) if before.get("prior") == SWEEP else before
-    try:
-        return _network(request, AUTO_MODEL)
-    except UnavailableError:
+def _found_before(request: RunRequest, finished: Manifest | None) -> dict[str, Any] | None:
+    """What a finished stage found for the same model and revision; None where it was asked for
+    another."""
+    settings = request.config.depth
+    if finished is None or settings.model != finished.summary.get("requested"):
+        return None
+    if settings.revision != finished.summary.get("requested_revision"):
+        return None
+    found = finished.inputs
+    if found.get("prior") == SWEEP:
         return _sweep(request)
+    if found.get("prior") != "network":
+        return None
+    return _identity(request, found["model"], found["revision"])
+
+
+def _cached(workspace: Workspace, request: RunRequest) -> Checkpoint:
+    """The checkpoint where it is at hand and has been read before."""
+    settings = request.config.depth
+    model = AUTO_MODEL if settings.model == AUTO else settings.model
+
+    def known(path: Path) -> str:
+        digest = workspace.known_hash(path)
+        if digest is None:
+            raise NotKnownYet(f"weights in {path.parent} are looked up when the stage runs")
+        return digest
+
+    checkpoint = cached_checkpoint(model, settings.revision, digest=known)
+    if checkpoint is None:
+        raise NotKnownYet(f"weights of {model} are looked up when the stage runs")
+    return checkpoint
+
+
+def _checkpoint(request: RunRequest, identity: Mapping[str, Any]) -> Checkpoint:
+    """The files of the network that `identity` stands for."""
+    if identity["model"] != LOCAL:
+        return find_checkpoint(identity["model"], identity["revision"])
+    folder = local_folder(request.config.depth.model)
+    if folder is None:
+        raise InputError("no such folder of weights.", subject=request.config.depth.model)
+    return Checkpoint(model=LOCAL, revision=identity["revision"], folder=folder)
 
 
 def _sweep(request: RunRequest) -> dict[str, Any]:
     return {"prior": SWEEP, "settings": request.config.depth.sweep.result_fields()}
 
 
-def _network(request: RunRequest, model: str) -> dict[str, Any]:
-    checkpoint = find_checkpoint(model, request.config.depth.revision)
+def _network(request: RunRequest, checkpoint: Checkpoint) -> dict[str, Any]:
+    return _identity(request, checkpoint.model, checkpoint.revision)
+
+
+def _identity(request: RunRequest, model: str, revision: str) -> dict[str, Any]:
     kind = request.config.depth.kind
     return {
         "prior": "network",
-        "model": checkpoint.model,
-        "revision": checkpoint.revision,
+        "model": model,
+        "revision": revision,
         **({} if kind is None else {"kind": kind.value}),
     }

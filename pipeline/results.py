@@ -28,6 +28,7 @@ class Results:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
+        self._views: dict[str, tuple[str, ...]] = {}
 
     @cached_property
     def scene(self) -> Scene:
@@ -56,9 +57,19 @@ class Results:
         return Manifest.read(self.workspace.stage_dir(stage))
 
     def views(self, stage: str) -> tuple[str, ...]:
-        """Views of the scene that `stage` (depth, scale, refine, fuse) has a result for."""
-        items = self._items(stage)
-        return tuple(name for name in self.scene.names if items.arrays_path(name).is_file())
+        """Views of the scene that `stage` (depth, scale, refine, refine/first, fuse) has a result
+        for: those in its manifest where it is whole, so that what an earlier selection of views has left
+        does not count."""
+        if stage not in self._views:
+            items, folder = self._items(stage), self.workspace.root / stage.partition("/")[0]
+            manifest = Manifest.read(folder)
+            self._views[stage] = tuple(
+                name
+                for name in self.scene.names
+                if (path := items.arrays_path(name)).is_file()
+                and (manifest is None or path.relative_to(folder).as_posix() in manifest.files)
+            )
+        return self._views[stage]
 
     def prior(self, name: str) -> NDArray[np.float32]:
         """The prior's values (height, width); NaN where it says nothing."""
@@ -97,13 +108,10 @@ class Results:
         """Diagnostics of a view's scale fit."""
         return self._items("scale").record(name)
 
-    def first_record(self, name: str) -> dict[str, Any]:
-        """Record of a view's first round."""
-        return self._items("refine/first").record(name)
-
     def record(self, name: str) -> dict[str, Any]:
-        """Record of a view's refinement: losses, accepted share, flags."""
-        return self._items("refine").record(name)
+        """Record of a view's refinement: losses, accepted share, flags, device; empty for a view
+        that is not among those of the stage."""
+        return self._items("refine").record(name) if name in self.views("refine") else {}
 
     @property
     def cloud_path(self) -> Path:

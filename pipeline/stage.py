@@ -16,6 +16,10 @@ from refdepth.pipeline.progress import Progress
 from refdepth.pipeline.workspace import Workspace
 
 
+class NotKnownYet(Exception):  # noqa: N818  (an answer, not a failure)
+    """What a stage is made from is found out when it runs; the message says what that is."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StageContext:
     """All that a stage may use."""
@@ -25,8 +29,11 @@ class StageContext:
     folder: Path
     """The stage's own folder; nothing is written elsewhere."""
     fingerprint: str
+    """Hash of all that determines what the stage leaves."""
+    item_fingerprint: str
+    """The same of one item: which others were asked for does not count."""
     inputs: Mapping[str, Any]
-    """What the stage's `inputs` returned."""
+    """What the stage's `inputs` and `selection` returned, and the upstream's fingerprints."""
     progress: Progress
     cancellation: Cancellation
     executor: Executor
@@ -50,7 +57,7 @@ class StageContext:
 
     def items(self, subfolder: str = "") -> ItemStore:
         """The stage's per-item artifacts."""
-        return ItemStore(self.folder / subfolder, self.fingerprint)
+        return ItemStore(self.folder / subfolder, self.item_fingerprint)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,15 +98,29 @@ class Stage(Protocol):
         """The fields of the configuration that determine the result."""
         ...
 
-    def inputs(self, workspace: Workspace, request: RunRequest) -> Mapping[str, Any]:
-        """Identity of everything from outside the workspace that determines the result."""
+    def inputs(
+        self, workspace: Workspace, request: RunRequest, *, looking: bool
+    ) -> Mapping[str, Any]:
+        """Identity of everything from outside the workspace that determines the result.
+
+        Downloads what is needed, unless one is only `looking`: then nothing is downloaded, no
+        weights are read, and `NotKnownYet` is raised where the identity would need either.
+        """
+        ...
+
+    def selection(self, request: RunRequest) -> Mapping[str, Any]:
+        """Which of its items the stage is asked for; empty: all. It determines what the stage
+        leaves, and nothing in an item."""
         ...
 
     def run(self, context: StageContext) -> StageOutcome:
         """Makes or completes the artifacts in `context.folder`."""
         ...
 
-    def progress_of(self, workspace: Workspace, fingerprint: str) -> tuple[int, int] | None:
-        """How many items are done of how many, for a stage that is resumed by item and was begun
-        under `fingerprint`; None when nothing is there or the stage is all or nothing."""
+    def progress_of(
+        self, workspace: Workspace, request: RunRequest, fingerprint: str
+    ) -> tuple[int, int] | None:
+        """How many items are done of how many are asked for, for a stage that is resumed by item
+        and whose items have `fingerprint`; None when nothing is there or the stage is all or
+        nothing."""
         ...

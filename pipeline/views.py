@@ -51,9 +51,16 @@ def errors_by_photo(workspace: Workspace) -> Iterator[None]:
 def select_views(scene: Scene, patterns: Sequence[str], names: NameTable) -> tuple[str, ...]:
     """Names of the views whose photos match any of `patterns` (see `NameTable.select`); all of them
     when there is no pattern. Raises `InputError` for a pattern that matches nothing."""
+    return select_names(scene.names, patterns, names)
+
+
+def select_names(
+    views: Sequence[str], patterns: Sequence[str], names: NameTable
+) -> tuple[str, ...]:
+    """The same of views known by their names alone."""
     if not patterns:
-        return scene.names
-    table = NameTable({name: names.own(name) for name in scene.names})
+        return tuple(views)
+    table = NameTable({name: names.own(name) for name in views})
     chosen: set[str] = set()
     for pattern in patterns:
         found = table.select(pattern)
@@ -61,7 +68,7 @@ def select_views(scene: Scene, patterns: Sequence[str], names: NameTable) -> tup
             raise InputError(
                 "matches none of the views.",
                 subject=pattern,
-                action=f"Views are named like {table.own(scene.names[0])}.",
+                action=f"Views are named like {table.own(views[0])}.",
             )
         chosen.update(found)
     return tuple(sorted(chosen))

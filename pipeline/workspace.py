@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ class Workspace:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._hashes: dict[str, list[Any]] | None = None
 
     @classmethod
     def find(cls, start: Path) -> Workspace:
@@ -73,30 +73,36 @@ class Workspace:
 
     def content_hash(self, path: Path) -> str:
         """SHA-256 of a file, remembered by size and modification time."""
-        if self._hashes is None:
-            stored = read_json(self.root / _HASH_CACHE)
-            self._hashes = stored if isinstance(stored, dict) else {}
+        known = self.known_hash(path)
+        if known is None:
+            status, known = path.stat(), hash_file(path)
+            self._remembered[os.fspath(path.resolve())] = [
+                status.st_size,
+                status.st_mtime_ns,
+                known,
+            ]
+        return known
+
+    def known_hash(self, path: Path) -> str | None:
+        """The remembered SHA-256 of a file; None when it is another than it was, or new."""
         status = path.stat()
-        key = os.fspath(path.resolve())
-        stamp = [status.st_size, status.st_mtime_ns]
-        known = self._hashes.get(key)
-        if isinstance(known, list) and known[:2] == stamp and len(known) == 3:
-            return str(known[2])
-        digest = hash_file(path)
-        self._hashes[key] = [*stamp, digest]
-        return digest
+        match self._remembered.get(os.fspath(path.resolve())):
+            case [size, time, str(known)] if [size, time] == [status.st_size, status.st_mtime_ns]:
+                return known
+        return None
 
     def folder_hash(self, folder: Path, pattern: str = "*") -> str:
         """Hash of the names and contents of all files below `folder` that match `pattern`."""
         files = sorted(p for p in folder.rglob(pattern) if p.is_file())
-        digest = hash_json(
-            [(p.relative_to(folder).as_posix(), self.content_hash(p)) for p in files]
-        )
-        self.save_hashes()
-        return digest
+        return hash_json([(p.relative_to(folder).as_posix(), self.content_hash(p)) for p in files])
+
+    @cached_property
+    def _remembered(self) -> dict[str, Any]:
+        stored = read_json(self.root / _HASH_CACHE)
+        return stored if isinstance(stored, dict) else {}
 
     def save_hashes(self) -> None:
         """Keeps the remembered hashes for the next run."""
         path = self.root / _HASH_CACHE
-        if self._hashes is not None and read_json(path) != self._hashes:
-            write_json(path, self._hashes)
+        if self._remembered and read_json(path) != self._remembered:
+            write_json(path, self._remembered)

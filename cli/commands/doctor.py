@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import typer
 
 from refdepth.cli.options import Json
@@ -12,10 +10,11 @@ from refdepth.cli.options import Json
 def doctor(as_json: Json = False) -> None:
     """Show what is installed, which renderer and device will be used, and what is missing."""
     from refdepth.cli.diagnosis import diagnose, print_diagnosis
+    from refdepth.io.json_text import to_json
 
     diagnosis = diagnose()
     if as_json:
-        typer.echo(json.dumps(diagnosis.to_dict()))
+        typer.echo(to_json(diagnosis.to_dict()))
     else:
         print_diagnosis(diagnosis)
     if diagnosis.broken:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -56,6 +55,7 @@ def evaluate(
     """
     from refdepth.cli.tables import print_evaluation
     from refdepth.errors import InputError
+    from refdepth.io.json_text import to_json
     from refdepth.pipeline.evaluate import evaluate_workspace
     from refdepth.pipeline.workspace import Workspace
 
@@ -70,6 +70,6 @@ def evaluate(
         metres_per_unit=metres_per_unit,
     )
     if as_json:
-        typer.echo(json.dumps(result))
+        typer.echo(to_json(result))
     else:
         print_evaluation(result, by_view=by_view, detailed=detailed)

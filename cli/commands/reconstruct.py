@@ -12,6 +12,7 @@ import typer
 from refdepth.cli.options import Debug, Quiet, Wait
 
 if TYPE_CHECKING:
+    from refdepth.pipeline.config import RunConfig
     from refdepth.settings import Quality
 
 _GIVEN = "What you already have"
@@ -128,7 +129,8 @@ def reconstruct(
         str | None,
         typer.Option(
             metavar="auto|cpu|cuda",
-            help="Where networks and renderer run. \\[default: auto]",
+            help="Where networks and renderer run. CUDA and CPU agree closely, not to the bit; each"
+            " view's record says which it was. \\[default: auto]",
             show_default=False,
             rich_help_panel=_RUN,
         ),
@@ -229,7 +231,7 @@ def reconstruct(
             depth_maps=_optional(depth_maps, "--depth-maps"),
             views=tuple(views or ()),
         ),
-        config=settings,
+        config=_with_absolute_model(settings),
     )
     workspace = Workspace(_output(out))
     if dry_run:
@@ -269,6 +271,17 @@ def quality_of(name: str | None) -> Quality | None:
             subject=f"--quality {name}",
             action=f"Use one of {', '.join(Quality)}.",
         ) from None
+
+
+def _with_absolute_model(settings: RunConfig) -> RunConfig:
+    """A checkpoint folder is found again from wherever a later command is run."""
+    from refdepth.priors.checkpoints import local_folder
+
+    folder = local_folder(settings.depth.model)
+    if folder is None:
+        return settings
+    depth = settings.depth.model_copy(update={"model": str(folder.resolve())})
+    return settings.model_copy(update={"depth": depth})
 
 
 def _optional(path: Path | None, option: str) -> str | None:

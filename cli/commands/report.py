@@ -6,10 +6,10 @@ from pathlib import Path
 
 import typer
 
-from refdepth.cli.options import Debug, OptionalWorkspace
+from refdepth.cli.options import OptionalWorkspace
 
 
-def report(out: OptionalWorkspace = Path(), debug: Debug = False) -> None:
+def report(out: OptionalWorkspace = Path()) -> None:
     """Write OUT/report.html again: what was done, view by view, with warnings and pictures."""
     from refdepth.pipeline.report import write_report
     from refdepth.pipeline.workspace import Workspace

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -20,12 +19,13 @@ def status(
 ) -> None:
     """Show what is done, stale, damaged or partial, with times and sizes."""
     from refdepth.cli.summary import print_status, status_rows
+    from refdepth.io.json_text import to_json
     from refdepth.pipeline.engine import Engine
     from refdepth.pipeline.workspace import Workspace
 
     workspace = Workspace.find(out)
     statuses = Engine(workspace, workspace.request()).status(thorough=verify)
     if as_json:
-        typer.echo(json.dumps({"workspace": str(workspace.root), "stages": status_rows(statuses)}))
+        typer.echo(to_json({"workspace": str(workspace.root), "stages": status_rows(statuses)}))
     else:
         print_status(workspace, statuses)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from refdepth.cli.options import Debug, OptionalWorkspace
+from refdepth.cli.options import OptionalWorkspace
 
 
 def view(
@@ -20,7 +20,6 @@ def view(
         ),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
-    debug: Debug = False,
 ) -> None:
     """Show cloud, cameras and depth in a browser (needs the extra `view`)."""
     from refdepth.cli.console import out as console

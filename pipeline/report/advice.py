@@ -67,10 +67,6 @@ _REFINE: Mapping[str, tuple[str, str]] = {
         "Views without any depth to begin with: they have none in the end either.",
         "Give a depth map for these too, or let a network make all of them: --depth-model.",
     ),
-    "no_held_out": (
-        "Views with a single neighbour: nothing was left to judge the refinement by.",
-        "More overlapping photos make the result safer.",
-    ),
 }
 
 
@@ -98,10 +94,10 @@ def advise(
     begun = {name: fit for name, fit in fits.items() if name not in empty}
     return [
         *_photos(manifests.get("prepare", {}), manifests.get("sfm", {})),
-        *_prior(manifests.get("depth", {})),
         *_flagged(begun, _SCALE),
         *_flagged(records, _REFINE),
         *_unaccepted(records),
+        *_mixed(manifests),
         *_verbatim(manifests),
     ]
 
@@ -139,15 +135,6 @@ def _photos(prepare: Mapping[str, Any], sfm: Mapping[str, Any]) -> Iterable[Advi
         )
 
 
-def _prior(depth: Mapping[str, Any]) -> Iterable[Advice]:
-    if depth.get("note"):
-        yield Advice(
-            what=str(depth["note"]),
-            try_="The built-in sweep needs texture and overlap; where walls are bare a network"
-            " gives more.",
-        )
-
-
 def _flagged(
     records: Mapping[str, Mapping[str, Any]], texts: Mapping[str, tuple[str, str]]
 ) -> Iterable[Advice]:
@@ -179,9 +166,21 @@ def _unaccepted(records: Mapping[str, Mapping[str, Any]]) -> Iterable[Advice]:
         )
 
 
+def _mixed(manifests: Mapping[str, Mapping[str, Any]]) -> Iterable[Advice]:
+    for stage, what in (("depth", "Priors made"), ("refine", "Views refined")):
+        places = manifests.get(stage, {}).get("made_on", {})
+        if len(places) > 1:
+            counts = ", ".join(f"{count} on {place}" for place, count in places.items())
+            yield Advice(
+                what=f"{what} on different devices ({counts}).",
+                try_="They agree closely, not to the bit;"
+                f" `refdepth stage {stage}` makes all of them on the present one.",
+            )
+
+
 def _verbatim(manifests: Mapping[str, Mapping[str, Any]]) -> Iterable[Advice]:
     """What the stages say themselves, except what is said above from their records."""
-    said = {str(manifests.get("depth", {}).get("note"))}
+    said: set[str] = set()
     for stage, summary in manifests.items():
         if stage in ("scale", "refine"):
             continue
@@ -194,8 +193,5 @@ def _verbatim(manifests: Mapping[str, Mapping[str, Any]]) -> Iterable[Advice]:
 
 def accepted_share(record: Mapping[str, Any]) -> float | None:
     """Share of a view whose correction was taken over; None where nothing judged it."""
-    for key in ("accepted_share", "accepted"):
-        value = record.get(key)
-        if isinstance(value, int | float):
-            return float(value)
-    return None
+    value = record.get("accepted_share")
+    return float(value) if isinstance(value, int | float) else None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from refdepth.errors import InputError
 from refdepth.io.colors import depth_picture, depth_range, ratio_picture, value_picture
+from refdepth.pipeline.devices import place_of
 from refdepth.pipeline.report import charts
 from refdepth.pipeline.report.advice import LOW_ACCEPTANCE, accepted_share
 from refdepth.pipeline.report.thumbnails import THUMBNAIL_PX, jpeg, photo, step_for
@@ -88,7 +89,7 @@ def _depth_pictures(
 ) -> list[Picture]:
     prior = _readable(lambda: results.prior(name)[::step, ::step])
     scaled = _readable(lambda: results.scaled(name)[::step, ::step])
-    final = _readable(lambda: results.refined(name))
+    final = _readable(lambda: results.refined(name)) if name in results.views("refine") else None
     refined = None if final is None else final.depth[::step, ::step]
     confidence = None if final is None else final.confidence[::step, ::step]
     pictures = []
@@ -187,6 +188,9 @@ def _figures(fit: Mapping[str, Any], record: Mapping[str, Any]) -> list[tuple[st
         rows.append(
             ("Agreement with the photo left out", f"{before:.3f} before, {after:.3f} after")
         )
+    place = place_of(record)
+    if place:
+        rows.append(("Refined on", place))
     seconds = record.get("seconds")
     if isinstance(seconds, Mapping):
         rows.append(("Time", f"{sum(v for v in seconds.values()):.1f} s"))

@@ -10,6 +10,7 @@ import numpy as np
 
 from refdepth.errors import StageError
 from refdepth.pipeline.config import RunConfig, RunRequest
+from refdepth.pipeline.devices import aside, count_places
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.manifest import Manifest
 from refdepth.pipeline.priors import choose_prior, describe, fallback_note, open_prior
@@ -17,6 +18,7 @@ from refdepth.pipeline.stage import StageContext, StageOutcome
 from refdepth.pipeline.views import load_scene, photo_names
 from refdepth.pipeline.workspace import Workspace
 from refdepth.priors.maps import MapsPrior
+from refdepth.priors.network import NetworkPrior
 from refdepth.types.prior import Prior, PriorKind
 from refdepth.types.scene import Scene
 
@@ -34,11 +36,20 @@ class DepthStage:
         """Nothing: what determines the prior is in `inputs`, resolved."""
         return {}
 
-    def inputs(self, workspace: Workspace, request: RunRequest) -> Mapping[str, Any]:
+    def inputs(
+        self, workspace: Workspace, request: RunRequest, *, looking: bool
+    ) -> Mapping[str, Any]:
         """Which prior is used, with its revision or content."""
-        return choose_prior(workspace, request, Manifest.read(workspace.stage_dir(self.name)))
+        finished = Manifest.read(workspace.stage_dir(self.name))
+        return choose_prior(workspace, request, finished, looking=looking)
 
-    def progress_of(self, workspace: Workspace, fingerprint: str) -> tuple[int, int] | None:
+    def selection(self, request: RunRequest) -> Mapping[str, Any]:
+        """None: all of it is made."""
+        return {}
+
+    def progress_of(
+        self, workspace: Workspace, request: RunRequest, fingerprint: str
+    ) -> tuple[int, int] | None:
         """Finished views of all undistorted ones."""
         folder = workspace.stage_dir("sfm") / "undistorted" / "images"
         names = [path.name for path in folder.glob("*") if path.is_file()]
@@ -57,7 +68,9 @@ class DepthStage:
         if left:
             self._estimate(context, scene, items, left)
         items.remove_others(scene.names)
-        silent = [name for name in scene.names if items.record(name)["known_share"] == 0]
+        records = {name: items.record(name) for name in scene.names}
+        silent = [name for name, record in records.items() if record["known_share"] == 0]
+        made_on = count_places(records.values())
         if len(silent) == len(scene):
             raise StageError(
                 "the prior says nothing about any view.",
@@ -71,10 +84,13 @@ class DepthStage:
             summary={
                 "views": len(scene),
                 "requested": context.config.depth.model,
+                "requested_revision": context.config.depth.revision,
                 "prior": describe(context.inputs),
                 "without_prior": without,
+                "made_on": made_on,
             },
-            headline=f"{len(scene) - len(silent)} priors from {describe(context.inputs)}",
+            headline=f"{len(scene) - len(silent)} priors from {describe(context.inputs)}"
+            + aside(made_on),
             warnings=[*([note] if note else []), *(f"{name}: has no prior" for name in without)],
         )
 
@@ -82,6 +98,7 @@ class DepthStage:
         self, context: StageContext, scene: Scene, items: ItemStore, names: list[str]
     ) -> None:
         source = open_prior(context.workspace, context.request, context.inputs)
+        device = source.device if isinstance(source, NetworkPrior) else "cpu"
         missing = set(source.missing(scene)) if isinstance(source, MapsPrior) else set()
         done = len(scene) - len(names)
         for number, name in enumerate(names):
@@ -93,7 +110,7 @@ class DepthStage:
                 prior = Prior(values=nothing, kind=PriorKind(context.inputs["kind"]))
             else:
                 prior = source.estimate(view, scene)
-            _write(items, name, prior)
+            _write(items, name, prior, device)
 
 
 def load_prior(items: ItemStore, name: str) -> Prior:
@@ -107,7 +124,7 @@ def load_prior(items: ItemStore, name: str) -> Prior:
     )
 
 
-def _write(items: ItemStore, name: str, prior: Prior) -> None:
+def _write(items: ItemStore, name: str, prior: Prior, device: str) -> None:
     arrays = {"values": prior.values}
     if prior.confidence is not None:
         arrays["confidence"] = prior.confidence
@@ -118,5 +135,6 @@ def _write(items: ItemStore, name: str, prior: Prior) -> None:
             "kind": prior.kind.value,
             "in_metres": prior.in_metres,
             "known_share": float(np.isfinite(prior.values).mean()),
+            "device": device,
         },
     )

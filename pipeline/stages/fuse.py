@@ -42,11 +42,19 @@ class FuseStage:
         """The fusion settings."""
         return config.fuse.result_fields()
 
-    def inputs(self, workspace: Workspace, request: RunRequest) -> Mapping[str, Any]:
+    def inputs(
+        self, workspace: Workspace, request: RunRequest, *, looking: bool
+    ) -> Mapping[str, Any]:
         """Nothing from outside."""
         return {}
 
-    def progress_of(self, workspace: Workspace, fingerprint: str) -> tuple[int, int] | None:
+    def selection(self, request: RunRequest) -> Mapping[str, Any]:
+        """None: all of it is made."""
+        return {}
+
+    def progress_of(
+        self, workspace: Workspace, request: RunRequest, fingerprint: str
+    ) -> tuple[int, int] | None:
         """The stage is all or nothing."""
         return None
 

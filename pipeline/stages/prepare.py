@@ -62,7 +62,9 @@ class PrepareStage:
         """The prepare settings."""
         return config.prepare.result_fields()
 
-    def inputs(self, workspace: Workspace, request: RunRequest) -> Mapping[str, Any]:
+    def inputs(
+        self, workspace: Workspace, request: RunRequest, *, looking: bool
+    ) -> Mapping[str, Any]:
         """Names and contents of all photos and masks. A file that cannot be read counts by name;
         the stage will skip it and say so."""
         candidates = _candidates(workspace, request)
@@ -71,10 +73,15 @@ class PrepareStage:
         masks = request.inputs.path("masks")
         if masks is not None:
             identity["masks"] = workspace.folder_hash(masks)
-        workspace.save_hashes()
         return identity
 
-    def progress_of(self, workspace: Workspace, fingerprint: str) -> tuple[int, int] | None:
+    def selection(self, request: RunRequest) -> Mapping[str, Any]:
+        """None: all of it is made."""
+        return {}
+
+    def progress_of(
+        self, workspace: Workspace, request: RunRequest, fingerprint: str
+    ) -> tuple[int, int] | None:
         """Records are tied to each photo's own content; a count would need to read them all."""
         return None
 

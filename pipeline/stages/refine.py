@@ -15,14 +15,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.errors import InputError
 from refdepth.geometry.working_view import WorkingView
 from refdepth.ingest import NameTable
 from refdepth.matching.neighbours import select_sources
 from refdepth.pipeline.config import RunConfig, RunRequest
+from refdepth.pipeline.devices import aside, count_places
 from refdepth.pipeline.files import read_arrays, write_arrays
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.stage import StageContext, StageOutcome
-from refdepth.pipeline.views import WorkingViews, load_scene, photo_names, select_views
+from refdepth.pipeline.views import (
+    WorkingViews,
+    load_scene,
+    photo_names,
+    select_names,
+    select_views,
+)
 from refdepth.pipeline.workspace import Workspace
 from refdepth.refine.settings import RefineSettings
 from refdepth.types.depth_map import DepthMap
@@ -95,16 +103,31 @@ class RefineStage:
         """The refinement settings and the seed."""
         return {**config.refine.result_fields(), "seed": config.runtime.seed}
 
-    def inputs(self, workspace: Workspace, request: RunRequest) -> Mapping[str, Any]:
-        """Which views were asked for."""
-        return {"views": list(request.inputs.views)}
+    def inputs(
+        self, workspace: Workspace, request: RunRequest, *, looking: bool
+    ) -> Mapping[str, Any]:
+        """Nothing from outside."""
+        return {}
 
-    def progress_of(self, workspace: Workspace, fingerprint: str) -> tuple[int, int] | None:
-        """Finished views of all scaled ones."""
+    def selection(self, request: RunRequest) -> Mapping[str, Any]:
+        """Which views were asked for."""
+        patterns = sorted(set(request.inputs.views))
+        return {"views": patterns} if patterns else {}
+
+    def progress_of(
+        self, workspace: Workspace, request: RunRequest, fingerprint: str
+    ) -> tuple[int, int] | None:
+        """Finished views of the scaled ones that are asked for."""
         items = ItemStore(workspace.stage_dir(self.name), fingerprint)
-        names = [
+        scaled = [
             path.name.removesuffix(".npz") for path in workspace.stage_dir("scale").glob("*.npz")
         ]
+        try:
+            names = (
+                select_names(scaled, request.inputs.views, photo_names(workspace)) if scaled else ()
+            )
+        except InputError:  # a pattern that matches nothing: the stage itself will say so
+            return None
         return (sum(items.is_done(name) for name in names), len(names)) if names else None
 
     def run(self, context: StageContext) -> StageOutcome:
@@ -123,7 +146,10 @@ class RefineStage:
         work.first_rounds([name for name in needed if not work.first.is_done(name)])
         work.second_rounds(todo, renderer, done=len(selected) - len(todo), total=len(selected))
         left = [name for name in selected if not work.is_done(name)]
-        work.final.remove_others(selected)
+        # What another selection has finished stays; what has another fingerprint is of no use.
+        work.final.remove_others(
+            name for name in scene.names if name in selected or work.final.is_done(name)
+        )
         work.first.remove_others(scene.names)
         if not left:  # a kill may have come between a result and the end of its checkpoint
             shutil.rmtree(context.folder / CHECKPOINTS, ignore_errors=True)
@@ -178,6 +204,9 @@ class _Work:
         self, names: list[str], renderer: Renderer | None, *, done: int, total: int
     ) -> None:
         """Makes and stores the final depth of `names`."""
+        made_on = {"device": "cpu", "renderer": None}
+        if renderer is not None:
+            made_on = {"device": renderer.device.type, "renderer": renderer.name}
         checkpoints: dict[str, FileCheckpoint] = {}
         finished = done
 
@@ -194,7 +223,8 @@ class _Work:
 
         def refine(task: SecondRoundTask) -> RefinedView:
             checkpoint = FileCheckpoint(
-                self.context.folder / CHECKPOINTS / f"{task.name}.npz", self.context.fingerprint
+                self.context.folder / CHECKPOINTS / f"{task.name}.npz",
+                self.context.item_fingerprint,
             )
             checkpoints[task.name] = checkpoint
 
@@ -206,7 +236,9 @@ class _Work:
 
         for name, result in zip(names, self.context.executor.map(refine, tasks()), strict=True):
             self.final.write(
-                name, {"depth": result.depth, "confidence": result.confidence}, result.record
+                name,
+                {"depth": result.depth, "confidence": result.confidence},
+                {**result.record, **made_on},
             )
             checkpoints.pop(name).discard()
             finished += 1
@@ -284,7 +316,8 @@ def _outcome(
     kept = sorted(own(name) for name, record in records.items() if record.get("kept_prior"))
     flags = {own(name): record["flags"] for name, record in records.items() if record.get("flags")}
     share = float(np.mean(accepted)) if accepted else 0.0
-    headline = f"{len(done) - len(kept)} views refined"
+    made_on = count_places(records.values())
+    headline = f"{len(done) - len(kept)} views refined{aside(made_on)}"
     if kept:
         headline += f", {len(kept)} left as scaled"
     if left:
@@ -296,6 +329,7 @@ def _outcome(
             "accepted_share": share,
             "kept_prior": kept,
             "flags": flags,
+            "made_on": made_on,
             "sources": {own(name): [own(other) for other in work.sources(name)] for name in done},
         },
         headline=headline,

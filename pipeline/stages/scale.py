@@ -29,11 +29,19 @@ class ScaleStage:
         """The scale settings."""
         return config.scale.result_fields()
 
-    def inputs(self, workspace: Workspace, request: RunRequest) -> Mapping[str, Any]:
+    def inputs(
+        self, workspace: Workspace, request: RunRequest, *, looking: bool
+    ) -> Mapping[str, Any]:
         """Nothing from outside."""
         return {}
 
-    def progress_of(self, workspace: Workspace, fingerprint: str) -> tuple[int, int] | None:
+    def selection(self, request: RunRequest) -> Mapping[str, Any]:
+        """None: all of it is made."""
+        return {}
+
+    def progress_of(
+        self, workspace: Workspace, request: RunRequest, fingerprint: str
+    ) -> tuple[int, int] | None:
         """Fits take milliseconds: not worth a count."""
         return None
 

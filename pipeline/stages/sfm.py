@@ -30,7 +30,9 @@ class SfmStage:
         """The SfM settings and the seed."""
         return {**config.sfm.result_fields(), "seed": config.runtime.seed}
 
-    def inputs(self, workspace: Workspace, request: RunRequest) -> Mapping[str, Any]:
+    def inputs(
+        self, workspace: Workspace, request: RunRequest, *, looking: bool
+    ) -> Mapping[str, Any]:
         """Content of a given model or given poses."""
         identity: dict[str, Any] = {}
         model, poses = request.inputs.path("model"), request.inputs.path("poses")
@@ -40,7 +42,13 @@ class SfmStage:
             identity["poses"] = workspace.content_hash(poses)
         return identity
 
-    def progress_of(self, workspace: Workspace, fingerprint: str) -> tuple[int, int] | None:
+    def selection(self, request: RunRequest) -> Mapping[str, Any]:
+        """None: all of it is made."""
+        return {}
+
+    def progress_of(
+        self, workspace: Workspace, request: RunRequest, fingerprint: str
+    ) -> tuple[int, int] | None:
         """The stage is all or nothing; its database is continued all the same."""
         return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +11,7 @@ from PIL import Image
 
 from refdepth.io.colors import depth_picture, depth_range
 from refdepth.io.depth_files import write_depth_file
+from refdepth.io.json_text import to_json
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene
 
@@ -91,7 +91,7 @@ def write_depth_set(
         "views": views,
     }
     path = folder / INDEX_NAME
-    path.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    path.write_text(to_json(index, indent=1) + "\n", encoding="utf-8")
     return [*written, path]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.io.json_text import to_json
 from refdepth.types.mesh import TriangleMesh
 
 _GLB_MAGIC, _GLB_VERSION, _JSON_CHUNK, _BINARY_CHUNK = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
@@ -70,7 +70,7 @@ def write_glb(path: Path, mesh: TriangleMesh) -> None:
         "bufferViews": buffer.views,
         "buffers": [{"byteLength": len(buffer.content)}],
     }
-    text = json.dumps(document, separators=(",", ":")).encode()
+    text = to_json(document).encode()
     text += b" " * (-len(text) % 4)
     length = 12 + 8 + len(text) + 8 + len(buffer.content)
     with path.open("wb") as file:

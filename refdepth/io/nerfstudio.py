@@ -7,7 +7,6 @@ stay in SfM units.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from refdepth.io.colmap import copy_images, copy_masks
 from refdepth.io.depth_files import write_depth_file
 from refdepth.io.depth_sets import png_unit
+from refdepth.io.json_text import to_json
 from refdepth.io.ply import write_ply
 from refdepth.types.camera import invert_pose
 from refdepth.types.cloud import PointCloud
@@ -77,7 +77,7 @@ def write_nerfstudio(
         document["ply_file_path"] = POINTS_NAME
         written.append(path)
     path = folder / "transforms.json"
-    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    path.write_text(to_json(document, indent=1) + "\n", encoding="utf-8")
     return [*written, path]
 
 

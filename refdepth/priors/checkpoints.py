@@ -9,6 +9,7 @@ import re
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ AUTO_MODEL = "depth-anything/Depth-Anything-V2-Small-hf"
 
 SWEEP = "sweep"
 AUTO = "auto"
+LOCAL = "local"
+"""What a checkpoint from a folder has for a model: where it lies is not part of what it is."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _NEEDED = ("config.json", "preprocessor_config.json")
@@ -31,36 +34,61 @@ class Checkpoint:
     """A depth network's files on this machine."""
 
     model: str
-    """Hub id, or `local`."""
+    """Hub id, or `LOCAL`."""
     revision: str
     """Commit of the hub, or a hash of the local folder's content."""
     folder: Path
 
 
-def find_checkpoint(model: str, revision: str | None = None) -> Checkpoint:
+def local_folder(model: str) -> Path | None:
+    """The folder that `model` names, or None where it names no folder."""
+    folder = Path(model).expanduser()
+    return folder if model and folder.is_dir() else None
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find_checkpoint(
+    model: str, revision: str | None = None, *, digest: Callable[[Path], str] = _file_hash
+) -> Checkpoint:
     """The files of a checkpoint: `model` is a local folder or a hub id (`owner/name`).
 
     A hub model comes from the cache where it is complete, else it is downloaded (config and
     safetensors only, never code). `HF_HUB_OFFLINE` is honoured. An unreachable hub is noticed
-    within seconds.
+    within seconds. `digest` gives the SHA-256 of a file in a local folder.
 
     Raises `InputError` for a folder that is no checkpoint, and for a name that is neither;
     `UnavailableError`, saying how to get the weights, for a hub model that cannot be had.
     """
-    folder = Path(model).expanduser()
-    if model and folder.is_dir():
-        return Checkpoint(model="local", revision=_content_hash(folder), folder=folder)
+    cached = cached_checkpoint(model, revision, digest=digest)
+    if cached is not None:
+        return cached
+    found = _download(model, revision)
+    return Checkpoint(model=model, revision=found.name, folder=found)
+
+
+def cached_checkpoint(
+    model: str, revision: str | None = None, *, digest: Callable[[Path], str] = _file_hash
+) -> Checkpoint | None:
+    """As `find_checkpoint`, without a network: None for a hub model whose weights are not all in
+    the local cache."""
+    folder = local_folder(model)
+    if folder is not None:
+        return Checkpoint(model=LOCAL, revision=_content_hash(folder, digest), folder=folder)
     if not _HUB_ID.fullmatch(model):
         raise InputError(
             "neither a folder nor a hub id.",
             subject=model,
             action="Give a checkpoint folder, a hub id like owner/name, `sweep` or `auto`.",
         )
-    found = _cached(model, revision) or _download(model, revision)
-    return Checkpoint(model=model, revision=found.name, folder=found)
+    found = _cached(model, revision)
+    return None if found is None else Checkpoint(model=model, revision=found.name, folder=found)
 
 
-def _content_hash(folder: Path) -> str:
+def _content_hash(folder: Path, digest: Callable[[Path], str]) -> str:
     """Hash over names and contents of the files that make a checkpoint.
 
     Raises `InputError` where they are missing or cannot be read.
@@ -75,11 +103,9 @@ def _content_hash(folder: Path) -> str:
     total = hashlib.sha256()
     for path in files:
         try:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            total.update(f"{path.name} {digest(path)}\n".encode())
         except OSError as error:
             raise InputError(f"cannot be read ({error}).", subject=path) from error
-        total.update(f"{path.name} {digest}\n".encode())
     return f"sha256:{total.hexdigest()}"
 
 

@@ -70,6 +70,12 @@ class NetworkPrior:
         }
         return identity if self._kind is None else identity | {"kind": self._kind.value}
 
+    @property
+    def device(self) -> str:
+        """Where the network runs, cpu or cuda. Raises `UnavailableError` for CUDA that is not
+        there."""
+        return _pick_device(self._device)
+
     def estimate(self, view: View, scene: Scene) -> Prior:
         """The network's word on a view's photo, in the photo's grid.
 

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from refdepth.cores import usable_cores
 from refdepth.errors import Interrupted, StageError
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ _LEVELS = {"I": logging.DEBUG, "W": logging.INFO, "E": logging.INFO, "F": loggin
 
 def thread_count(threads: int) -> int:
     """`threads`, or as many as there are cores for 0."""
-    return threads or os.cpu_count() or 1
+    return threads or usable_cores()
 
 
 def run_step(

@@ -20,7 +20,7 @@ from refdepth.io.images import load_photo
 from refdepth.pipeline.engine import Engine
 from refdepth.pipeline.memory import MemoryBudget, PeakMemory, is_out_of_memory
 from refdepth.pipeline.stages.refine import RefineStage
-from refdepth.pipeline.views import PhotoCache
+from refdepth.pipeline.views import WorkingViews
 from refdepth.pipeline.workspace import Workspace
 
 WIDTH, HEIGHT = 240, 180
@@ -146,17 +146,18 @@ def test_every_manifest_says_how_much_memory_its_stage_took(reference: Path) -> 
 
 def test_photos_beyond_the_budget_are_dropped(photos: Photos) -> None:
     scene = read_scene(photos.model, photos.images)
-    size = load_photo(scene[scene.names[0]]).image.nbytes
-    cache = PhotoCache(scene, max_bytes=2 * size)
+    photo = load_photo(scene[scene.names[0]]).image.nbytes
+    size = WorkingViews(scene, max_bytes=0, max_pixels=10**6)[scene.names[0]].nbytes
+    cache = WorkingViews(scene, max_bytes=2 * size, max_pixels=10**6)
     tracemalloc.start()
     try:
         for _ in range(15):
             for name in scene.names:
-                assert cache[name].image.shape == (*scene[name].camera.shape, 3)
+                assert cache[name].gray.shape == scene[name].camera.shape
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert held < 3 * size
+    assert held < 2 * size + photo
 
 
 def stage_memory(root: Path, views: int, runner: Runner) -> dict[str, float]:

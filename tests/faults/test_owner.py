@@ -56,7 +56,8 @@ def test_a_waiting_command_can_be_interrupted(
 def test_a_killed_owner_leaves_the_folder_free(
     runner: Runner, photos: Photos, workspace: Path, survived: Counter[str]
 ) -> None:
-    hold = "import sys, time; from pathlib import Path; from pipeline.lock import WorkspaceLock\n"
+    hold = "import sys, time; from pathlib import Path\n"
+    hold += "from refdepth.pipeline.lock import WorkspaceLock\n"
     hold += "with WorkspaceLock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     with subprocess.Popen(
         [sys.executable, "-c", hold, str(workspace)], stdout=subprocess.PIPE, text=True, cwd=ROOT

@@ -36,7 +36,9 @@ class CountingStage:
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
         return {"iterations": config.refine.iterations} if self.name == "last" else {}
 
-    def inputs(self, workspace: Workspace, request: RunRequest) -> Mapping[str, Any]:
+    def inputs(
+        self, workspace: Workspace, request: RunRequest, *, looking: bool
+    ) -> Mapping[str, Any]:
         if self.upstream:
             return {}
         images = Path(request.inputs.images)
@@ -44,7 +46,12 @@ class CountingStage:
             raise InputError("is gone.", subject=images)
         return {"photos": workspace.folder_hash(images)}
 
-    def progress_of(self, workspace: Workspace, fingerprint: str) -> tuple[int, int] | None:
+    def selection(self, request: RunRequest) -> Mapping[str, Any]:
+        return {}
+
+    def progress_of(
+        self, workspace: Workspace, request: RunRequest, fingerprint: str
+    ) -> tuple[int, int] | None:
         from refdepth.pipeline.items import ItemStore
 
         items = ItemStore(workspace.stage_dir(self.name), fingerprint)

@@ -19,6 +19,7 @@ from PIL import Image
 
 from refdepth.pipeline.config import RunInputs, RunRequest, build_config
 from refdepth.pipeline.files import read_sealed, write_json, write_sealed
+from refdepth.pipeline.priors import FALLBACK_NOTE
 from refdepth.pipeline.report import write_report
 from refdepth.pipeline.report.advice import advise
 from refdepth.pipeline.report.charts import lines, scatter, ticks
@@ -140,9 +141,15 @@ def test_damaged_artifacts_are_left_out(finished: Workspace, room: ExactRoom) ->
 
 def test_advice_groups_views_and_says_what_to_try() -> None:
     advice = advise(
-        {"sfm": {"registered": ["a", "b"], "failed": ["c"]}, "depth": {"note": "uses sweep"}},
+        {
+            "sfm": {"registered": ["a", "b"], "failed": ["c"]},
+            "depth": {"requested": "auto", "without_prior": [], "warnings": [FALLBACK_NOTE]},
+        },
         {"a": {"flags": ["few_points"]}, "b": {"flags": ["few_points", "borrowed"]}},
-        {"a": {"flags": [], "accepted": 0.1}, "b": {"flags": ["something_new"], "accepted": 0.9}},
+        {
+            "a": {"flags": [], "accepted_share": 0.1, "kept_prior": True},
+            "b": {"flags": ["something_new"], "accepted_share": 0.9, "kept_prior": False},
+        },
     )
     found = {item.what: item for item in advice}
     assert found["1 of 3 photos could not be placed."].names == ("c",)
@@ -152,7 +159,7 @@ def test_advice_groups_views_and_says_what_to_try() -> None:
     assert found["Views marked something new."].names == ("b",)
     turned = next(item for what, item in found.items() if "turned down" in what)
     assert turned.names == ("a",)
-    assert "uses sweep" in found
+    assert f"depth: {FALLBACK_NOTE}" in found
 
 
 def test_a_view_without_a_prior_is_told_once() -> None:

@@ -96,7 +96,7 @@ def make_workspace(root: Path, room: ExactRoom) -> Path:
             name, {"depth": agreed.depth, "confidence": agreed.confidence}, compressed=True
         )
     for stage, summary in _summaries(scene, len(cloud)).items():
-        _manifest(stage, summary).write(root / stage)
+        _manifest(root / stage, summary).write(root / stage)
     workspace.write_request(RunRequest(inputs=RunInputs(images=str(images))))
     return root
 
@@ -112,6 +112,8 @@ def _record() -> dict[str, Any]:
         "held_out_before": 0.71,
         "held_out_after": 0.84,
         "kept_prior": False,
+        "device": "cpu",
+        "renderer": "cpu",
         "fine": {"flags": [], "iterations": 14, "levels": [level], "triangles": 4321},
         "seconds": {"agreement": 0.4, "fine": 1.2},
     }
@@ -134,25 +136,34 @@ def _summaries(scene: Scene, points: int) -> dict[str, dict[str, Any]]:
         },
         "depth": {
             "views": len(names),
-            "prior": {"prior": "sweep"},
-            "headline": "priors from sweep",
+            "requested": "sweep",
+            "requested_revision": None,
+            "prior": "the plane sweep",
+            "without_prior": [],
+            "made_on": {"cpu": len(names)},
+            "headline": f"{len(names)} priors from the plane sweep",
         },
         "scale": {"views": len(names), "median_residual": 0.05, "headline": "fitted"},
-        "refine": {"views": len(names), "accepted_share": 0.9, "headline": "refined"},
+        "refine": {
+            "views": len(names),
+            "accepted_share": 0.9,
+            "made_on": {"cpu": len(names)},
+            "headline": f"{len(names)} views refined",
+        },
         "fuse": {"points": points, "headline": f"{points:,} points"},
     }
 
 
-def _manifest(stage: str, summary: dict[str, Any]) -> Any:
-    from refdepth.pipeline.manifest import Manifest
+def _manifest(folder: Path, summary: dict[str, Any]) -> Any:
+    from refdepth.pipeline.manifest import Manifest, record_files
 
     return Manifest(
-        stage=stage,
+        stage=folder.name,
         version=1,
-        fingerprint=f"{stage}-fingerprint",
+        fingerprint=f"{folder.name}-fingerprint",
         settings={},
         inputs={},
-        files={},
+        files=record_files(folder, [path for path in folder.rglob("*") if path.is_file()]),
         summary={"warnings": [], **summary},
         libraries={"python": "3"},
         seconds=1.5,

@@ -1,0 +1,28 @@
+"""Which device did the work on a view. CUDA and CPU agree closely and not to the bit, and nothing
+is made again because of it: what is mixed must be seen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def place_of(record: Mapping[str, Any]) -> str:
+    """Device and renderer in a view's record, like `cpu` or `cuda/nvdiffrast`; empty where it says
+    nothing."""
+    device, renderer = record.get("device"), record.get("renderer")
+    if not isinstance(device, str):
+        return ""
+    return f"{device}/{renderer}" if isinstance(renderer, str) and renderer != device else device
+
+
+def count_places(records: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Number of views by the place they were made on, most views first."""
+    return dict(Counter(filter(None, map(place_of, records))).most_common())
+
+
+def aside(places: Mapping[str, int]) -> str:
+    """Like `, 12 of them on cuda/nvdiffrast`; empty where all were made on one place."""
+    _, *others = places.items() or [("", 0)]
+    return "".join(f", {count} of them on {place}" for place, count in others)
