@@ -58,8 +58,8 @@ class Results:
 
     def views(self, stage: str) -> tuple[str, ...]:
         """Views of the scene that `stage` (depth, scale, refine, refine/first, fuse) has a result
-        for: those in its manifest where it is whole, so that what an earlier selection of views has left
-        does not count."""
+        for: those in its manifest where it is whole, so that what an earlier selection of views
+        has left does not count."""
         if stage not in self._views:
             items, folder = self._items(stage), self.workspace.root / stage.partition("/")[0]
             manifest = Manifest.read(folder)

@@ -37,21 +37,6 @@ ROOMS: dict[str, set[str]] = {
     "api": {"types", "geometry", "io", "matching", "priors", "render", "refine"},
 }
 """What each room of the method may import beyond itself and `COMMON`."""
-KNOWN_EXCEPTIONS = {
-    ("refdepth.io.cloud_files", "refdepth.fusion"),
-    ("refdepth.io.mesh_files", "refdepth.fusion"),
-    ("refdepth.io.nerfstudio", "refdepth.fusion"),
-    ("refdepth.io.splat", "refdepth.fusion"),
-    ("refdepth.matching.search", "refdepth.refine.settings"),
-    ("refdepth.priors.sweep", "refdepth.refine.confidence"),
-    ("refdepth.priors.sweep", "refdepth.refine.settings"),
-    ("refdepth.refine.mesh.fine", "refdepth.refine.paper.adam"),
-    ("refdepth.refine.mesh.fine", "refdepth.refine.paper.losses"),
-    ("refdepth.types.scene", "refdepth._pycolmap"),
-    ("refdepth.types.scene", "refdepth.io.images"),
-}
-"""Imports that `ROOMS` does not allow. The list only gets shorter."""
-
 HEAVY = ("torch", "open3d", "transformers", "pycolmap", "numba", "scipy", "matplotlib")
 
 REPORT = """
@@ -139,8 +124,7 @@ def test_rooms_of_the_method_import_only_what_the_table_allows() -> None:
         if room(importing) not in ("", "pipeline", "cli")
         and room(imported) not in {room(importing), *COMMON, *ROOMS.get(room(importing), set())}
     }
-    assert lines(offenders - KNOWN_EXCEPTIONS) == []
-    assert lines(KNOWN_EXCEPTIONS - offenders) == [], "no exceptions any more: take them out"
+    assert lines(offenders) == []
 
 
 def test_the_table_of_rooms_has_no_circle() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from refdepth.compiled import kernel, parallel_kernel
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+
+@kernel(inline="always")
 def _step(
     cost: NDArray[np.float32],
     previous: NDArray[np.float32],
@@ -36,7 +38,7 @@ def _step(
     return smallest
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@parallel_kernel
 def aggregate(
     volume: NDArray[np.float32],
     link_x: NDArray[np.float32],
@@ -95,7 +97,7 @@ def aggregate(
                 previous, current = current, previous
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@parallel_kernel
 def pick_minimum(total: NDArray[np.float32], position: NDArray[np.float32]) -> None:
     """The best hypothesis of each pixel of `total` (H, W, D), sub-step by a parabola, in
     `position` (H, W)."""

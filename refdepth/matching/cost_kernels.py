@@ -7,8 +7,10 @@ sums in a fixed order, so results are the same bit for bit on any number of thre
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
+
+from refdepth.compiled import kernel, parallel_kernel
 
 BAND_ROWS = 24
 MISSING_COST = 1.2
@@ -17,7 +19,7 @@ MIN_VARIANCE = 1e-5
 """Grey-level variance (images in [0, 1]) below which a window is flat: about one level of 256."""
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@parallel_kernel
 def support_weights(
     gray: NDArray[np.float32], radius: int, sigma_gray: float, weights: NDArray[np.float32]
 ) -> None:
@@ -42,7 +44,7 @@ def support_weights(
                 weights[t, y, x] /= total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _warp_row(
     image: NDArray[np.float32],
     usable: NDArray[np.bool_],
@@ -87,7 +89,7 @@ def _warp_row(
         out[x + pad] = top + fv * (bottom - top)
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@parallel_kernel
 def cost_volume(
     gray: NDArray[np.float32],
     weights: NDArray[np.float32],

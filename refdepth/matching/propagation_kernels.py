@@ -8,22 +8,24 @@ number of threads.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
+
+from refdepth.compiled import kernel, parallel_kernel
 
 Grid = NDArray[np.float64]
 WIDEST = 8.0
 """How many times further off than sure opinions the least sure may be."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _faded(weight: float, difference: float, sharpness: float, sure: float) -> float:
     """Cauchy weight; its width is 1 for weights of `sure` and more."""
     distance = difference / min(max(sure / max(weight, 1e-9), 1.0), WIDEST)
     return weight / (1 + sharpness * distance * distance)
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@parallel_kernel
 def gather(
     values: NDArray[np.float32],
     weights: NDArray[np.float32],
@@ -46,7 +48,7 @@ def gather(
                 rhs[y, c] += weight * values[i, y, c]
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@parallel_kernel
 def diagonal(w: Grid, wx: Grid, wy: Grid, out: Grid) -> None:
     """The operator's diagonal."""
     height, width = w.shape
@@ -64,7 +66,7 @@ def diagonal(w: Grid, wx: Grid, wy: Grid, out: Grid) -> None:
             out[y, x] = value
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@kernel(inline="always")
 def _links(v: Grid, wx: Grid, wy: Grid, y: int, x: int) -> float:
     """Sum of weighted neighbours of one pixel."""
     height, width = v.shape
@@ -80,7 +82,7 @@ def _links(v: Grid, wx: Grid, wy: Grid, y: int, x: int) -> float:
     return value
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@parallel_kernel
 def multiply(diag: Grid, wx: Grid, wy: Grid, v: Grid, out: Grid) -> float:
     """`out` = operator applied to `v`; returns v . out."""
     height, width = v.shape
@@ -98,7 +100,7 @@ def multiply(diag: Grid, wx: Grid, wy: Grid, v: Grid, out: Grid) -> float:
     return result
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@parallel_kernel
 def dot(a: Grid, b: Grid) -> float:
     """a . b."""
     height, width = a.shape
@@ -114,7 +116,7 @@ def dot(a: Grid, b: Grid) -> float:
     return result
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@parallel_kernel
 def add_scaled(a: Grid, b: Grid, factor: float, scale: float) -> None:
     """a = scale a + factor b, in place."""
     height, width = a.shape
@@ -123,7 +125,7 @@ def add_scaled(a: Grid, b: Grid, factor: float, scale: float) -> None:
             a[y, x] = scale * a[y, x] + factor * b[y, x]
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@parallel_kernel
 def relax(diag: Grid, wx: Grid, wy: Grid, rhs: Grid, v: Grid, first: int) -> None:
     """One Gauss-Seidel sweep in two colours, colour `first` (0 or 1) first."""
     height, width = v.shape
@@ -134,7 +136,7 @@ def relax(diag: Grid, wx: Grid, wy: Grid, rhs: Grid, v: Grid, first: int) -> Non
                 v[y, x] = (rhs[y, x] + _links(v, wx, wy, y, x)) / diag[y, x]
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@parallel_kernel
 def restrict_residual(diag: Grid, wx: Grid, wy: Grid, rhs: Grid, v: Grid, coarse: Grid) -> None:
     """`coarse` = residual summed over blocks of 2x2."""
     height, width = v.shape
@@ -147,7 +149,7 @@ def restrict_residual(diag: Grid, wx: Grid, wy: Grid, rhs: Grid, v: Grid, coarse
             coarse[cy, cx] = total
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@parallel_kernel
 def prolong(coarse: Grid, v: Grid) -> None:
     """Adds each coarse value to its 2x2 block."""
     height, width = v.shape
@@ -156,7 +158,7 @@ def prolong(coarse: Grid, v: Grid) -> None:
             v[y, x] += coarse[y // 2, x // 2]
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@parallel_kernel
 def coarsen(w: Grid, wx: Grid, wy: Grid, cw: Grid, cwx: Grid, cwy: Grid) -> None:
     """Weights of the grid of 2x2 blocks. Links between blocks are halved: constant blocks make the
     coarse problem too stiff by about that (Braess 1995)."""

@@ -13,9 +13,11 @@ alike.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from refdepth.compiled import parallel_kernel
 
 Map = NDArray[np.float32]
 
@@ -56,7 +58,7 @@ def sharpen_edges(depth: Map, image: Map, reach: float) -> Map:
     return np.where(moved, np.exp(sharp), depth).astype(np.float32)
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@parallel_kernel
 def gaps(log_depth: Map, reach: int, out: Map) -> None:
     """How far each pixel's value (H, W) is from both of two opposite neighbours, `reach` pixels
     away, that it lies between: the nearer of the two, in the direction where that is most. 0 for
@@ -76,7 +78,7 @@ def gaps(log_depth: Map, reach: int, out: Map) -> None:
             out[y, x] = most
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@parallel_kernel
 def move_to_a_side(
     log_depth: Map,
     smeared: NDArray[np.bool_],

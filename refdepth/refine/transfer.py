@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from refdepth.compiled import parallel_kernel
 from refdepth.geometry.grid import STEP_RATIO
 from refdepth.geometry.working_view import WorkingView
 from refdepth.refine.settings import ConsistencySettings
@@ -116,7 +117,7 @@ def _differences(transferred: Transferred, depth: Map) -> tuple[Map, NDArray[np.
     return np.log(ratio), both
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@parallel_kernel
 def splat(
     depths: NDArray[np.float32],
     confidences: NDArray[np.float32],
@@ -165,7 +166,7 @@ def splat(
                     offset[iv, iu] = away
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@parallel_kernel
 def vote(
     values: NDArray[np.float32],
     weights: NDArray[np.float32],

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
-KERNEL = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
-PARALLEL_KERNEL = {"parallel": True, **KERNEL}
-SUMMING = {**KERNEL, "fastmath": {"contract", "reassoc", "nsz"}}
+from refdepth.compiled import kernel, parallel_kernel
+
+CONTRACT = {"contract"}
+SUMMING = {"contract", "reassoc", "nsz"}
 """Sums in the order that suits the machine: the same on every run, not on every machine."""
 
 Floats = NDArray[np.floating[Any]]
@@ -19,7 +20,7 @@ Lanes = tuple[int, ...]
 """
 
 
-@njit(**PARALLEL_KERNEL)
+@parallel_kernel(fastmath=CONTRACT)
 def sum_rows(
     rendered: Floats,
     target: Floats,
@@ -38,7 +39,7 @@ def sum_rows(
         sums[row, 0], sums[row, 1] = weighted_sums(cost, weight[row], limit)
 
 
-@njit(**PARALLEL_KERNEL)
+@parallel_kernel(fastmath=CONTRACT)
 def pull_rows(
     rendered: Floats,
     target: Floats,
@@ -65,7 +66,7 @@ def pull_rows(
         pulls(rendered[row], target[row], factor, lanes, squared, out[row])
 
 
-@njit(**KERNEL)
+@kernel(fastmath=CONTRACT)
 def differences(rendered: Floats, target: Floats, lanes: Lanes, squared: bool, out: Floats) -> None:
     """Mean over the channels of each pixel's squared or absolute difference."""
     scalar = out.dtype.type
@@ -79,7 +80,7 @@ def differences(rendered: Floats, target: Floats, lanes: Lanes, squared: bool, o
         out[x] = total * share
 
 
-@njit(**SUMMING)
+@kernel(fastmath=SUMMING)
 def weighted_sums(cost: Floats, weight: NDArray[Any], limit: float) -> tuple[float, float]:
     """Sum of weight times cost, each at most `limit`, and sum of the weights."""
     total = share = 0.0
@@ -89,7 +90,7 @@ def weighted_sums(cost: Floats, weight: NDArray[Any], limit: float) -> tuple[flo
     return total, share
 
 
-@njit(**KERNEL)
+@kernel(fastmath=CONTRACT)
 def pulls(
     rendered: Floats, target: Floats, factor: Floats, lanes: Lanes, squared: bool, out: Floats
 ) -> None:
