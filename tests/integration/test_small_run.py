@@ -190,8 +190,8 @@ def test_maps_give_the_scene_its_unit_where_theirs_is_declared(base: Path, tmp_p
 
 @pytest.fixture(scope="module")
 def folders(base: Path, room: SyntheticScene, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same photos in two folders, `x.jpg` in both and one of those turned; maps, masks and truth
-    in the same folders; and the run that begins with them."""
+    """The same photos in two folders, `x.jpg` in both and one of those turned; maps, masks and
+    truth in the same folders; and the run that begins with them."""
     given = tmp_path_factory.mktemp("folders")
     exif = Image.Exif()
     exif[0x0112] = 6  # shown after a quarter turn clockwise
