@@ -79,7 +79,7 @@ class NameTable:
         photo, or several.
 
         It means the photo with this path, else this prepared name, else the longest agreeing end of
-        the path, with or without the ending, else the only photo of that file name.
+        the path, with or without the ending, else the only photo of that file name, likewise.
         Raises `InputError` for a name that is absolute or leads out of its folder.
         """
         path = checked_name(name)
@@ -202,9 +202,10 @@ class NameTable:
         yield "name", str(path)
         for end in (path, *_ends(path)):
             yield "path", str(end)
+            if len(end.parts) == 1:  # a photo of this very name in another folder goes before
+                yield "file", str(end)
             yield "bare path", str(end)
             yield "bare path", _bare(end)
-        yield "file", path.name
         yield "bare file", path.name
         yield "bare file", PurePosixPath(_bare(path)).name
 
@@ -242,7 +243,8 @@ def _check_inside(original: str) -> None:
 
 def _bare(path: PurePosixPath) -> str:
     """`path` without its ending; a video's frame (`clip.mp4#000012`) has none."""
-    return str(path if "#" in path.suffix else path.with_suffix(""))
+    ending = "" if "#" in path.suffix else path.suffix
+    return str(path).removesuffix(ending)
 
 
 def _ends(path: PurePosixPath) -> Iterator[PurePosixPath]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,8 +87,7 @@ class MapsPrior:
             raise InputError(
                 f"there is no depth map for {photo.name}.",
                 subject=self.folder,
-                action=f"Add {PurePosixPath(photo.name).with_suffix('')} with one of "
-                f"{', '.join(SUFFIXES)}.",
+                action=f"Add {photo.name}{SUFFIXES[0]}, or one of {', '.join(SUFFIXES[1:])}.",
             )
         values = self._upright(read_depth_file(path, png_scale=1), photo, path)
         if self.kind == PriorKind.METRIC:

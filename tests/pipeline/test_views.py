@@ -1,0 +1,48 @@
+"""Views by the names that their photos have outside of a workspace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from exact_room import ExactRoom
+
+from refdepth.errors import InputError
+from refdepth.ingest import NameTable, PreparedPhoto
+from refdepth.pipeline.files import write_json
+from refdepth.pipeline.views import errors_by_photo, photo_names, select_views
+from refdepth.pipeline.workspace import Workspace
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """One that has read `a/x.jpg`, a turned photo."""
+    size = {"width": 60, "height": 40, "stored_width": 40, "stored_height": 60}
+    row = PreparedPhoto(name="a_x.png", original="a/x.jpg", orientation=6, **size)
+    (tmp_path / "prepare").mkdir()
+    write_json(tmp_path / "prepare/table.json", {"photos": [row.to_dict()], "skipped": []})
+    return Workspace(tmp_path)
+
+
+def test_an_error_about_a_view_names_the_photo(workspace: Workspace) -> None:
+    with pytest.raises(InputError, match=r"^a/x\.jpg: is odd"), errors_by_photo(workspace):
+        raise InputError("is odd.", subject="a_x.png")
+    with pytest.raises(InputError, match=r"^b\.jpg: is odd"), errors_by_photo(workspace):
+        raise InputError("is odd.", subject="b.jpg")
+
+
+def test_views_keep_their_names_where_the_table_is_gone(workspace: Workspace) -> None:
+    assert photo_names(workspace).own("a_x.png") == "a/x.jpg"
+    (workspace.root / "prepare/table.json").unlink()
+    assert photo_names(workspace).own("a_x.png") == "a_x.png"
+
+
+def test_views_are_chosen_by_their_photos_names(room: ExactRoom) -> None:
+    first, second, *others = room.scene.names
+    names = NameTable({first: "a/x.jpg", second: "b/x.jpg"} | {name: name for name in others})
+    assert select_views(room.scene, ["a/*"], names) == (first,)
+    assert select_views(room.scene, ["x.jpg"], names) == tuple(sorted((first, second)))
+    assert select_views(room.scene, [second], names) == (second,)
+    assert select_views(room.scene, [], names) == room.scene.names
+    with pytest.raises(InputError, match=r"c/\*: matches none.*named like a/x\.jpg"):
+        select_views(room.scene, ["c/*"], names)
