@@ -26,7 +26,6 @@ from refdepth.types.scene import Scene, View
 _BLOCK_RESOLUTION = 16
 _FIRST_BLOCKS = 4096  # the grid grows when it needs more
 
-
 FRAGMENT_SHARE = 0.001
 """Connected pieces with a smaller share of the triangles are noise."""
 
