@@ -8,7 +8,7 @@ import pytest
 
 import refdepth.fusion
 import refdepth.refine.rounds
-import refdepth.sfm.reconstruct
+import refdepth.sfm.mapping
 from refdepth.pipeline.cancellation import Cancellation
 from refdepth.pipeline.config import RunConfig, RunInputs, RunRequest, build_config
 from refdepth.pipeline.executors import SerialExecutor
@@ -67,7 +67,7 @@ def test_structure_from_motion_is_told_seed_threads_and_memory(
     handed_over, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sfm_stage, "read_table", lambda workspace: [])
-    given = handed_over("sfm", refdepth.sfm.reconstruct, "reconstruct", CONFIG)
+    given = handed_over("sfm", refdepth.sfm.mapping, "reconstruct", CONFIG)
     assert (given["seed"], given["threads"], given["memory_mb"]) == (7, 3, 512.0)
 
 

@@ -11,7 +11,8 @@ from numpy.testing import assert_allclose
 from wall_scene import FAR, FOCAL, HEIGHT, WIDTH
 
 from refdepth.fusion import FusionSettings, MeshSettings, fuse, fuse_mesh
-from refdepth.fusion.views import photo_rgb, typical_spacing
+from refdepth.fusion.views import typical_spacing
+from refdepth.io.images import read_rgb
 from refdepth.types.camera import PinholeCamera, pose_matrix
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene
@@ -96,4 +97,4 @@ def test_a_scene_without_depth_has_a_spacing_all_the_same(wall):
 def test_the_photo_comes_as_it_is_stored(wall):
     scene, maps = wall
     near = maps["2.png"].depth < 3
-    assert_allclose(photo_rgb(scene["2.png"])[near], [[200, 200, 100]] * int(near.sum()))
+    assert_allclose(read_rgb(scene["2.png"].image_path)[near], [[200, 200, 100]] * int(near.sum()))
