@@ -97,3 +97,23 @@ def test_unsure_opinions_are_averaged_where_sure_ones_take_sides():
         x = middle(weight, sure)
         assert abs(balance(x, width)) < 2e-4
     assert middle(0.05, 0.25) > 0.02 > middle(1.0, 0.25)
+
+
+def test_stiff_surfaces_with_little_data_are_solved_to_the_tolerance():
+    """As evidence is pooled: stiff within surfaces, next to nothing between them, few weights."""
+    rng = np.random.default_rng(2)
+    height, width = 270, 360
+    w = np.where(rng.random((height, width)) < 0.5, 0.3, 0.0) + 0.01
+    edges = rng.random((height, width)) < 0.5
+    wx = 1000 * np.where(edges[:, 1:], 1e-5, np.exp(-3 * rng.random((height, width - 1))))
+    wy = 1000 * np.where(edges[1:], 1e-5, np.exp(-3 * rng.random((height - 1, width))))
+    rhs = w * rng.normal(size=w.shape)
+    system = GridSystem(w, wx, wy)
+    x = system.solve(rhs)
+    diag = system.levels[0][0]
+    applied = diag * x
+    applied[:, 1:] -= wx * x[:, :-1]
+    applied[:, :-1] -= wx * x[:, 1:]
+    applied[1:] -= wy * x[:-1]
+    applied[:-1] -= wy * x[1:]
+    assert np.linalg.norm(rhs - applied) <= 1.01e-4 * np.linalg.norm(rhs)
