@@ -9,7 +9,7 @@ from refdepth.pipeline.report.collect import collect
 from refdepth.pipeline.results import Results
 from refdepth.pipeline.workspace import Workspace
 
-REPORT_NAME = "report.html"
+_NAME = "report.html"
 _TEMPLATES = Path(__file__).parent.parent / "templates"
 
 
@@ -27,7 +27,7 @@ def write_report(workspace: Workspace) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template(REPORT_NAME).render(report=collect(Results(workspace)))
-    path = workspace.root / REPORT_NAME
+    page = environment.get_template(_NAME).render(report=collect(Results(workspace)))
+    path = workspace.root / _NAME
     write_bytes(path, page.encode())
     return path

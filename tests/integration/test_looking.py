@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 from fault_runs import Photos, make_photos
+from PIL import Image
 from tiny_checkpoints import save_depth_anything
 
 from refdepth.synthetic import make_scene
@@ -92,9 +92,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Place:
     root = tmp_path_factory.mktemp("looking")
     place = Place(root=root, photos=make_photos(root))
     make_scene(views=4, width=64, height=48).write_ground_truth(root / "exact")
-    empty = root / "exact" / "view_000.npz"
-    with np.load(empty) as truth:  # a view whose truth says nothing has no errors: NaN
-        np.savez(empty, **{**truth, "depth": np.zeros_like(truth["depth"])})
     repository = place.cache / f"models--{MODEL.replace('/', '--')}"
     save_depth_anything(repository / "snapshots" / COMMIT)
     (repository / "refs").mkdir()
@@ -138,6 +135,23 @@ def test_a_finished_run_is_looked_at_without_network_and_weights(without_weights
     assert json.loads((place.out / "depth/view_000.png.json").read_text())["record"]["device"]
     assert evaluation["depth"]["stages"]["refined"]["mean"]["all"]["coverage"] > 0
     place.look(["report", str(place.out)])
+
+
+def test_errors_that_nothing_could_be_measured_for_are_null_in_json(
+    without_weights: Place,
+) -> None:
+    place = without_weights
+    for mask in (place.out / "fuse" / "masks").iterdir():  # no pixel is confirmed
+        with Image.open(mask) as picture:
+            size = picture.size
+        Image.new("L", size).save(mask)
+    said = place.look(
+        ["evaluate", str(place.out), "--ground-truth", str(place.root / "exact"), "--json"]
+    )
+    line = next(line for line in said.splitlines() if line.startswith("{"))
+    fused = json.loads(line, parse_constant=pytest.fail)["depth"]["stages"]["fused"]
+    assert fused["mean"]["all"]["coverage"] == 0
+    assert fused["mean"]["all"]["median_rel"] is None
 
 
 def test_a_dry_run_in_a_new_place_says_that_weights_are_looked_up_later(
