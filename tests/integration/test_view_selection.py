@@ -100,7 +100,7 @@ def test_views_of_another_selection_under_other_settings_do_not_stay(
 ) -> None:
     out = tmp_path / "out"
     assert run(photos.command(out, *A)) == 0
-    assert run(photos.command(out, *B, "--set", "refine.seed=7")) == 0
+    assert run(photos.command(out, *B, "--set", "runtime.seed=7")) == 0
     assert sorted(path.name for path in (out / "refine").glob("*.npz")) == [
         "view_001.png.npz",
         "view_002.png.npz",

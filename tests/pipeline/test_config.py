@@ -52,7 +52,7 @@ def test_a_bad_value_is_refused_with_the_path_of_its_field(assignment: str, fiel
     assert caught.value.action
 
 
-@pytest.mark.parametrize("assignment", ["refine.iterations=-1", "refine.fine.scales=['a']"])
+@pytest.mark.parametrize("assignment", ["refine.iterations=-1", "refine.surface.scales=['a']"])
 def test_a_bad_value_is_answered_with_a_command_that_explains_it(assignment: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         build_config(assignments=[assignment])

@@ -37,7 +37,6 @@ class Photos:
         runtime = ["--renderer", "cpu", "--device", "cpu"]
         settings = [
             "refine.iterations=6",
-            "refine.fine.checkpoint_every=2",
             "refine.search.steps=9",
         ]
         pairs = [part for value in settings for part in ("--set", value)]

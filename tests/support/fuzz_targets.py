@@ -136,7 +136,7 @@ def _config_seeds() -> list[bytes]:
 def _assignment_seeds() -> list[bytes]:
     return [
         b"refine.iterations=3\ndepth.model=sweep\nfuse.voxel_px=1.5",
-        b"refine.fine.scales=[4,2]",
+        b"refine.surface.scales=[4,2]",
     ]
 
 

@@ -27,6 +27,8 @@ from refdepth.render import Renderer
 from refdepth.types.scene import SparseDepth
 
 Map = NDArray[np.float32]
+SAVE_EVERY = 2
+"""Steps between saved states: each takes up to seconds, a state milliseconds."""
 
 
 def refine_surface(
@@ -59,7 +61,12 @@ def refine_surface(
     if not len(mesh.triangles):
         return unchanged(depth, "no_surface")
     scales = [scale * reduction for scale in settings.scales]
-    steps = Steps(split_evenly(iterations, len(scales)), checkpoint=checkpoint, progress=progress)
+    steps = Steps(
+        split_evenly(iterations, len(scales)),
+        save_every=SAVE_EVERY,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
     anchors, start, measured = anchor_on_depth(surface_of(mesh), depth, sparse, renderer)
     points = PointTargets(
         anchors=anchors, change=np.log(measured / start), error_px=sparse.error_px[anchors.row]

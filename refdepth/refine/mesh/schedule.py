@@ -9,8 +9,6 @@ import numpy as np
 
 State = dict[str, np.ndarray]
 
-SAVE_EVERY = 200
-"""Steps between saved states."""
 _RECORDED_LOSSES = 100
 """Largest number of losses that a level's summary lists."""
 
@@ -30,7 +28,7 @@ class Checkpoint(Protocol):
 class Steps:
     """A schedule of `counts` steps, one number for each level of the pyramid.
 
-    After each step call `finish`; it reports, and every `SAVE_EVERY` steps saves what the solver
+    After each step call `finish`; it reports, and every `save_every` steps saves what the solver
     gives. `resume` hands that back and remembers how far it was.
     """
 
@@ -38,6 +36,7 @@ class Steps:
         self,
         counts: list[int],
         *,
+        save_every: int,
         checkpoint: Checkpoint | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
@@ -45,6 +44,7 @@ class Steps:
         self.total = sum(counts)
         self.done = 0
         self._losses: list[SupportsFloat] = []
+        self._save_every = save_every
         self._checkpoint = checkpoint
         self._progress = progress
 
@@ -67,7 +67,7 @@ class Steps:
         when it is needed: steps need not wait for it."""
         self._losses.append(loss)
         self.done += 1
-        if self._checkpoint and self.done % SAVE_EVERY == 0 and self.done < self.total:
+        if self._checkpoint and self.done % self._save_every == 0 and self.done < self.total:
             self._checkpoint.save({**state(), "losses": np.array(self._fetched())})
         if self._progress:
             self._progress(self.done, self.total)

@@ -31,6 +31,8 @@ from refdepth.render import Renderer
 from refdepth.types.scene import SparseDepth
 
 Map = NDArray[np.float32]
+SAVE_EVERY = 200
+"""Steps between saved states."""
 
 
 def refine_paper(
@@ -133,7 +135,12 @@ def refine_descent(
         renderer=renderer,
         seed=seed,
     )
-    steps = Steps(split_evenly(iterations, len(scales)), checkpoint=checkpoint, progress=progress)
+    steps = Steps(
+        split_evenly(iterations, len(scales)),
+        save_every=SAVE_EVERY,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
     solver.run(levels, steps)
     if settings.decimation == 1 and not settings.lateral:
         factor = solver.parameters["factor"].detach().cpu().numpy()

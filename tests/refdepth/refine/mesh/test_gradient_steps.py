@@ -10,7 +10,6 @@ import pytest
 
 from refdepth.geometry.grid import WorkGrid
 from refdepth.geometry.working_view import WorkingView
-from refdepth.refine.mesh import schedule
 from refdepth.refine.mesh.refine import refine_surface
 from refdepth.refine.mesh.result import SurfaceResult
 from refdepth.refine.mesh.settings import Appearance, MeshedSettings, SurfaceSettings
@@ -235,7 +234,8 @@ def test_a_masked_source_has_no_influence() -> None:
 def test_an_interrupted_run_goes_on_to_the_same_bits(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schedule, "SAVE_EVERY", 3)
+    for module in ("mesh.refine", "paper.refine"):
+        monkeypatch.setattr(f"refdepth.refine.{module}.SAVE_EVERY", 3)
     settings = settings_named(name)
     if isinstance(settings, PaperSettings):
         settings = settings.model_copy(update={"targets": 2})
