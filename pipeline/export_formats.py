@@ -12,7 +12,6 @@ from pathlib import Path
 from refdepth.errors import InputError
 from refdepth.io.depth_sets import DepthFile
 from refdepth.io.images import load_mask
-from refdepth.io.ply import read_ply
 from refdepth.pipeline.cancellation import Cancellation
 from refdepth.pipeline.progress import Progress
 from refdepth.pipeline.results import Results
@@ -112,7 +111,7 @@ class Source:
 
     def cloud(self) -> PointCloud:
         """The fused cloud without its unsure points. Raises `InputError` when there is none."""
-        cloud = read_cloud(self.results)
+        cloud = self.results.cloud()
         keep = cloud.confidence >= self.options.min_confidence
         return cloud if keep.all() else cloud.select(keep)
 
@@ -134,18 +133,6 @@ def metres_per_unit(results: Results) -> float | None:
         if isinstance(value, int | float) and value > 0:
             return float(value)
     return None
-
-
-def read_cloud(results: Results) -> PointCloud:
-    """The fused cloud. Raises `InputError` when the fuse stage has not run."""
-    path = results.cloud_path
-    if not path.is_file():
-        raise InputError(
-            "holds no fused cloud yet.",
-            subject=results.workspace.root,
-            action="Run `refdepth reconstruct` (or `refdepth stage fuse`) first.",
-        )
-    return read_ply(path)
 
 
 def write_format(format_: ExportFormat, source: Source, folder: Path) -> str:

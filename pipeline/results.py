@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from refdepth.errors import InputError
 from refdepth.geometry.grid import WorkGrid, log_ratio
 from refdepth.ingest import NameTable
+from refdepth.io.ply import read_ply
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.manifest import Manifest
 from refdepth.pipeline.views import UNDISTORTED, load_scene, photo_names
 from refdepth.pipeline.workspace import Workspace
+from refdepth.types.cloud import PointCloud
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene
 
@@ -112,6 +114,16 @@ class Results:
         """Record of a view's refinement: losses, accepted share, flags, device; empty for a view
         that is not among those of the stage."""
         return self._items("refine").record(name) if name in self.views("refine") else {}
+
+    def cloud(self) -> PointCloud:
+        """The fused cloud. Raises `InputError` when the fuse stage has not run."""
+        if not self.cloud_path.is_file():
+            raise InputError(
+                "holds no fused cloud yet.",
+                subject=self.workspace.root,
+                action="Run `refdepth reconstruct` (or `refdepth stage fuse`) first.",
+            )
+        return read_ply(self.cloud_path)
 
     @property
     def cloud_path(self) -> Path:

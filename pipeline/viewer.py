@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from refdepth.errors import InputError, ResourceError, UnavailableError
 from refdepth.io.colors import value_picture
 from refdepth.io.images import read_rgb, read_thumbnail
-from refdepth.pipeline.export_formats import read_cloud
 from refdepth.pipeline.report.overview import map_axes
 from refdepth.pipeline.results import Results
 from refdepth.types.camera import invert_pose, transform
@@ -84,7 +83,7 @@ class Viewer:
     def _read_cloud(self) -> PointCloud:
         """The fused cloud; before fusion, the SfM points."""
         try:
-            return read_cloud(self._results).thinned(MAX_CLOUD_POINTS)
+            return self._results.cloud().thinned(MAX_CLOUD_POINTS)
         except InputError:
             points = self._scene.points
             return PointCloud(

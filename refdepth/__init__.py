@@ -20,17 +20,26 @@ from refdepth.types.scene import PosedImage, Scene, SparseDepth, SparsePoints, V
 if TYPE_CHECKING:
     from refdepth.api import refine_scene, scale_scene
     from refdepth.fusion import FusionSettings, MeshSettings, fuse, fuse_mesh
+    from refdepth.geometry.working_view import WorkingView
     from refdepth.io.colmap_model import read_scene
     from refdepth.matching.neighbours import select_sources
-    from refdepth.priors.fit import ScaleSettings, apply_fit, fit_scale
+    from refdepth.pipeline.api import reconstruct
+    from refdepth.pipeline.results import Results
+    from refdepth.priors.fit import ScaleFit, ScaleSettings, apply_fit, fit_scale
     from refdepth.priors.maps import MapsPrior
     from refdepth.priors.network import NetworkPrior
     from refdepth.priors.sweep import SweepPrior
     from refdepth.refine.rounds import first_round, second_round
     from refdepth.refine.settings import RefineSettings
     from refdepth.render import select_renderer
+    from refdepth.settings import Quality
 
 _LATER = {
+    "Quality": "refdepth.settings",
+    "reconstruct": "refdepth.pipeline.api",
+    "Results": "refdepth.pipeline.results",
+    "ScaleFit": "refdepth.priors.fit",
+    "WorkingView": "refdepth.geometry.working_view",
     "refine_scene": "refdepth.api",
     "scale_scene": "refdepth.api",
     "read_scene": "refdepth.io.colmap_model",
@@ -63,8 +72,11 @@ __all__ = [
     "PosedImage",
     "Prior",
     "PriorKind",
+    "Quality",
     "RefdepthError",
     "RefineSettings",
+    "Results",
+    "ScaleFit",
     "ScaleSettings",
     "Scene",
     "SparseDepth",
@@ -72,12 +84,14 @@ __all__ = [
     "SweepPrior",
     "TriangleMesh",
     "View",
+    "WorkingView",
     "apply_fit",
     "first_round",
     "fit_scale",
     "fuse",
     "fuse_mesh",
     "read_scene",
+    "reconstruct",
     "refine_scene",
     "scale_scene",
     "second_round",

@@ -44,8 +44,8 @@ def config(
 
     Start your own with: refdepth config > scene.toml
     """
-    from refdepth.cli.commands.reconstruct import quality_of
     from refdepth.errors import ConfigurationError
+    from refdepth.pipeline.api import quality_of
     from refdepth.pipeline.config import build_config
     from refdepth.pipeline.config_reference import (
         describe_fields,
@@ -62,7 +62,7 @@ def config(
     if schema:
         typer.echo(json.dumps(json_schema(), indent=1))
         return
-    preset = quality_of(quality) or Quality.BALANCED
+    preset = Quality.BALANCED if quality is None else quality_of(quality)
     if not (explain or group):
         typer.echo(toml_document(preset, expert=everything), nl=False)
         return

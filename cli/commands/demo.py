@@ -29,11 +29,11 @@ def demo(
     The photos go to OUT/photos, the exact depth to OUT/exact; the built-in sweep gives the prior,
     so that nothing has to be downloaded.
     """
-    from refdepth.cli.commands.reconstruct import quality_of
     from refdepth.cli.console import out as console
     from refdepth.cli.session import report_on, working_on
     from refdepth.cli.summary import print_summary
     from refdepth.cli.tables import print_evaluation
+    from refdepth.pipeline.api import quality_of
     from refdepth.pipeline.config import RunInputs, RunRequest, build_config
     from refdepth.pipeline.evaluate import evaluate_workspace
     from refdepth.pipeline.workspace import Workspace
@@ -47,7 +47,10 @@ def demo(
     console.print(f"Photographed a synthetic room: {len(scene.views)} photos.")
     request = RunRequest(
         inputs=RunInputs(images=str(photos)),
-        config=build_config(quality=quality_of(quality), options={"depth.model": "sweep"}),
+        config=build_config(
+            quality=None if quality is None else quality_of(quality),
+            options={"depth.model": "sweep"},
+        ),
     )
     with working_on(
         workspace, request, quiet=quiet, debug=debug, wait=wait, go_on=f"refdepth demo {out}"

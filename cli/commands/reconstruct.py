@@ -12,8 +12,7 @@ import typer
 from refdepth.cli.options import Debug, Quiet, Wait
 
 if TYPE_CHECKING:
-    from refdepth.pipeline.config import RunConfig
-    from refdepth.settings import Quality
+    pass
 
 _GIVEN = "What you already have"
 _RUN = "The run"
@@ -194,11 +193,16 @@ def reconstruct(
     from refdepth.cli.session import report_on, working_on
     from refdepth.cli.summary import print_plan, print_summary
     from refdepth.errors import ConfigurationError
-    from refdepth.pipeline.config import RunInputs, RunRequest, build_config
+    from refdepth.pipeline.api import (
+        build_request,
+        output_folder,
+        quality_of,
+        refuse_combinations,
+    )
+    from refdepth.pipeline.config import build_config
     from refdepth.pipeline.engine import Engine, stage_names
     from refdepth.pipeline.exports import export as write_exports
     from refdepth.pipeline.exports import parse_formats
-    from refdepth.pipeline.workspace import Workspace
 
     if until is not None and until not in stage_names():
         raise ConfigurationError(
@@ -207,9 +211,16 @@ def reconstruct(
             action=f"Use one of {', '.join(stage_names())}.",
         )
     formats = parse_formats(export) if export else ()
-    _refuse_combinations(model, poses, depth_maps, depth_kind, depth_model, depth_unit)
+    refuse_combinations(
+        model=model,
+        poses=poses,
+        depth_maps=depth_maps,
+        depth_kind=depth_kind,
+        depth_model=depth_model,
+        depth_unit=depth_unit,
+    )
     settings = build_config(
-        quality=quality_of(quality),
+        quality=None if quality is None else quality_of(quality),
         config_file=config,
         assignments=set_ or (),
         options={
@@ -222,18 +233,16 @@ def reconstruct(
             "runtime.seed": seed,
         },
     )
-    request = RunRequest(
-        inputs=RunInputs(
-            images=_existing(images, "IMAGES"),
-            masks=_optional(masks, "--masks"),
-            model=_optional(model, "--model"),
-            poses=_optional(poses, "--poses"),
-            depth_maps=_optional(depth_maps, "--depth-maps"),
-            views=tuple(views or ()),
-        ),
-        config=_with_absolute_model(settings),
+    request = build_request(
+        settings,
+        images=images,
+        masks=masks,
+        model=model,
+        poses=poses,
+        depth_maps=depth_maps,
+        views=views or (),
     )
-    workspace = Workspace(_output(out))
+    workspace = output_folder(out)
     if dry_run:
         print_plan(Engine(workspace, request).status(), until)
         return
@@ -254,86 +263,3 @@ def reconstruct(
             )
         report_on(workspace)
     print_summary(workspace, statuses)
-
-
-def quality_of(name: str | None) -> Quality | None:
-    """The quality called `name`; raises `ConfigurationError` where there is none."""
-    from refdepth.errors import ConfigurationError
-    from refdepth.settings import Quality
-
-    if name is None:
-        return None
-    try:
-        return Quality(name)
-    except ValueError:
-        raise ConfigurationError(
-            "is not a quality.",
-            subject=f"--quality {name}",
-            action=f"Use one of {', '.join(Quality)}.",
-        ) from None
-
-
-def _with_absolute_model(settings: RunConfig) -> RunConfig:
-    """A checkpoint folder is found again from wherever a later command is run."""
-    from refdepth.priors.checkpoints import local_folder
-
-    folder = local_folder(settings.depth.model)
-    if folder is None:
-        return settings
-    depth = settings.depth.model_copy(update={"model": str(folder.resolve())})
-    return settings.model_copy(update={"depth": depth})
-
-
-def _optional(path: Path | None, option: str) -> str | None:
-    return None if path is None else _existing(path, option)
-
-
-def _existing(path: Path, option: str) -> str:
-    from refdepth.errors import InputError
-
-    if not path.exists():
-        raise InputError("does not exist.", subject=path, action=f"Check {option}.")
-    return str(path.resolve())
-
-
-def _output(out: Path) -> Path:
-    from refdepth.errors import InputError
-
-    out = out.resolve()
-    if out.exists() and not out.is_dir():
-        raise InputError("is a file.", subject=out, action="Name a folder for the output.")
-    return out
-
-
-def _refuse_combinations(
-    model: Path | None,
-    poses: Path | None,
-    depth_maps: Path | None,
-    depth_kind: str | None,
-    depth_model: str | None,
-    depth_unit: float | None,
-) -> None:
-    from refdepth.errors import ConfigurationError
-
-    if model is not None and poses is not None:
-        raise ConfigurationError(
-            "give cameras twice.", subject="--model and --poses", action="Give one of them."
-        )
-    if depth_maps is not None and depth_model is not None:
-        raise ConfigurationError(
-            "give depth twice.",
-            subject="--depth-maps and --depth-model",
-            action="Give one of them.",
-        )
-    if (depth_maps is None) != (depth_kind is None):
-        raise ConfigurationError(
-            "belong together.",
-            subject="--depth-maps and --depth-kind",
-            action="Give both: the folder, and inverse_affine, affine or metric.",
-        )
-    if depth_unit is not None and depth_kind != "metric":
-        raise ConfigurationError(
-            "declares the unit of metric depth maps.",
-            subject="--depth-unit",
-            action="Give it with --depth-maps and --depth-kind metric.",
-        )

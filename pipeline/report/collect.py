@@ -11,7 +11,7 @@ from markupsafe import Markup
 from refdepth.errors import InputError
 from refdepth.io.colors import color_table
 from refdepth.pipeline.engine import stage_names
-from refdepth.pipeline.export_formats import metres_per_unit, read_cloud
+from refdepth.pipeline.export_formats import metres_per_unit
 from refdepth.pipeline.manifest import Manifest
 from refdepth.pipeline.report.advice import Advice, advice_of
 from refdepth.pipeline.report.overview import Overview, draw_overview
@@ -168,7 +168,7 @@ def _settings(results: Results) -> list[SettingRow]:
 def _overview(results: Results, scene: Scene) -> Overview | None:
     """From the fused cloud where there is one, else from the SfM points."""
     try:
-        cloud = read_cloud(results)
+        cloud = results.cloud()
         return draw_overview(scene, cloud.points.astype(np.float64), cloud.colors, results.names)
     except InputError:
         return draw_overview(scene, scene.points.xyz, scene.points.rgb, results.names)

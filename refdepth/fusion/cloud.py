@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]
 def fuse(
     scene: Scene,
     load: Callable[[str], DepthMap],
-    settings: FusionSettings,
+    settings: FusionSettings | None = None,
     progress: Progress | None = None,
     *,
     on_view: OnView | None = None,
@@ -43,6 +43,7 @@ def fuse(
     memory_points: int = MEMORY_POINTS,
 ) -> PointCloud:
     """`fuse_pieces` as one cloud in memory."""
+    settings = settings or FusionSettings()
     pieces = fuse_pieces(
         scene,
         load,
@@ -59,7 +60,7 @@ def fuse(
 def fuse_pieces(
     scene: Scene,
     load: Callable[[str], DepthMap],
-    settings: FusionSettings,
+    settings: FusionSettings | None = None,
     progress: Progress | None = None,
     *,
     on_view: OnView | None = None,
@@ -81,6 +82,7 @@ def fuse_pieces(
 
     Raises `InputError` when a depth map does not have its photo's size.
     """
+    settings = settings or FusionSettings()
     from refdepth.matching.neighbours import select_sources
 
     cache = DepthCache(load, scene, cache_mb)

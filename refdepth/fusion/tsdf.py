@@ -33,7 +33,7 @@ FRAGMENT_SHARE = 0.001
 def fuse_mesh(
     scene: Scene,
     load: Callable[[str], DepthMap],
-    settings: MeshSettings,
+    settings: MeshSettings | None = None,
     progress: Progress | None = None,
 ) -> TriangleMesh:
     """Mesh of depth that views agree on (Curless and Levoy 1996, with Open3D's VoxelBlockGrid).
@@ -44,6 +44,7 @@ def fuse_mesh(
     Raises `StageError` when there is no depth or too few views measure the same place, `InputError`
     when a depth map does not have its photo's size.
     """
+    settings = settings or MeshSettings()
 
     def agreed(name: str) -> DepthMap:
         return load_checked(scene, load, name)
