@@ -53,7 +53,9 @@ HERE = Path(__file__).resolve().parent
 def refine_settings(method: str, paper_steps: int) -> RefineSettings:
     """Settings of a method that refines."""
     if method == "paper":
-        return with_steps(RefineSettings.preset("paper"), paper_steps)
+        settings = RefineSettings.preset("paper")
+        paper = settings.paper.model_copy(update={"iterations": paper_steps})
+        return settings.model_copy(update={"paper": paper})
     if method == "no gradient steps":
         return with_steps(RefineSettings.preset("balanced"), 0)
     return RefineSettings.preset(method)  # type: ignore[arg-type]
@@ -101,7 +103,7 @@ class Bench:
             for view in self.scene.views
         }
         first, seconds = self._first_rounds(settings, sources)
-        renderer = select_renderer("cpu") if settings.iterations else None
+        renderer = select_renderer("cpu") if settings.gradient_steps else None
         out: Maps = {}
         start = time.perf_counter()
         for name in self.judged:

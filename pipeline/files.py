@@ -129,7 +129,8 @@ def write_arrays(
     method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
     with (
         replacing(path, size=size) as temporary,
-        zipfile.ZipFile(temporary, "w", method, compresslevel=1) as archive,
+        temporary.open("wb") as file,  # a path of its own zipfile would open again when refused
+        zipfile.ZipFile(file, "w", method, compresslevel=1) as archive,
     ):
         for name in sorted(arrays):
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:

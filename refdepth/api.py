@@ -99,7 +99,7 @@ def refine_scene(
     photos = {
         name: WorkingView.of(load_photo(known[name]), **settings.grid) for name in sorted(looked_at)
     }
-    if settings.iterations and renderer is None:
+    if settings.gradient_steps and renderer is None:
         renderer = select_renderer()
 
     def inputs(name: str) -> dict[str, object]:

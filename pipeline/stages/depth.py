@@ -29,7 +29,7 @@ class DepthStage:
     """Undistorted photos in, one prior a view out."""
 
     name = "depth"
-    version = 3
+    version = 4
     upstream = ("sfm",)
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:

@@ -96,7 +96,7 @@ class RefineStage:
     """Scaled depth and photos in, refined depth and confidence out."""
 
     name = "refine"
-    version = 4
+    version = 5
     upstream = ("sfm", "scale")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -261,7 +261,7 @@ class _Work:
 
 def _renderer(config: RunConfig) -> Renderer | None:
     """The renderer for the gradient steps; None where none are asked for."""
-    if not config.refine.iterations:
+    if not config.refine.gradient_steps:
         return None
     from refdepth.render import select_renderer
 

@@ -103,6 +103,15 @@ class WorkGrid:
             one_surface &= (total < STEP_RATIO * most) & (STEP_RATIO * total > least)
             return np.where(one_surface, 1 / total, nearest).astype(np.float32)
 
+    def sample(self, picture: Map) -> Map:
+        """The pixel at or next to each block's centre (h, w[, C]): nothing is mixed."""
+        self._check(picture)
+        rows, columns = (
+            np.minimum(np.arange(count) * self.factor + self.factor // 2, size - 1)
+            for count, size in zip(self.shape, self.photo.shape, strict=True)
+        )
+        return np.ascontiguousarray(picture[np.ix_(rows, columns)])
+
     def grow(self, values: Map) -> Map:
         """Bilinear interpolation (H, W) of a map (h, w); its border values go on to the edge."""
         if self.factor == 1:

@@ -32,7 +32,7 @@ class GridSystem:
             w, wx, wy = cw, cwx, cwy
 
     def solve(
-        self, rhs: Grid, start: Grid | None = None, *, tolerance: float = 1e-4, limit: int = 400
+        self, rhs: Grid, start: Grid | None = None, *, tolerance: float = 1e-4, limit: int = 1000
     ) -> Grid:
         """x with operator x = rhs (H, W), by conjugate gradients preconditioned with one multigrid
         cycle; stops at a relative residual of `tolerance` or after `limit` iterations."""

@@ -33,7 +33,7 @@ class Verdict:
     share: Map
     """How much of the correction is taken over (H, W, working grid), in [0, 1]."""
     accepted: float
-    """Mean share over known depth."""
+    """Mean share over known depth that the mask leaves."""
     score_before: float
     """Mean correlation of the scaled prior with the neighbour, over texture that both see."""
     score_after: float
@@ -67,7 +67,8 @@ def accept(held_out: ViewProblem, transferred: Transferred, before: Map, after: 
         transferred.confidence[0], np.float32(held_out.settings.consistency.least_confidence)
     )
     evidence = np.stack([gain, closer])
-    weights = np.stack([weight, (geometry * (transferred.depth[0] > 0)).astype(np.float32)])
+    geometry = geometry * (transferred.depth[0] > 0) * held_out.ref.usable
+    weights = np.stack([weight, geometry.astype(np.float32)])
     typical = np.float32((weights * evidence).sum() / max(float(weights.sum()), 1e-9))
     pooled = typical + propagate(
         evidence - typical,
@@ -80,9 +81,10 @@ def accept(held_out: ViewProblem, transferred: Transferred, before: Map, after: 
     )
     share = np.clip(pooled / np.float32(CLEAR_GAIN), 0, 1)
     total = max(float(weight.sum()), 1e-9)
+    judged = (before > 0) & held_out.ref.usable
     return Verdict(
         share=share,
-        accepted=float(share[before > 0].mean()) if (before > 0).any() else 0.0,
+        accepted=float(share[judged].mean()) if judged.any() else 0.0,
         score_before=1 - float((weight * costs[0]).sum()) / total,
         score_after=1 - float((weight * costs[1]).sum()) / total,
     )

@@ -23,7 +23,7 @@ from refdepth.refine.problem import ViewProblem
 from refdepth.refine.settings import Method, RefineSettings
 from refdepth.refine.transfer import Transferred, opinions, transfer
 from refdepth.types.depth_map import DepthMap
-from refdepth.types.scene import SparseDepth
+from refdepth.types.scene import PosedImage, SparseDepth
 
 if TYPE_CHECKING:
     from refdepth.refine.mesh.schedule import Checkpoint
@@ -138,7 +138,7 @@ def second_round(
     are asked for without a renderer.
     """
     settings = settings or RefineSettings()
-    if settings.iterations and renderer is None:
+    if settings.gradient_steps and renderer is None:
         raise ValueError("gradient steps need a renderer")
     clock = _Clock()
     used, judge = split_held_out(len(sources), settings)
@@ -158,7 +158,7 @@ def second_round(
             scaled=scaled,
             sparse=sparse,
             settings=settings.paper,
-            iterations=settings.iterations,
+            iterations=settings.paper.iterations,
             seed=seed,
             **steps,
         )
@@ -181,8 +181,9 @@ def second_round(
             )
             depth, record["fine"] = found.depth, found.record
             clock.lap("fine")
-    rgb = ref.photo().rgb if settings.edge_reach else None
-    sharp = _sharpened(depth, rgb, settings)
+    photo = ref.photo() if settings.edge_reach else None
+    mask = ref.photo_mask() if photo is None else photo.mask
+    sharp = _sharpened(depth, photo, settings)
     clock.lap("edges")
     if judge is not None:
         held_out = ViewProblem(ref, [sources[judge]], sparse, settings, problem.windows)
@@ -195,7 +196,7 @@ def second_round(
         record.update(verdict.summary())
         if verdict.share.min() < 1:
             share = ref.grid.grow(verdict.share)
-            mixed = _sharpened(taken_over(scaled, depth, share), rgb, settings)
+            mixed = _sharpened(taken_over(scaled, depth, share), photo, settings)
             sharp = np.where(share > 0, mixed, scaled)
         clock.lap("acceptance")
     confidence = view_confidence(
@@ -203,9 +204,8 @@ def second_round(
     )
     clock.lap("confidence")
     record["seconds"] = clock.seconds
-    return RefinedView(
-        depth=sharp, confidence=ref.grid.grow(confidence) * (sharp > 0), record=record
-    )
+    sure = ref.grid.grow(confidence) * (sharp > 0)
+    return RefinedView(depth=sharp, confidence=sure if mask is None else sure * mask, record=record)
 
 
 def taken_over(scaled: Map, depth: Map, share: Map) -> Map:
@@ -217,8 +217,14 @@ def taken_over(scaled: Map, depth: Map, share: Map) -> Map:
     return scaled * np.exp(log_ratio(depth, scaled) * share)
 
 
-def _sharpened(depth: Map, rgb: Map | None, settings: RefineSettings) -> Map:
-    return depth if rgb is None else sharpen_edges(depth, rgb, settings.edge_reach)
+def _sharpened(depth: Map, photo: PosedImage | None, settings: RefineSettings) -> Map:
+    """What the mask leaves out is no side of an edge, and stays."""
+    if photo is None:
+        return depth
+    if photo.mask is None:
+        return sharpen_edges(depth, photo.rgb, settings.edge_reach)
+    seen = np.where(photo.mask, depth, np.float32(0))
+    return np.where(photo.mask, sharpen_edges(seen, photo.rgb, settings.edge_reach), depth)
 
 
 def _agree(
@@ -234,8 +240,12 @@ def _agree(
     base = grid.shrink_depth(scaled)
     change = log_ratio(first.depth, base)
     sure = first.confidence
-    theirs = opinions(transferred, base, settings.consistency, typical=_typical(change, sure))
-    sure = np.maximum(sure, np.float32(settings.consistency.least_confidence))
+    values, weights = opinions(
+        transferred, base, settings.consistency, typical=_typical(change, sure)
+    )
+    usable = problem.ref.usable
+    theirs = values, weights * usable
+    sure = np.maximum(sure, np.float32(settings.consistency.least_confidence)) * usable
     points = problem.points(base)
     spread = partial(
         problem.spread, rounds=settings.consistency.rounds, sure=settings.consistency.sure_weight

@@ -61,7 +61,9 @@ class RefineSettings(Settings):
     """How a scaled prior is refined against its neighbours."""
 
     sources: int = setting(9, "How many neighbours a view is refined against", ge=1)
-    iterations: int = setting(6, "Gradient steps on the rendered mesh; 0: none", ge=0)
+    iterations: int = setting(
+        6, "Gradient steps on the rendered mesh; 0: none (`paper` has its own)", ge=0
+    )
     working_pixels: int = setting(
         600_000, "Search runs on the photo reduced to at most so many pixels", unit="px", ge=1024
     )
@@ -123,8 +125,13 @@ class RefineSettings(Settings):
                 consistency=ConsistencySettings(rounds=5),
             )
         if quality == Quality.PAPER:
-            return cls(method=Method.PAPER, iterations=24_000, held_out=False, edge_reach=0)
+            return cls(method=Method.PAPER, iterations=0, held_out=False, edge_reach=0)
         return cls()
+
+    @property
+    def gradient_steps(self) -> int:
+        """How many steps are taken on the rendered mesh: a renderer is needed for any."""
+        return self.paper.iterations if self.method is Method.PAPER else self.iterations
 
     @property
     def grid(self) -> dict[str, int]:

@@ -157,7 +157,8 @@ def test_photos_beyond_the_budget_are_dropped(photos: Photos) -> None:
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert held < 2 * size + photo
+    # Two views, and the photo and its greys that one is made from.
+    assert held < 2 * size + 5 * photo
 
 
 def stage_memory(root: Path, views: int, runner: Runner) -> dict[str, float]:

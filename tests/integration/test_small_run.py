@@ -14,6 +14,7 @@ from tiny_checkpoints import save_depth_anything
 from refdepth.cli.main import run
 from refdepth.evaluation.ground_truth import open_ground_truth
 from refdepth.fusion import FusionSettings, check_view
+from refdepth.io.images import load_mask
 from refdepth.io.ply import read_ply_points
 from refdepth.matching.neighbours import select_sources
 from refdepth.pipeline.export_formats import metres_per_unit
@@ -262,7 +263,7 @@ def test_photos_of_equal_name_get_their_own_mask_map_and_truth(folders: Path) ->
         depth = truth.load(view)
         assert depth is not None
         np.testing.assert_allclose(3 / depth.depth + 0.2, results.prior(view), rtol=1e-3)
-        mask = results.scene[view].load_mask()
+        mask = load_mask(results.scene[view])
         assert mask is not None
         assert mask[:, 0].tolist() == [row >= 2 + index for row in range(len(mask))]
 

@@ -46,11 +46,19 @@ def test_units_and_whether_a_change_remakes_results_are_told() -> None:
     assert fields["runtime.device"].kind == "auto | cpu | cuda"
 
 
-def test_outside_the_refinement_few_settings_are_public_and_come_first() -> None:
+def test_few_settings_are_public_and_come_first() -> None:
     fields = list(describe_fields())
-    public = [f.path for f in fields if not f.expert and not f.path.startswith("refine.")]
-    assert 15 <= len(public) <= 20
-    assert {path.split(".")[0] for path in public} == {"prepare", "sfm", "depth", "fuse", "runtime"}
+    public = [f.path for f in fields if not f.expert]
+    assert 20 <= len(public) <= 28
+    assert {path.split(".")[0] for path in public} == {
+        "prepare",
+        "sfm",
+        "depth",
+        "refine",
+        "fuse",
+        "mesh",
+        "runtime",
+    }
     for table, members in itertools.groupby(fields, key=lambda f: f.path.rpartition(".")[0]):
         tiers = [field.expert for field in members]
         assert tiers == sorted(tiers), table

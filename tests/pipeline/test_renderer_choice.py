@@ -39,6 +39,7 @@ def run_stage(tmp_path, monkeypatch):
             ),
             folder=tmp_path / "refine",
             fingerprint="",
+            item_fingerprint="",
             inputs={},
             progress=Silent(),
             cancellation=Cancellation(),

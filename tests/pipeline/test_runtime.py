@@ -45,6 +45,7 @@ def handed_over(finished: Workspace, monkeypatch: pytest.MonkeyPatch):
             request=RunRequest(inputs=RunInputs(images="photos"), config=config),
             folder=finished.stage_dir(stage),
             fingerprint="another",
+            item_fingerprint="another",
             inputs={},
             progress=Silent(),
             cancellation=Cancellation(),

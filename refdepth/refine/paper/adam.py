@@ -248,7 +248,7 @@ class AdamSolver:
         self._prior = torch.from_numpy(grid.shrink_depth(reference.shape_prior)).to(device)
         if reference.normals is not None:
             self._rays = torch.from_numpy(grid.camera.rays()).float().to(device)
-            self._normals = torch.from_numpy(grid.shrink(reference.normals)).to(device)
+            self._normals = torch.from_numpy(grid.sample(reference.normals)).to(device)
 
     def _reference_view(
         self, pixels: torch.Tensor, depth: torch.Tensor, scale: int, height: int, width: int

@@ -57,6 +57,7 @@ class PaperSettings(MeshedSettings):
         ge=4096,
     )
     appearance: Appearance = setting(Appearance.COLOR, "What is compared: local_contrast or color")
+    iterations: int = setting(24_000, "Adam steps on the rendered mesh", ge=0)
     decimation: float = setting(0.5, "Share of triangles that quadric decimation keeps", gt=0, le=1)
     targets: int = setting(4, "Sources rendered in each step, drawn at random; 0: all", ge=0)
     learning_rate: float = setting(

@@ -17,7 +17,7 @@ def test_fast_takes_no_gradient_steps_and_high_works_harder():
 def test_paper_is_the_published_method_alone():
     paper = RefineSettings.preset("paper")
     assert paper.method is Method.PAPER
-    assert paper.iterations == 24_000
+    assert paper.gradient_steps == paper.paper.iterations == 24_000
     assert paper.paper.weights.shape == 400
     assert not paper.held_out
     assert paper.edge_reach == 0

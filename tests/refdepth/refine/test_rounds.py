@@ -1,6 +1,6 @@
 """Both rounds on a small room with exact depth."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -10,6 +10,8 @@ from refdepth.geometry.working_view import WorkingView
 from refdepth.io.images import load_photo
 from refdepth.matching.neighbours import select_sources
 from refdepth.priors.fit import ScaleSettings, apply_fit, fit_scale
+from refdepth.refine.acceptance import Verdict
+from refdepth.refine.edges import gaps
 from refdepth.refine.rounds import RefinedView, first_round, second_round
 from refdepth.refine.settings import RefineSettings
 from refdepth.synthetic import make_scene
@@ -187,3 +189,70 @@ def test_gradient_steps_without_a_renderer_are_refused(room):
     settings = SETTINGS.model_copy(update={"iterations": 2})
     with pytest.raises(ValueError, match="renderer"):
         room.second(room.scene.names[0], settings=settings)
+
+
+def test_an_exact_prior_is_not_shifted_on_slopes(room):
+    """Depth that is taken beside a block's centre would be off by its slope times the distance: the
+    error would regress on the slope of log depth."""
+    names, truth = room.scene.names, room.truth
+    first = {n: first_round(**(room.arguments(n) | {"scaled": truth[n]})).depth_map for n in names}
+    products = squares = 0.0
+    for name in names:
+        sources = select_sources(room.scene, room.scene[name], SETTINGS.sources)
+        found = room.second(
+            name,
+            scaled=truth[name],
+            first=first[name],
+            source_depths=[first[other] for other in sources],
+        )
+        log_depth = np.log(truth[name].astype(np.float64))
+        error = np.log(found.depth) - log_depth
+        slope = sum(np.gradient(log_depth))
+        sure = (found.confidence > 0.5) & (np.abs(slope) < 0.02) & (np.abs(error) < 0.02)
+        products += float((error * slope)[sure].sum())
+        squares += float((slope * slope)[sure].sum())
+    assert abs(products / squares) < 0.02  # pixels
+
+
+def test_an_edge_that_is_taken_over_in_part_is_still_a_step(room, monkeypatch):
+    name = room.scene.names[2]
+    shape = room.photos[name].grid.shape
+
+    def smeared_pixels(share: float) -> int:
+        """Pixels between two surfaces when the judge accepts a share of the correction."""
+        verdict = Verdict(
+            share=np.full(shape, share, np.float32), accepted=share, score_before=0, score_after=0
+        )
+        monkeypatch.setattr("refdepth.refine.rounds.accept", lambda *arguments: verdict)
+        log_depth = np.log(room.second(name).depth)
+        gap = np.empty_like(log_depth)
+        gaps(log_depth, 1, gap)
+        return int((gap > 0.03).sum())
+
+    assert smeared_pixels(1.0) < 0.4 * smeared_pixels(0.0)
+    assert smeared_pixels(0.5) < 1.3 * smeared_pixels(1.0)
+
+
+def test_what_neighbours_masks_leave_out_does_not_sway_a_view(room):
+    """A thing at half the distance, in all neighbours' depth, under their masks."""
+    name = room.scene.names[2]
+    sources = select_sources(room.scene, room.scene[name], SETTINGS.sources)
+    masked, depths = [], []
+    for other in sources:
+        photo = room.photos[other].photo()
+        mask = np.ones(photo.camera.shape, bool)
+        mask[60:140, 80:180] = False
+        masked.append(WorkingView.of(replace(photo, mask=mask), **SETTINGS.grid))
+        right = room.first[other].depth_map
+        hidden = ~masked[-1].usable
+        depths.append(
+            DepthMap(
+                depth=np.where(hidden, right.depth * np.float32(0.9), right.depth),
+                confidence=np.where(hidden, np.float32(1), right.confidence),
+            )
+        )
+    clean = [room.first[other].depth_map for other in sources]
+    without = room.second(name, sources=masked, source_depths=clean)
+    found = room.second(name, sources=masked, source_depths=depths)
+    # Beside a mask's edge the step itself is left out, a pixel or two outside it.
+    assert np.mean(np.abs(found.depth / without.depth - 1) > 0.005) < 0.02
