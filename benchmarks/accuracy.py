@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import os
 
-from refdepth.io.images import load_photo
-
 # As the command line does, before torch is imported: idle threads of one pool must not spin while
 # the other pool works.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -33,6 +31,7 @@ from refdepth.cores import usable_cores
 from refdepth.evaluation import Table, evaluate_depth
 from refdepth.evaluation.correspondence import scale_from_points
 from refdepth.geometry.working_view import WorkingView
+from refdepth.io.images import load_photo
 from refdepth.matching.neighbours import select_sources
 from refdepth.refine.paper.coarse import coarse_refine
 from refdepth.refine.paper.settings import CoarseSettings

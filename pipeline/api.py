@@ -16,9 +16,11 @@ from refdepth.pipeline.config import (
 from refdepth.pipeline.engine import Engine
 from refdepth.pipeline.lock import WorkspaceLock
 from refdepth.pipeline.progress import Progress
+from refdepth.pipeline.report import write_report
 from refdepth.pipeline.results import Results
 from refdepth.pipeline.workspace import Workspace
 from refdepth.settings import Quality
+from refdepth.types.prior import PriorKind
 
 
 def reconstruct(
@@ -33,7 +35,7 @@ def reconstruct(
     masks: str | Path | None = None,
     model: str | Path | None = None,
     poses: str | Path | None = None,
-    views: Sequence[str] = (),
+    views: str | Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
     resume: bool = True,
     progress: Progress | None = None,
@@ -41,7 +43,8 @@ def reconstruct(
     """Turns the photos in `images` (or a video) into depth maps and a cloud in the folder `out`.
 
     What is valid there is reused, unless `resume` is False. `settings` are those of
-    `refdepth config`, by dotted name; the other options are those of `refdepth reconstruct`.
+    `refdepth config`, by dotted name; the other options are those of `refdepth reconstruct`. What
+    happens goes to Python's logging, under `refdepth`.
     Raises a `RefdepthError` that says what to do.
 
     Example::
@@ -51,14 +54,6 @@ def reconstruct(
             depth = results.refined(name).depth  # (H, W) float32, SfM units, 0 unknown
         cloud = results.cloud()  # .points (N, 3), .normals, .colors, .confidence
     """
-    refuse_combinations(
-        model=model,
-        poses=poses,
-        depth_maps=depth_maps,
-        depth_kind=depth_kind,
-        depth_model=depth_model,
-        depth_unit=depth_unit,
-    )
     config = build_config(
         quality=quality_of(quality),
         options={
@@ -68,6 +63,15 @@ def reconstruct(
             **(settings or {}),
         },
     )
+    refuse_combinations(
+        config,
+        model=model,
+        poses=poses,
+        depth_maps=depth_maps,
+        depth_kind=depth_kind,
+        depth_model=depth_model,
+        depth_unit=depth_unit,
+    )
     request = build_request(
         config,
         images=Path(images),
@@ -75,7 +79,7 @@ def reconstruct(
         model=model,
         poses=poses,
         depth_maps=depth_maps,
-        views=views,
+        views=(views,) if isinstance(views, str) else views,
     )
     workspace = output_folder(Path(out))
     with WorkspaceLock(workspace.root):
@@ -83,6 +87,7 @@ def reconstruct(
         workspace.write_request(request)
         try:
             Engine(workspace, request, progress=progress).reconstruct(resume=resume)
+            write_report(workspace)
         finally:
             workspace.save_hashes()
     return Results(workspace)
@@ -128,6 +133,7 @@ def build_request(
 
 
 def refuse_combinations(
+    config: RunConfig,
     *,
     model: str | Path | None,
     poses: str | Path | None,
@@ -147,13 +153,14 @@ def refuse_combinations(
             subject="--depth-maps and --depth-model",
             action="Give one of them.",
         )
-    if (depth_maps is None) != (depth_kind is None):
+    kind = config.depth.kind if depth_maps is not None else None
+    if (depth_maps is not None and kind is None) or (depth_maps is None and depth_kind is not None):
         raise ConfigurationError(
             "belong together.",
             subject="--depth-maps and --depth-kind",
             action="Give both: the folder, and inverse_affine, affine or metric.",
         )
-    if depth_unit is not None and depth_kind != "metric":
+    if depth_unit is not None and kind != PriorKind.METRIC:
         raise ConfigurationError(
             "declares the unit of metric depth maps.",
             subject="--depth-unit",

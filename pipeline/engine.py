@@ -132,7 +132,7 @@ class Engine:
                     self.progress.stage_reused(name)
                     return status
                 status = self._inspect(stage, statuses, looking=False)
-                return self._make(stage, status, fresh=not resume, views=views)
+                return self._make(stage, status, fresh=not resume and not views, views=views)
             statuses[stage.name] = status
             if status.state is not StageState.DONE and stage.name in _ancestors(name):
                 raise StageError(

@@ -86,7 +86,14 @@ class Results:
         prior moved by what the round found on the working grid."""
         items = self._items("refine/first")
         found, scaled = _depth_map(items.arrays(name)), self.scaled(name)
-        grid = WorkGrid(photo=self.scene[name].camera, factor=items.record(name)["factor"])
+        factor = items.record(name).get("factor")
+        if factor is None:
+            raise InputError(
+                "was made by an earlier version.",
+                subject=items.arrays_path(name),
+                action="Run `refdepth stage refine` again.",
+            )
+        grid = WorkGrid(photo=self.scene[name].camera, factor=factor)
         change = log_ratio(found.depth, grid.shrink_depth(scaled))
         return DepthMap(
             depth=scaled * np.exp(grid.grow(change)),

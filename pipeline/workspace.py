@@ -55,8 +55,10 @@ class Workspace:
         try:
             return RunRequest.model_validate(read_json(path))
         except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
             raise InputError(
-                f"cannot be understood ({error.errors()[0]['msg']}).",
+                f"cannot be understood ({field}: {first['msg']}); is it another version's?",
                 subject=path,
                 action="Run `refdepth reconstruct` on this folder again; what is valid is reused.",
             ) from error

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from refdepth.priors.maps import MapsPrior
     from refdepth.priors.network import NetworkPrior
     from refdepth.priors.sweep import SweepPrior
-    from refdepth.refine.rounds import first_round, second_round
+    from refdepth.refine.rounds import RefinedView, first_round, second_round
     from refdepth.refine.settings import RefineSettings
     from refdepth.render import select_renderer
     from refdepth.settings import Quality
@@ -50,6 +50,7 @@ _LATER = {
     "MapsPrior": "refdepth.priors.maps",
     "NetworkPrior": "refdepth.priors.network",
     "SweepPrior": "refdepth.priors.sweep",
+    "RefinedView": "refdepth.refine.rounds",
     "first_round": "refdepth.refine.rounds",
     "second_round": "refdepth.refine.rounds",
     "RefineSettings": "refdepth.refine.settings",
@@ -75,6 +76,7 @@ __all__ = [
     "Quality",
     "RefdepthError",
     "RefineSettings",
+    "RefinedView",
     "Results",
     "ScaleFit",
     "ScaleSettings",

@@ -76,13 +76,14 @@ def refine_scene(
     unknown), or of `views` alone; both rounds, in memory.
 
     `settings` default to the preset `balanced`; `renderer` to the best there is. Deterministic for
-    a `seed` on one device.
+    a `seed` on one device. Raises `InputError` for a view without a scaled depth map.
 
     Example::
 
         refined = refdepth.refine_scene(scene, scaled, settings=RefineSettings.preset("fast"))
         refined["IMG_1.jpg"].depth  # (H, W) float32
     """
+    from refdepth.errors import InputError
     from refdepth.geometry.working_view import WorkingView
     from refdepth.io.images import load_photo
     from refdepth.matching.neighbours import select_sources
@@ -93,6 +94,9 @@ def refine_scene(
     settings = settings or RefineSettings()
     known = Scene([view for view in scene.views if view.name in scaled], scene.points)
     wanted = known.names if views is None else tuple(views)
+    for name in wanted:
+        if name not in known:
+            raise InputError("has no scaled depth map.", subject=name, action="Scale it first.")
     sources = {view.name: select_sources(known, view, settings.sources) for view in known.views}
     needed = sorted({other for name in wanted for other in (name, *sources[name])})
     looked_at = {other for name in needed for other in (name, *sources[name])}

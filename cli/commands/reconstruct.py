@@ -5,14 +5,11 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from refdepth.cli.options import Debug, Quiet, Wait
-
-if TYPE_CHECKING:
-    pass
 
 _GIVEN = "What you already have"
 _RUN = "The run"
@@ -211,14 +208,6 @@ def reconstruct(
             action=f"Use one of {', '.join(stage_names())}.",
         )
     formats = parse_formats(export) if export else ()
-    refuse_combinations(
-        model=model,
-        poses=poses,
-        depth_maps=depth_maps,
-        depth_kind=depth_kind,
-        depth_model=depth_model,
-        depth_unit=depth_unit,
-    )
     settings = build_config(
         quality=None if quality is None else quality_of(quality),
         config_file=config,
@@ -232,6 +221,15 @@ def reconstruct(
             "runtime.max_memory_gb": max_memory,
             "runtime.seed": seed,
         },
+    )
+    refuse_combinations(
+        settings,
+        model=model,
+        poses=poses,
+        depth_maps=depth_maps,
+        depth_kind=depth_kind,
+        depth_model=depth_model,
+        depth_unit=depth_unit,
     )
     request = build_request(
         settings,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from refdepth.errors import StageError
 from refdepth.pipeline.config import RunConfig, RunRequest
-from refdepth.pipeline.files import replacing
+from refdepth.pipeline.files import discard, replacing
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.memory import POINT_BYTES
 from refdepth.pipeline.stage import StageContext, StageOutcome
@@ -106,6 +106,7 @@ class FuseStage:
                 " refine/ say which views were turned down.",
             )
         agreed.remove_others(names)
+        discard(context.folder / "masks")  # of workspaces from before the agreed depth was kept
         return StageOutcome(
             files=[path, *written],
             summary={"points": points, "views": len(names), "confirmed_share": confirmed},

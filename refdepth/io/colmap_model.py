@@ -12,8 +12,11 @@ from refdepth.types.camera import PinholeCamera
 from refdepth.types.scene import Scene, SparsePoints, View
 
 
-def read_scene(model_dir: Path, image_dir: Path, mask_dir: Path | None = None) -> Scene:
-    """A scene from an undistorted COLMAP model folder (text or binary).
+def read_scene(
+    model_dir: str | Path, image_dir: str | Path, mask_dir: str | Path | None = None
+) -> Scene:
+    """A scene from an undistorted COLMAP model folder (text or binary), its photos in `image_dir`,
+    masks as `NAME.png` in `mask_dir` for photos that have one.
 
     Raises `InputError` when the model cannot be read.
     """
@@ -24,10 +27,11 @@ def read_scene(model_dir: Path, image_dir: Path, mask_dir: Path | None = None) -
     except Exception as error:
         raise InputError(
             f"not a COLMAP model that can be read ({str(error).splitlines()[0]}).",
-            subject=model_dir,
+            subject=Path(model_dir),
             action="Give a folder with cameras, images and points3D (.bin or .txt).",
         ) from error
-    return scene_of(reconstruction, Path(image_dir), mask_dir)
+    masks = None if mask_dir is None else Path(mask_dir)
+    return scene_of(reconstruction, Path(image_dir), masks)
 
 
 def scene_of(reconstruction: Any, image_dir: Path, mask_dir: Path | None = None) -> Scene:

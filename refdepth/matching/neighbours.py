@@ -1,4 +1,4 @@
-"""Which neighbours a view is refined against."""
+"""Which neighbours a view is compared with: by sweep, refinement and fusion."""
 
 from __future__ import annotations
 

@@ -204,7 +204,7 @@ def _kind(config: Any, checkpoint: Checkpoint) -> PriorKind:
     raise InputError(
         f"a {config.model_type!r} model is not a depth network that is known here.",
         subject=checkpoint.folder,
-        action=f"Known: {', '.join(sorted(_KIND_OF_TYPE))}; for others give --depth-kind.",
+        action=f"Known: {', '.join(sorted(_KIND_OF_TYPE))}; for others set depth.kind.",
     )
 
 

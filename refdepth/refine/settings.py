@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 from refdepth.errors import ConfigurationError
 from refdepth.matching.settings import MatchSettings, PropagationSettings
@@ -68,7 +68,7 @@ class RefineSettings(Settings):
         600_000, "Search runs on the photo reduced to at most so many pixels", unit="px", ge=1024
     )
     least_reduction: int = setting(
-        2, "Search never runs on a finer grid than this", unit="px", ge=1, expert=True
+        2, "Photo pixels per pixel of the search's grid, at least", ge=1, expert=True
     )
     held_out: bool = setting(
         True, "One neighbour is left out and decides where the refinement is kept"
@@ -127,6 +127,15 @@ class RefineSettings(Settings):
         if quality == Quality.PAPER:
             return cls(method=Method.PAPER, iterations=0, held_out=False, edge_reach=0)
         return cls()
+
+    def result_fields(self) -> dict[str, Any]:
+        """See `Settings.result_fields`; without the groups that the chosen method does not read."""
+        fields = super().result_fields()
+        if self.method is Method.PAPER:
+            unread = {"search", "search_again", "propagation", "surface", "iterations"}
+        else:
+            unread = {"paper"} if self.iterations else {"paper", "surface"}
+        return {name: value for name, value in fields.items() if name not in unread}
 
     @property
     def gradient_steps(self) -> int:

@@ -1,1 +1,1 @@
-"""The nouns: cameras, views, scenes, depth maps, priors."""
+"""The nouns: cameras, views, scenes, depth maps, clouds, meshes, priors."""

@@ -48,11 +48,6 @@ class PinholeCamera:
         """Mean of the two focal lengths, pixels."""
         return float(self.K[0, 0] + self.K[1, 1]) / 2
 
-    def resized(self, width: int, height: int) -> PinholeCamera:
-        """The same camera with its picture resampled to `width` x `height`."""
-        scale = np.array([[width / self.width], [height / self.height], [1.0]])
-        return PinholeCamera(K=self.K * scale, width=width, height=height)
-
     def pixel_grid(self) -> Array:
         """Pixel centres (height, width, 2): x + 0.5, y + 0.5."""
         x = np.arange(self.width) + 0.5

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DepthMap:
-    """Depth of one view in the grid of its undistorted photo."""
+    """Depth of one view, in the grid of its undistorted photo unless said otherwise (first rounds
+    lie on the working grid)."""
 
     depth: NDArray[np.float32]
     """Depth along the optical axis (height, width), SfM units; 0 means unknown."""

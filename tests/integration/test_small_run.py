@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 from tiny_checkpoints import save_depth_anything
 
+import refdepth
 from refdepth.cli.main import run
+from refdepth.errors import ConfigurationError, InputError
 from refdepth.evaluation.ground_truth import open_ground_truth
 from refdepth.fusion import FusionSettings, check_view
 from refdepth.io.images import load_mask
@@ -333,3 +335,34 @@ def test_status_shows_every_stage(base: Path, capsys: pytest.CaptureFixture[str]
     assert [row["state"] for row in rows] == ["done"] * 6
     assert run(["status", str(base / "out")]) == 0
     assert "6 views" in capsys.readouterr().out
+
+
+def test_from_python_the_run_is_the_same(base: Path, tmp_path: Path) -> None:
+    results = refdepth.reconstruct(
+        base / "photos", tmp_path / "out", depth_model="sweep", settings={"refine.iterations": 2}
+    )
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert results.views("refine") == Results(Workspace(base / "out")).views("refine")
+    for name in results.views("refine"):
+        file = f"refine/{name}.npz"
+        assert (tmp_path / "out" / file).read_bytes() == (base / "out" / file).read_bytes()
+    assert len(results.cloud()) > 5_000
+
+
+def test_a_first_round_is_shown_in_the_photos_grid(base: Path, room: SyntheticScene) -> None:
+    results = Results(Workspace(base / "out"))
+    for name, view in zip(results.scene.names, room.views, strict=True):
+        first, scaled = results.first_round(name), results.scaled(name)
+        assert first.depth.shape == scaled.shape == results.scene[name].camera.shape
+        assert np.array_equal(first.depth > 0, scaled > 0)
+        assert name.split(".")[0] == view.name.split(".")[0]
+
+
+def test_cameras_twice_and_views_that_are_not_there_are_refused_from_python(base: Path) -> None:
+    with pytest.raises(ConfigurationError, match="give cameras twice"):
+        refdepth.reconstruct(base / "photos", base / "no", model=base, poses=base)
+    with pytest.raises(ConfigurationError, match="hgih"):
+        refdepth.reconstruct(base / "photos", base / "no", quality="hgih")
+    scene = Results(Workspace(base / "out")).scene
+    with pytest.raises(InputError, match="no scaled depth map"):
+        refdepth.refine_scene(scene, {}, views=["view_000.png"])

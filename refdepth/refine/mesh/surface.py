@@ -1,4 +1,4 @@
-"""The mesh that the fine stage moves, and the way back from its vertices to the pixels."""
+"""The mesh that gradient steps move, and the way back from its vertices to the pixels."""
 
 from __future__ import annotations
 

@@ -149,7 +149,9 @@ def refine_descent(
         change = rendered_change(
             solver.reference_depth(moved=False), solver.reference_depth(moved=True), depth
         )
-    record = summary("adam", renderer, sources, len(mesh.triangles), steps.summary(scales), began)
+    record = summary(
+        "adam", renderer, sources, len(surface.triangles), steps.summary(scales), began
+    )
     return SurfaceResult(depth=moved(depth, change, mask), record=record)
 
 
