@@ -8,7 +8,7 @@ PYTHON_BOOT ?= python3
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 REFDEPTH := $(VENV)/bin/refdepth
-# Idle OpenMP workers sleep instead of taking the cores from numba's kernels (cli/environment.py).
+# Idle OpenMP workers sleep instead of taking the cores from numba's kernels (pipeline/environment.py).
 export OMP_WAIT_POLICY ?= passive
 READY := $(VENV)/.refdepth-ready
 SCENES_DIR ?= scenes/data

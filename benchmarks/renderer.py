@@ -10,7 +10,7 @@ copy as many bytes as any step moves that keeps its pictures in memory (see `FLO
 
 from __future__ import annotations
 
-from refdepth.cli.environment import prepare_process
+from refdepth.pipeline.environment import prepare_process
 
 # As the command line does, before torch is imported.
 prepare_process()

@@ -15,9 +15,9 @@ import psutil
 from rich.markup import escape
 
 from refdepth.cli.console import format_bytes, out
-from refdepth.cli.environment import KEPT_MB, SETTINGS, keep_freed_memory
 from refdepth.cores import usable_cores
 from refdepth.errors import UnavailableError
+from refdepth.pipeline.environment import KEPT_MB, SETTINGS, keep_freed_memory
 from refdepth.render.selection import (
     NVDIFFRAST_HELP,
     nvdiffrast_installed,

@@ -9,9 +9,9 @@ import traceback
 
 import typer
 
-from refdepth.cli.environment import prepare_process
 from refdepth.cli.exit_codes import ExitCode, exit_code
 from refdepth.cli.options import with_debug
+from refdepth.pipeline.environment import prepare_process
 
 app = typer.Typer(
     no_args_is_help=True,

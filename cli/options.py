@@ -33,6 +33,15 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks; log in mo
 Wait = Annotated[
     bool, typer.Option("--wait", help="Wait while another process uses the output folder.")
 ]
+Workers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|auto",
+        help="Processes that work on photos and views side by side. \\[default: auto, as many as"
+        " cores and memory allow]",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -54,3 +63,18 @@ def with_debug(command: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {**inspect.get_annotations(command, eval_str=True), "debug": Debug}
     return run
+
+
+def parse_workers(text: str | None) -> int | str | None:
+    """What --workers says. Raises `ConfigurationError` for what is no number of processes."""
+    from refdepth.errors import ConfigurationError
+
+    if text is None or text == "auto":
+        return text
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise ConfigurationError(
+        "is not a number of processes.",
+        subject=f"--workers {text}",
+        action="Use 1 or more, or auto.",
+    )

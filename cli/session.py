@@ -11,6 +11,7 @@ from refdepth.cli.console import err, make_progress
 from refdepth.cli.interrupts import stop_on_signals
 from refdepth.errors import Interrupted, RefdepthError
 from refdepth.pipeline.cancellation import Cancellation
+from refdepth.pipeline.choose_executor import choose_executor
 from refdepth.pipeline.config import RunRequest
 from refdepth.pipeline.engine import Engine
 from refdepth.pipeline.files import resource_error
@@ -34,9 +35,11 @@ def working_on(
     debug: bool,
     wait: bool,
     go_on: str,
+    workers: int | str | None = None,
 ) -> Iterator[Engine]:
     """An engine on a locked workspace. `request` replaces what was asked of it; None keeps that.
-    `go_on` is the command that continues after an interruption."""
+    `go_on` is the command that continues after an interruption; `workers` holds for this command
+    alone."""
     cancellation = Cancellation()
     message = f"Stopped; what is finished is saved. Go on with: {go_on}"
 
@@ -64,8 +67,15 @@ def working_on(
         if not lock.guarded:
             logger.warning(_UNGUARDED)
             progress.note(_UNGUARDED)
+        runtime = request.config.runtime
+        if workers is not None:
+            runtime = runtime.model_copy(update={"workers": workers})
+        executor = choose_executor(runtime, workspace.root)
+        stack.callback(executor.close)
         try:
-            yield Engine(workspace, request, progress=progress, cancellation=cancellation)
+            yield Engine(
+                workspace, request, progress=progress, cancellation=cancellation, executor=executor
+            )
         except Interrupted as error:
             raise Interrupted(message) from error
         finally:

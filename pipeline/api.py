@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from refdepth.errors import ConfigurationError, InputError
+from refdepth.pipeline.choose_executor import choose_executor
 from refdepth.pipeline.config import (
     RunConfig,
     RunInputs,
@@ -38,6 +39,7 @@ def reconstruct(
     views: str | Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
     resume: bool = True,
+    workers: int | str | None = None,
     progress: Progress | None = None,
 ) -> Results:
     """Turns the photos in `images` (or a video) into depth maps and a cloud in the folder `out`.
@@ -60,6 +62,7 @@ def reconstruct(
             "depth.model": depth_model,
             "depth.kind": depth_kind,
             "depth.maps_unit": depth_unit,
+            "runtime.workers": workers,
             **(settings or {}),
         },
     )
@@ -85,10 +88,13 @@ def reconstruct(
     with WorkspaceLock(workspace.root):
         workspace.clean()
         workspace.write_request(request)
+        executor = choose_executor(config.runtime, workspace.root)
         try:
-            Engine(workspace, request, progress=progress).reconstruct(resume=resume)
+            engine = Engine(workspace, request, progress=progress, executor=executor)
+            engine.reconstruct(resume=resume)
             write_report(workspace)
         finally:
+            executor.close()
             workspace.save_hashes()
     return Results(workspace)
 

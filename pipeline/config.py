@@ -5,9 +5,9 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from refdepth.errors import ConfigurationError
 from refdepth.fusion.settings import FusionSettings, MeshSettings
@@ -67,10 +67,16 @@ class RuntimeSettings(Settings):
     )
     max_memory_gb: float | None = setting(
         None,
-        "Memory that caches, threads and unmerged points are fitted to; none: three quarters of"
-        " what is free.",
+        "Memory that workers, caches and unmerged points are fitted to, all processes together;"
+        " none: three quarters of what is free.",
         unit="GB",
         gt=0,
+        affects_result=False,
+    )
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = setting(
+        "auto",
+        "Processes that work on photos and views side by side; auto: as many as cores and memory"
+        " allow and the work is worth.",
         affects_result=False,
     )
     threads: int = setting(
@@ -95,7 +101,7 @@ class RunConfig(Settings):
     fuse: FusionSettings = setting(FusionSettings(), "Fusion into a cloud.")
     mesh: MeshSettings = setting(MeshSettings(), "The mesh that is exported; no stage reads it.")
     runtime: RuntimeSettings = setting(
-        RuntimeSettings(), "Device, renderer, memory, threads and seed."
+        RuntimeSettings(), "Device, renderer, memory, workers and seed."
     )
 
 

@@ -1,11 +1,15 @@
-"""Which device did the work on a view. CUDA and CPU agree closely and not to the bit, and nothing
-is made again because of it: what is mixed must be seen."""
+"""Which devices there are, and which did the work on a view. CUDA and CPU agree closely and not to
+the bit, and nothing is made again because of it: what is mixed must be seen."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
+
+_GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 def place_of(record: Mapping[str, Any]) -> str:
@@ -26,3 +30,11 @@ def aside(places: Mapping[str, int]) -> str:
     """Like `, 12 of them on cuda/nvdiffrast`; empty where all were made on one place."""
     _, *others = places.items() or [("", 0)]
     return "".join(f", {count} of them on {place}" for place, count in others)
+
+
+def gpus() -> list[str]:
+    """The NVIDIA GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is not None:
+        return [name.strip() for name in allowed.split(",") if name.strip()]
+    return [str(number) for number, _ in enumerate(_GPUS.iterdir())] if _GPUS.is_dir() else []

@@ -229,6 +229,7 @@ class Engine:
         )
         started = time.monotonic()
         peak = PeakMemory()
+        self.executor.peak_mb()  # from now on
         try:
             folder.mkdir(exist_ok=True)
             if fresh:
@@ -251,7 +252,8 @@ class Engine:
         if not outcome.complete:
             self.progress.stage_finished(stage.name, seconds, outcome.headline)
             return replace(status, state=StageState.PARTIAL, why=outcome.headline)
-        manifest = self._record(stage, context, outcome, seconds, peak.megabytes())
+        peak_mb = peak.megabytes() + self.executor.peak_mb()
+        manifest = self._record(stage, context, outcome, seconds, peak_mb)
         for warning in outcome.warnings:
             logger.warning("%s: %s", stage.name, warning)
         logger.info("%s: %s in %.1f s", stage.name, outcome.headline, seconds)

@@ -18,10 +18,8 @@ POINT_BYTES = 400
 """Memory of one unmerged point: its row, and what sorting and merging add. Rounded up."""
 _RESERVE = 0.25
 """Share of the free memory that is left to others."""
-_MOST_PHOTOS = 1 << 30
-"""Bytes of photos beyond which keeping more saves no time."""
-_MOST_DEPTH_MAPS = 512 << 20
-"""The same for depth maps."""
+_MOST_KEPT = 1 << 30
+"""Bytes of photos or depth maps beyond which keeping more saves no time."""
 _MOST_POINTS = 8_000_000 * POINT_BYTES
 """Bytes of unmerged points beyond which fewer temporary files save no time."""
 _OUT_OF_MEMORY = (
@@ -75,10 +73,8 @@ def memory_error(subject: str) -> ResourceError:
 class MemoryBudget:
     """What may be held besides the work on one view, in bytes. No result depends on it."""
 
-    photos: int
-    """Photos kept between views."""
-    depth_maps: int
-    """Depth maps kept between views."""
+    cache: int
+    """Photos and depth maps kept between views."""
     points: int
     """Unmerged points of the cloud."""
     features: int
@@ -87,15 +83,20 @@ class MemoryBudget:
     @classmethod
     def of(cls, max_memory_gb: float | None) -> MemoryBudget:
         """From what a run may take (None: what is free now, less a reserve)."""
-        free = float(psutil.virtual_memory().available) * (1 - _RESERVE)
-        limit = free if max_memory_gb is None else max_memory_gb * 2**30
+        limit = cls.limit(max_memory_gb)
         quarter = int(limit / 4)
         return cls(
-            photos=min(quarter, _MOST_PHOTOS),
-            depth_maps=min(quarter, _MOST_DEPTH_MAPS),
+            cache=min(quarter, _MOST_KEPT),
             points=min(quarter, _MOST_POINTS),
             features=int(limit / 2),
         )
+
+    @staticmethod
+    def limit(max_memory_gb: float | None) -> float:
+        """Bytes that a run may take; None: what is free now, less a reserve."""
+        if max_memory_gb is not None:
+            return max_memory_gb * 2**30
+        return float(psutil.virtual_memory().available) * (1 - _RESERVE)
 
 
 def _own_peak() -> float:

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from refdepth.errors import ConfigurationError, InputError, UnavailableError
+from refdepth.geometry.grid import WorkGrid
 from refdepth.geometry.lens import InputPhoto
 from refdepth.pipeline.config import RunRequest
+from refdepth.pipeline.devices import gpus
 from refdepth.pipeline.manifest import Manifest
 from refdepth.pipeline.stage import NotKnownYet
 from refdepth.pipeline.stages.prepare import read_table
-from refdepth.pipeline.views import photo_names
+from refdepth.pipeline.views import WorkingViews, photo_names
+from refdepth.pipeline.work import Cost
 from refdepth.pipeline.workspace import Workspace
 from refdepth.priors.checkpoints import (
     AUTO,
@@ -25,8 +28,16 @@ from refdepth.priors.checkpoints import (
     local_folder,
 )
 from refdepth.priors.maps import MapsPrior, check_unit
+from refdepth.render.selection import DeviceName
 from refdepth.types.prior import DepthPrior, PriorKind
-from refdepth.types.scene import View
+from refdepth.types.scene import Scene, View
+
+_MAPS_SECONDS, _SWEEP_SECONDS, _NETWORK_SECONDS = 0.1, 10.0, 2.0
+"""Of a core: for a megapixel of a photo, of the sweep's grid, and for a photo."""
+_MAPS_BYTES, _SWEEP_BYTES, _NETWORK_BYTES = 40e6, 14, 700 << 20
+"""Memory: for a megapixel of a photo, for each depth tried at a pixel of the grid, and in all."""
+_SWEEP_CACHE = 24
+"""Working views worth keeping between neighbouring views."""
 
 FALLBACK_NOTE = (
     "The weights of Depth Anything V2 Small are neither in the local cache nor reachable; the"
@@ -84,9 +95,15 @@ def choose_prior(
 
 
 def open_prior(
-    workspace: Workspace, request: RunRequest, identity: Mapping[str, Any]
+    workspace: Workspace,
+    request: RunRequest,
+    identity: Mapping[str, Any],
+    scene: Scene,
+    *,
+    cache_bytes: int,
 ) -> DepthPrior:
-    """The prior that `identity` (from `choose_prior`) stands for."""
+    """The prior that `identity` (from `choose_prior`) stands for, which may keep `cache_bytes` of
+    the scene's photos."""
     if identity["prior"] == "maps":
         maps = request.inputs.path("depth_maps")
         assert maps is not None
@@ -100,7 +117,9 @@ def open_prior(
     if identity["prior"] == SWEEP:
         from refdepth.priors.sweep import SweepPrior
 
-        return SweepPrior(request.config.depth.sweep)
+        settings = request.config.depth.sweep
+        views = WorkingViews(scene, max_bytes=cache_bytes, **settings.grid)
+        return SweepPrior(settings, views.of)
     from refdepth.priors.network import NetworkPrior
 
     return NetworkPrior(
@@ -108,6 +127,26 @@ def open_prior(
         device=request.config.runtime.device.value,
         kind=request.config.depth.kind,
     )
+
+
+def cost_of(request: RunRequest, identity: Mapping[str, Any], scene: Scene) -> Cost:
+    """What the prior of a view of middling size takes."""
+    camera = scene.typical_camera
+    megapixels = camera.width * camera.height / 1e6
+    if identity["prior"] == "maps":
+        return Cost(seconds=_MAPS_SECONDS * megapixels, bytes=int(_MAPS_BYTES * megapixels))
+    if identity["prior"] == SWEEP:
+        settings = request.config.depth.sweep
+        grid = WorkGrid.for_photo(camera, **settings.grid)
+        cells = grid.shape[0] * grid.shape[1]
+        return Cost(
+            seconds=_SWEEP_SECONDS * cells / 1e6,
+            bytes=int(_MAPS_BYTES * megapixels) + _SWEEP_BYTES * settings.planes * cells,
+            cache_bytes=_SWEEP_CACHE * 5 * cells,
+        )
+    on_gpu = request.config.runtime.device != DeviceName.CPU and bool(gpus())
+    weights = sum(path.stat().st_size for path in _checkpoint(request, identity).folder.iterdir())
+    return Cost(seconds=_NETWORK_SECONDS, bytes=_NETWORK_BYTES + 2 * weights, gpu=on_gpu)
 
 
 def describe(identity: Mapping[str, Any]) -> str:

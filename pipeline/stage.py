@@ -2,22 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from refdepth.errors import StageError
 from refdepth.pipeline.cancellation import Cancellation
 from refdepth.pipeline.config import RunConfig, RunInputs, RunRequest
 from refdepth.pipeline.executors import Executor
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.memory import MemoryBudget
 from refdepth.pipeline.progress import Progress
+from refdepth.pipeline.work import Finished, Result, Watch, Work
 from refdepth.pipeline.workspace import Workspace
+
+logger = logging.getLogger(__name__)
 
 
 class NotKnownYet(Exception):  # noqa: N818  (an answer, not a failure)
     """What a stage is made from is found out when it runs; the message says what that is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brief:
+    """What the stage's work on an item needs, wherever that is done."""
+
+    root: Path
+    """The workspace."""
+    request: RunRequest
+    stage: str
+    item_fingerprint: str
+    """Hash of all that determines what an item holds."""
+    inputs: Mapping[str, Any]
+    """What the stage's `inputs` returned."""
+
+    @property
+    def workspace(self) -> Workspace:
+        """The workspace, opened."""
+        return Workspace(self.root)
+
+    @property
+    def folder(self) -> Path:
+        """The stage's own folder."""
+        return self.workspace.stage_dir(self.stage)
+
+    @property
+    def config(self) -> RunConfig:
+        """All settings."""
+        return self.request.config
+
+    def items(self, subfolder: str = "") -> ItemStore:
+        """The stage's per-item artifacts."""
+        return ItemStore(self.folder / subfolder, self.item_fingerprint)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +94,58 @@ class StageContext:
         """Paths given from outside."""
         return self.request.inputs
 
+    @property
+    def brief(self) -> Brief:
+        """What other processes need to know."""
+        return Brief(
+            root=self.workspace.root,
+            request=self.request,
+            stage=self.folder.name,
+            item_fingerprint=self.item_fingerprint,
+            inputs=dict(self.inputs),
+        )
+
+    def perform(
+        self, label: str, work: Work[Result], names: Sequence[str], *, done: int = 0
+    ) -> dict[str, Result]:
+        """Has the executor do `work` for each of `names`; returns what it hands back.
+
+        Progress counts from the `done` that were done before. Raises `StageError` where items ended
+        the processes that tried them, after all others are done.
+        """
+        results: dict[str, Result] = {}
+        lost: dict[str, str] = {}
+        watch = self._watch(label, done, len(names))
+        with closing(self.executor.run(work, names, watch)) as items:
+            for item in items:
+                _log(label, item)
+                if item.failed:
+                    lost[item.name] = item.failed
+                else:
+                    results[item.name] = item.result  # type: ignore[assignment]
+        if lost:
+            raise _lost(lost)
+        return results
+
+    def stream(
+        self, label: str, work: Work[Result], names: Sequence[str]
+    ) -> Generator[tuple[str, Result], None, None]:
+        """The same in the order of `names`, each as soon as it is its turn; what runs ahead is
+        bounded. Raises `StageError` at the first that ended the processes that tried it."""
+        watch = self._watch(label, 0, len(names))
+        with closing(self.executor.run(work, names, watch, in_order=True)) as items:
+            for item in items:
+                _log(label, item)
+                if item.failed:
+                    raise _lost({item.name: item.failed})
+                yield item.name, item.result  # type: ignore[misc]
+
+    def _watch(self, label: str, done: int, count: int) -> Watch:
+        return Watch(
+            cancellation=self.cancellation,
+            progress=lambda share: self.progress.step(label, done + share, done + count),
+        )
+
     def items(self, subfolder: str = "") -> ItemStore:
         """The stage's per-item artifacts."""
         return ItemStore(self.folder / subfolder, self.item_fingerprint)
@@ -74,6 +165,23 @@ class StageOutcome:
     """False when items are left to do: no manifest is written then."""
     warnings: Sequence[str] = field(default=())
     """What the user should know, one sentence each."""
+
+
+def _log(label: str, item: Finished[Any]) -> None:
+    if not item.failed:
+        by = f" by {item.place}" if item.place else ""
+        logger.info("%s: %s done%s in %.2f s", label, item.name, by, item.seconds)
+
+
+def _lost(lost: Mapping[str, str]) -> StageError:
+    name, how = next(iter(lost.items()))
+    more = f", and so did those of {len(lost) - 1} more" if len(lost) > 1 else ""
+    return StageError(
+        f"the process that worked on it {how}{more}. What is finished is saved.",
+        subject=name,
+        action="Run the same command again, with more memory or fewer --workers; or leave the photo"
+        " out.",
+    )
 
 
 class Stage(Protocol):

@@ -16,7 +16,7 @@ from refdepth.io.colmap_model import read_scene
 from refdepth.io.images import load_photo
 from refdepth.pipeline.stages.prepare import read_table
 from refdepth.pipeline.workspace import Workspace
-from refdepth.types.scene import Scene
+from refdepth.types.scene import Scene, View
 
 UNDISTORTED = Path("sfm") / "undistorted"
 
@@ -84,6 +84,10 @@ class WorkingViews:
         self._grid = grid
         self._views: OrderedDict[str, WorkingView] = OrderedDict()
         self._bytes = 0
+
+    def of(self, view: View) -> WorkingView:
+        """A view of the scene on its working grid."""
+        return self[view.name]
 
     def __getitem__(self, name: str) -> WorkingView:
         view = self._views.pop(name, None)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 _OWN_GROUPS = Path("/proc/self/cgroup")
@@ -22,6 +23,20 @@ def usable_cores() -> int:
     if quota is not None:
         limits.append(math.ceil(quota))
     return max(1, min(limits))
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Has torch compute on one thread in the block (or decorated function): its sums and products
+    differ in the last digits with the number of threads, and results must not."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def cgroup_quota(own: Path = _OWN_GROUPS, hierarchies: Path = _HIERARCHIES) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 class RefdepthError(Exception):
@@ -19,6 +20,10 @@ class RefdepthError(Exception):
         self.message = message
         self.subject = None if subject is None else str(subject)
         self.action = action
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Comes whole from one process to another."""
+        return _remade, (type(self), self.message, self.subject, self.action)
 
     def __str__(self) -> str:
         head = f"{self.subject}: {self.message}" if self.subject else self.message
@@ -51,3 +56,9 @@ class ResourceError(RefdepthError):
 
 class Interrupted(RefdepthError):  # noqa: N818  (named after what happened, like KeyboardInterrupt)
     """The run was asked to stop; what is finished is saved."""
+
+
+def _remade(
+    kind: type[RefdepthError], message: str, subject: str | None, action: str | None
+) -> RefdepthError:
+    return kind(message, subject=subject, action=action)

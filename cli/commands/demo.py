@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from refdepth.cli.options import Debug, Quiet, Wait
+from refdepth.cli.options import Debug, Quiet, Wait, Workers, parse_workers
 
 
 def demo(
@@ -20,6 +20,7 @@ def demo(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Another seed furnishes another room.")] = 0,
+    workers: Workers = None,
     wait: Wait = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -49,7 +50,7 @@ def demo(
         inputs=RunInputs(images=str(photos)),
         config=build_config(
             quality=None if quality is None else quality_of(quality),
-            options={"depth.model": "sweep"},
+            options={"depth.model": "sweep", "runtime.workers": parse_workers(workers)},
         ),
     )
     with working_on(

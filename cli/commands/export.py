@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from refdepth.cli.options import Debug, OptionalWorkspace, Quiet, Wait
+from refdepth.cli.options import Debug, OptionalWorkspace, Quiet, Wait, Workers, parse_workers
 
 
 def export(
@@ -55,6 +55,7 @@ def export(
             show_default=False,
         ),
     ] = None,
+    workers: Workers = None,
     wait: Wait = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -85,7 +86,15 @@ def export(
     workspace = Workspace.find(out)
     asked = [part for format_ in formats for part in ("--to", format_.value)]
     go_on = shlex.join(["refdepth", "export", str(workspace.root), *asked])
-    with working_on(workspace, None, quiet=quiet, debug=debug, wait=wait, go_on=go_on) as engine:
+    with working_on(
+        workspace,
+        None,
+        quiet=quiet,
+        debug=debug,
+        wait=wait,
+        go_on=go_on,
+        workers=parse_workers(workers),
+    ) as engine:
         targets = write(
             workspace,
             formats,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from refdepth.cli.options import Debug, Quiet, Wait
+from refdepth.cli.options import Debug, Quiet, Wait, parse_workers
 
 _GIVEN = "What you already have"
 _RUN = "The run"
@@ -131,11 +131,21 @@ def reconstruct(
             rich_help_panel=_RUN,
         ),
     ] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|auto",
+            help="Processes that work on photos and views side by side."
+            " \\[default: auto, as many as cores and memory allow]",
+            show_default=False,
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
     max_memory: Annotated[
         float | None,
         typer.Option(
             metavar="GB",
-            help="Memory to stay within where work can be split."
+            help="Memory to stay within where work can be split, all processes together."
             " \\[default: three quarters of what is free]",
             show_default=False,
             rich_help_panel=_RUN,
@@ -218,6 +228,7 @@ def reconstruct(
             "depth.maps_unit": depth_unit,
             "runtime.renderer": renderer,
             "runtime.device": device,
+            "runtime.workers": parse_workers(workers),
             "runtime.max_memory_gb": max_memory,
             "runtime.seed": seed,
         },

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from refdepth.cli.options import Debug, Quiet, Wait, Workspace
+from refdepth.cli.options import Debug, Quiet, Wait, Workers, Workspace, parse_workers
 
 
 def stage(
@@ -27,6 +27,7 @@ def stage(
             show_default=False,
         ),
     ] = None,
+    workers: Workers = None,
     wait: Wait = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -43,7 +44,15 @@ def stage(
         )
     folder = Folder.find(workspace)
     go_on = shlex.join(["refdepth", "stage", name, "--workspace", str(folder.root), "--resume"])
-    with working_on(folder, None, quiet=quiet, debug=debug, wait=wait, go_on=go_on) as engine:
+    with working_on(
+        folder,
+        None,
+        quiet=quiet,
+        debug=debug,
+        wait=wait,
+        go_on=go_on,
+        workers=parse_workers(workers),
+    ) as engine:
         status = engine.run_stage(name, resume=resume or bool(views), views=tuple(views or ()))
         report_on(folder)
     print_summary(folder, [status])

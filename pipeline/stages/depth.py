@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,20 @@ from refdepth.pipeline.config import RunConfig, RunRequest
 from refdepth.pipeline.devices import aside, count_places
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.manifest import Manifest
-from refdepth.pipeline.priors import choose_prior, describe, fallback_note, open_prior
-from refdepth.pipeline.stage import StageContext, StageOutcome
+from refdepth.pipeline.priors import (
+    choose_prior,
+    cost_of,
+    describe,
+    fallback_note,
+    open_prior,
+)
+from refdepth.pipeline.stage import Brief, StageContext, StageOutcome
 from refdepth.pipeline.views import load_scene, photo_names
+from refdepth.pipeline.work import Cost, Desk
 from refdepth.pipeline.workspace import Workspace
 from refdepth.priors.maps import MapsPrior
 from refdepth.priors.network import NetworkPrior
 from refdepth.types.prior import Prior, PriorKind
-from refdepth.types.scene import Scene
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +72,12 @@ class DepthStage:
         scene = load_scene(context.workspace)
         items = context.items()
         left = [name for name in scene.names if not items.is_done(name)]
-        if left:
-            self._estimate(context, scene, items, left)
+        context.perform(
+            "estimating depth",
+            Priors(brief=context.brief, cost=cost_of(context.request, context.inputs, scene)),
+            left,
+            done=len(scene) - len(left),
+        )
         items.remove_others(scene.names)
         records = {name: items.record(name) for name in scene.names}
         silent = [name for name, record in records.items() if record["known_share"] == 0]
@@ -94,23 +105,40 @@ class DepthStage:
             warnings=[*([note] if note else []), *(f"{name}: has no prior" for name in without)],
         )
 
-    def _estimate(
-        self, context: StageContext, scene: Scene, items: ItemStore, names: list[str]
-    ) -> None:
-        source = open_prior(context.workspace, context.request, context.inputs)
+
+@dataclass(frozen=True, kw_only=True)
+class Priors:
+    """The prior of a view."""
+
+    brief: Brief
+    cost: Cost
+
+    def open(self, desk: Desk) -> Callable[[str], None]:
+        """Loads the scene, and the network where it is one."""
+        scene = load_scene(self.brief.workspace)
+        items = self.brief.items()
+        source = open_prior(
+            self.brief.workspace,
+            self.brief.request,
+            self.brief.inputs,
+            scene,
+            cache_bytes=desk.cache_bytes,
+        )
         device = source.device if isinstance(source, NetworkPrior) else "cpu"
         missing = set(source.missing(scene)) if isinstance(source, MapsPrior) else set()
-        done = len(scene) - len(names)
-        for number, name in enumerate(names):
-            context.cancellation.check()
-            context.progress.step("estimating depth", done + number, len(scene))
+
+        def make(name: str) -> None:
+            if items.is_done(name):
+                return
             view = scene[name]
             if name in missing:
                 nothing = np.full(view.camera.shape, np.nan, np.float32)
-                prior = Prior(values=nothing, kind=PriorKind(context.inputs["kind"]))
+                prior = Prior(values=nothing, kind=PriorKind(self.brief.inputs["kind"]))
             else:
                 prior = source.estimate(view, scene)
             _write(items, name, prior, device)
+
+        return make
 
 
 def load_prior(items: ItemStore, name: str) -> Prior:

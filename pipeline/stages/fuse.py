@@ -3,8 +3,9 @@ agree on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,20 +16,23 @@ from refdepth.pipeline.config import RunConfig, RunRequest
 from refdepth.pipeline.files import discard, replacing
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.memory import POINT_BYTES
-from refdepth.pipeline.stage import StageContext, StageOutcome
+from refdepth.pipeline.stage import Brief, StageContext, StageOutcome
 from refdepth.pipeline.views import load_scene, photo_names, select_views
+from refdepth.pipeline.work import Cost, Desk
 from refdepth.pipeline.workspace import Workspace
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene
 
 if TYPE_CHECKING:
-    from refdepth.fusion import ViewConsistency
+    from refdepth.fusion import KeptPixels
 
 _MANTISSA_BITS = 23  # of float32
 _DEPTH_BITS = 16
 """Agreed depth is stored to 2**-17 of itself, far below what any view knows: it compresses then."""
 _LEVELS = 255
 """Levels of stored confidence."""
+_SECONDS, _BYTES = 1.2, 100
+"""Of a core for a megapixel, and memory for a pixel, of a view that is checked."""
 
 
 class FuseStage:
@@ -60,42 +64,36 @@ class FuseStage:
 
     def run(self, context: StageContext) -> StageOutcome:
         """Fuses and writes."""
-        from refdepth.fusion import fuse_pieces
+        from refdepth.fusion import fuse_kept
+        from refdepth.fusion.views import typical_spacing
         from refdepth.io.ply import write_ply
 
         scene = load_scene(context.workspace)
         table = photo_names(context.workspace)
         names = select_views(scene, context.given.views, table)
         chosen = Scene([scene[name] for name in names], scene.points)
-        refined = ItemStore(context.workspace.stage_dir("refine"), "")
-        agreed = context.items()
         confirmed: dict[str, float] = {}
-        written: list[Path] = []
+        refined = ItemStore(context.workspace.stage_dir("refine"), "")
+        checks = context.stream(
+            "fusing views",
+            CrossChecks(brief=context.brief, cost=_cost(chosen, context.config), names=names),
+            names,
+        )
 
-        def load(name: str) -> DepthMap:
-            arrays = refined.arrays(name)
-            return DepthMap(depth=arrays["depth"], confidence=arrays["confidence"])
+        def kept() -> Iterator[KeptPixels]:
+            for name, pixels in checks:
+                confirmed[table.own(name)] = float(pixels.mask().mean())
+                yield pixels
 
-        def keep(name: str, checked: ViewConsistency) -> None:
-            confirmed[table.own(name)] = float(checked.mask.mean())
-            written.append(agreed.write_arrays(name, compact(checked.depth_map), compressed=True))
-
-        def report(done: int, total: int) -> None:
-            context.cancellation.check()
-            context.progress.step("fusing views", done, total)
-
-        memory = context.memory
         path = context.folder / "cloud.ply"
-        with replacing(path) as temporary:
-            pieces = fuse_pieces(
+        with replacing(path) as temporary, closing(checks):
+            pieces = fuse_kept(
                 chosen,
-                load,
+                kept(),
                 context.config.fuse,
-                report,
-                on_view=keep,
+                spacing=typical_spacing(chosen, lambda name: refined_depth(refined, name)),
                 scratch=context.folder,
-                cache_mb=memory.depth_maps / 2**20,
-                memory_points=max(1, memory.points // POINT_BYTES),
+                memory_points=max(1, context.memory.points // POINT_BYTES),
             )
             points = write_ply(temporary, pieces)
         if points == 0:
@@ -105,13 +103,62 @@ class FuseStage:
                 action="Photos with more overlap help; `refdepth status` and the records in"
                 " refine/ say which views were turned down.",
             )
+        agreed = context.items()
         agreed.remove_others(names)
         discard(context.folder / "masks")  # of workspaces from before the agreed depth was kept
         return StageOutcome(
-            files=[path, *written],
+            files=[path, *map(agreed.arrays_path, names)],
             summary={"points": points, "views": len(names), "confirmed_share": confirmed},
             headline=f"{points:,} points from {len(names)} view" + "s" * (len(names) != 1),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossChecks:
+    """What the neighbours say about a view: the agreed depth is stored, its pixels handed back."""
+
+    brief: Brief
+    cost: Cost
+    names: tuple[str, ...]
+    """The views of the cloud."""
+
+    def open(self, desk: Desk) -> Callable[[str], KeptPixels]:
+        """Loads the scene."""
+        from refdepth.fusion import DepthCache, KeptPixels, check_view, sources_of
+
+        settings = self.brief.config.fuse
+        whole = load_scene(self.brief.workspace)
+        scene = Scene([whole[name] for name in self.names], whole.points)
+        refined = ItemStore(self.brief.workspace.stage_dir("refine"), "")
+        agreed = self.brief.items()
+        load = DepthCache(
+            lambda name: refined_depth(refined, name), scene, desk.cache_bytes / 2**20
+        )
+
+        def check(name: str) -> KeptPixels:
+            view = scene[name]
+            checked = check_view(view, sources_of(view, scene, settings), load, settings)
+            agreed.write_arrays(name, compact(checked.depth_map), compressed=True)
+            return KeptPixels.of(view, checked)
+
+        return check
+
+
+def refined_depth(items: ItemStore, name: str) -> DepthMap:
+    """The stored refined depth of a view."""
+    arrays = items.arrays(name)
+    return DepthMap(depth=arrays["depth"], confidence=arrays["confidence"])
+
+
+def _cost(scene: Scene, config: RunConfig) -> Cost:
+    """Of a view of middling size."""
+    camera = scene.typical_camera
+    pixels = camera.width * camera.height
+    return Cost(
+        seconds=_SECONDS * pixels / 1e6,
+        bytes=_BYTES * pixels,
+        cache_bytes=2 * (config.fuse.neighbours + 1) * 8 * pixels,
+    )
 
 
 def compact(depth_map: DepthMap) -> dict[str, NDArray[np.float32]]:

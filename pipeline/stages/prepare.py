@@ -4,8 +4,8 @@ read, what was skipped and why."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from refdepth.ingest import (
     Candidate,
     NameTable,
     PreparedPhoto,
-    PrepareSettings,
     Skipped,
     find_duplicates,
     find_photos,
@@ -36,7 +35,8 @@ from refdepth.pipeline.files import (
 )
 from refdepth.pipeline.items import safe_name
 from refdepth.pipeline.manifest import FileRecord
-from refdepth.pipeline.stage import StageContext, StageOutcome
+from refdepth.pipeline.stage import Brief, StageContext, StageOutcome
+from refdepth.pipeline.work import Cost, Desk
 from refdepth.pipeline.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,8 @@ MASKS = "masks"
 RECORDS = "records"
 MAX_NAMED = 5
 """Masks that belong to no photo are named up to this number."""
+_SECONDS, _BYTES = 0.1, 40
+"""Of a core, for a megabyte of a photo's file, and memory for each byte."""
 MIN_PHOTOS = 2
 """Fewer photos have no second view to be measured against."""
 
@@ -90,16 +92,29 @@ class PrepareStage:
         images = Path(context.given.images)
         findings = find_photos(images, exclude=context.workspace.root)
         work = _Work(context)
-        rows: list[PreparedPhoto] = []
         skipped = list(findings.skipped)
-        stems = safe_stems([found.original for found in findings.candidates])
-        for number, found in enumerate(findings.candidates):
-            context.cancellation.check()
-            context.progress.step("reading photos", number, len(findings.candidates))
-            try:
-                rows += work.prepare(found, stems[found.original])
-            except InputError as error:
-                skipped.append(Skipped(original=found.original, reason=error.message))
+        originals = [found.original for found in findings.candidates]
+        stems = safe_stems(originals)
+        read = context.perform(
+            "reading photos",
+            ReadPhotos(
+                brief=context.brief,
+                cost=_cost(findings.candidates),
+                candidates={found.original: found for found in findings.candidates},
+                keys={
+                    found.original: _key(context.workspace, context.config, found)
+                    for found in findings.candidates
+                },
+                stems=stems,
+            ),
+            originals,
+        )
+        rows = [row for name in originals for row in read[name].photos]
+        skipped += [
+            Skipped(original=name, reason=read[name].refused)
+            for name in originals
+            if read[name].refused
+        ]
         rows, twins = _without_duplicates(rows)
         skipped += twins
         rows, notes = work.attach_masks(rows)
@@ -127,7 +142,6 @@ class _Work:
 
     def __init__(self, context: StageContext) -> None:
         self.context = context
-        self.settings: PrepareSettings = context.config.prepare
         self.images = context.folder / IMAGES
         self.masks = context.folder / MASKS
         self.records = context.folder / RECORDS
@@ -135,59 +149,6 @@ class _Work:
             folder.mkdir(exist_ok=True)
             for stray in [path for path in folder.iterdir() if path.is_dir()]:
                 discard(stray)
-
-    def prepare(self, found: Candidate, stem: str) -> list[PreparedPhoto]:
-        """The prepared pictures of one photo or video, made now or before."""
-        key = hash_json(
-            [
-                PrepareStage.version,
-                self.settings.result_fields(),
-                found.original,
-                found.kind,
-                _content_hash(self.context.workspace, found.path),
-            ]
-        )
-        record = self.records / f"{stem}.json"
-        known = self._known(record, key)
-        if known is not None:
-            return known
-        if found.kind == "video":
-            from refdepth.ingest.video import prepare_video
-
-            video = prepare_video(
-                found.path,
-                self.images / stem,
-                self.settings,
-                original=found.original,
-                progress=self.context.progress.step,
-                cancelled=lambda: self.context.cancellation.requested,
-            )
-            rows = list(video.frames)
-            write_json(self.records / f"{stem}.frames.json", video.to_dict())
-        else:
-            rows = [
-                prepare_photo(
-                    found.path,
-                    self.images / stem,
-                    self.settings,
-                    original=found.original,
-                    mask_folder=self.masks,
-                )
-            ]
-        write_sealed(
-            record,
-            {
-                "key": key,
-                "photos": [row.to_dict() for row in rows],
-                "files": {
-                    path.relative_to(self.context.folder).as_posix(): FileRecord.of(
-                        path
-                    ).model_dump()
-                    for path in self._files(rows)
-                },
-            },
-        )
-        return rows
 
     def attach_masks(self, rows: Sequence[PreparedPhoto]) -> tuple[list[PreparedPhoto], list[str]]:
         """Brings the user's masks into the grid of the prepared photos, and what a user should know
@@ -216,7 +177,7 @@ class _Work:
 
     def keep_only(self, rows: Sequence[PreparedPhoto]) -> list[Path]:
         """Removes pictures and masks that belong to no row; returns those that do."""
-        files = self._files(rows)
+        files = _files(self.context.folder, rows)
         keep = set(files)
         for folder in (self.images, self.masks):
             for path in folder.iterdir():
@@ -224,23 +185,132 @@ class _Work:
                     path.unlink(missing_ok=True)
         return files
 
-    def _files(self, rows: Sequence[PreparedPhoto]) -> list[Path]:
-        return [self.images / row.name for row in rows] + [
-            self.masks / row.mask for row in rows if row.mask is not None
-        ]
 
-    def _known(self, record: Path, key: str) -> list[PreparedPhoto] | None:
-        stored = read_sealed(record)
-        if stored is None or stored.get("key") != key:
-            return None
-        try:
-            whole = all(
-                FileRecord.model_validate(value).matches(self.context.folder / name)
-                for name, value in stored["files"].items()
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """What became of a photo or video."""
+
+    photos: tuple[PreparedPhoto, ...] = ()
+    refused: str = ""
+    """Why it cannot be used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadPhotos:
+    """The prepared pictures of a photo or video, made now or before."""
+
+    brief: Brief
+    cost: Cost
+    candidates: Mapping[str, Candidate]
+    keys: Mapping[str, str]
+    """Hash of all that determines what is made of each."""
+    stems: Mapping[str, str]
+    """How its pictures are called."""
+
+    def open(self, desk: Desk) -> Callable[[str], Read]:
+        """Needs nothing."""
+
+        def make(name: str) -> Read:
+            record = self.brief.folder / RECORDS / f"{self.stems[name]}.json"
+            known = _known(self.brief.folder, record, self.keys[name])
+            if known is not None:
+                return Read(photos=tuple(known))
+            try:
+                rows = self._prepare(name, desk)
+            except InputError as error:
+                return Read(refused=error.message)
+            files = _files(self.brief.folder, rows)
+            write_sealed(
+                record,
+                {
+                    "key": self.keys[name],
+                    "photos": [row.to_dict() for row in rows],
+                    "files": {
+                        path.relative_to(self.brief.folder).as_posix(): FileRecord.of(
+                            path
+                        ).model_dump()
+                        for path in files
+                    },
+                },
             )
-            return [PreparedPhoto.from_dict(row) for row in stored["photos"]] if whole else None
-        except (ValidationError, KeyError, TypeError, AttributeError):
-            return None
+            return Read(photos=tuple(rows))
+
+        return make
+
+    def _prepare(self, name: str, desk: Desk) -> list[PreparedPhoto]:
+        found, stem = self.candidates[name], self.stems[name]
+        images, settings = self.brief.folder / IMAGES, self.brief.config.prepare
+        if found.kind != "video":
+            return [
+                prepare_photo(
+                    found.path,
+                    images / stem,
+                    settings,
+                    original=found.original,
+                    mask_folder=self.brief.folder / MASKS,
+                )
+            ]
+        from refdepth.ingest.video import prepare_video
+
+        def progress(label: str, done: float, total: float | None) -> None:
+            desk.step(done / total if total else 0.0)
+
+        video = prepare_video(
+            found.path,
+            images / stem,
+            settings,
+            original=found.original,
+            progress=progress,
+            cancelled=lambda: desk.cancellation.requested,
+        )
+        write_json(self.brief.folder / RECORDS / f"{stem}.frames.json", video.to_dict())
+        return list(video.frames)
+
+
+def _known(folder: Path, record: Path, key: str) -> list[PreparedPhoto] | None:
+    stored = read_sealed(record)
+    if stored is None or stored.get("key") != key:
+        return None
+    try:
+        whole = all(
+            FileRecord.model_validate(value).matches(folder / name)
+            for name, value in stored["files"].items()
+        )
+        return [PreparedPhoto.from_dict(row) for row in stored["photos"]] if whole else None
+    except (ValidationError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _files(folder: Path, rows: Sequence[PreparedPhoto]) -> list[Path]:
+    return [folder / IMAGES / row.name for row in rows] + [
+        folder / MASKS / row.mask for row in rows if row.mask is not None
+    ]
+
+
+def _key(workspace: Workspace, config: RunConfig, found: Candidate) -> str:
+    return hash_json(
+        [
+            PrepareStage.version,
+            config.prepare.result_fields(),
+            found.original,
+            found.kind,
+            _content_hash(workspace, found.path),
+        ]
+    )
+
+
+def _cost(candidates: Sequence[Candidate]) -> Cost:
+    """Of a photo of middling size, by its file: what it holds is only known when it is read."""
+    sizes = sorted(_size(found.path) for found in candidates)
+    size = sizes[len(sizes) // 2] if sizes else 0
+    return Cost(seconds=_SECONDS * size / 1e6, bytes=_BYTES * size)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def read_table(workspace: Workspace) -> list[PreparedPhoto]:

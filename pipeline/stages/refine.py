@@ -7,7 +7,7 @@ Each view of each round is one plain task; what is finished is never done again.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.errors import InputError
-from refdepth.geometry.working_view import WorkingView
+from refdepth.geometry.grid import WorkGrid
 from refdepth.ingest import NameTable
 from refdepth.matching.neighbours import select_sources
 from refdepth.pipeline.config import RunConfig, RunRequest
 from refdepth.pipeline.devices import aside, count_places
 from refdepth.pipeline.files import read_arrays, write_arrays
 from refdepth.pipeline.items import ItemStore
-from refdepth.pipeline.stage import StageContext, StageOutcome
+from refdepth.pipeline.stage import Brief, StageContext, StageOutcome
 from refdepth.pipeline.views import (
     WorkingViews,
     load_scene,
@@ -31,38 +31,22 @@ from refdepth.pipeline.views import (
     select_names,
     select_views,
 )
+from refdepth.pipeline.work import Cost, Desk
 from refdepth.pipeline.workspace import Workspace
-from refdepth.refine.settings import RefineSettings
 from refdepth.types.depth_map import DepthMap
-from refdepth.types.scene import Scene, SparseDepth
+from refdepth.types.scene import Scene
 
 if TYPE_CHECKING:
-    from refdepth.refine.rounds import RefinedView
     from refdepth.render import Renderer
 
 FIRST = "first"
 CHECKPOINTS = "checkpoints"
-
-
-@dataclass(frozen=True, kw_only=True)
-class FirstRoundTask:
-    """What the first round of one view needs."""
-
-    name: str
-    ref: WorkingView
-    sources: tuple[WorkingView, ...]
-    scaled: NDArray[np.float32]
-    sparse: SparseDepth
-    settings: RefineSettings
-    seed: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class SecondRoundTask(FirstRoundTask):
-    """What the second round of one view needs."""
-
-    first: DepthMap
-    source_depths: tuple[DepthMap, ...]
+_FIRST_SECONDS, _SECOND_SECONDS = 4.0, 8.0
+"""Of a core, for a megapixel of the working grid; whether workers are worth starting."""
+_PHOTO_BYTES, _GRID_BYTES = 40, 1200
+"""Memory of a task for each pixel of a photo and of its working grid."""
+_CACHED_VIEWS = 24
+"""Working views worth keeping between neighbouring views."""
 
 
 class FileCheckpoint:
@@ -135,16 +119,27 @@ class RefineStage:
         scene = load_scene(context.workspace)
         names = photo_names(context.workspace)
         selected = select_views(scene, context.given.views, names)
-        work = _Work(context, scene)
+        work = _Plan(context, scene)
         chosen = set(select_views(scene, context.views, names))
         if context.views:
             for name in chosen & set(selected):
                 work.final.record_path(name).unlink(missing_ok=True)
         todo = [name for name in selected if name in chosen and not work.final.is_done(name)]
         renderer = _renderer(context.config) if todo else None  # before hours of work, not after
+        on_gpu = renderer is not None and renderer.device.type == "cuda"
         needed = work.with_sources(name for name in selected if name in chosen)
-        work.first_rounds([name for name in needed if not work.first.is_done(name)])
-        work.second_rounds(todo, renderer, done=len(selected) - len(todo), total=len(selected))
+        context.perform(
+            "matching views",
+            FirstRounds(brief=context.brief, cost=_cost(scene, context.config, _FIRST_SECONDS)),
+            [name for name in needed if not work.first.is_done(name)],
+        )
+        cost = _cost(scene, context.config, _SECOND_SECONDS, gpu=on_gpu)
+        context.perform(
+            "refining views",
+            SecondRounds(brief=context.brief, cost=cost),
+            todo,
+            done=len(selected) - len(todo),
+        )
         left = [name for name in selected if not work.is_done(name)]
         # What another selection has finished stays; what has another fingerprint is of no use.
         work.final.remove_others(
@@ -156,25 +151,20 @@ class RefineStage:
         return _outcome(work, selected, left, names)
 
 
-class _Work:
-    """The stage at work: what its tasks are built from and where results go."""
+class _Plan:
+    """Which views need which, and where their results lie."""
 
     def __init__(self, context: StageContext, scene: Scene) -> None:
-        self.context = context
         self.scene = scene
-        self.settings = context.config.refine
         self.final = context.items()
         self.first = context.items(FIRST)
-        self.scaled = ItemStore(context.workspace.stage_dir("scale"), "")
-        self._views = WorkingViews(scene, max_bytes=context.memory.photos, **self.settings.grid)
+        self._count = context.config.refine.sources
         self._sources: dict[str, tuple[str, ...]] = {}
 
     def sources(self, name: str) -> tuple[str, ...]:
         """The neighbours `name` is refined against, best first."""
         if name not in self._sources:
-            self._sources[name] = select_sources(
-                self.scene, self.scene[name], self.settings.sources
-            )
+            self._sources[name] = select_sources(self.scene, self.scene[name], self._count)
         return self._sources[name]
 
     def with_sources(self, names: Iterable[str]) -> list[str]:
@@ -186,77 +176,115 @@ class _Work:
         first = all(self.first.is_done(other) for other in self.with_sources([name]))
         return first and self.final.is_done(name)
 
-    def first_rounds(self, names: list[str]) -> None:
-        """Makes and stores the first round of `names`."""
 
-        def tasks() -> Iterator[FirstRoundTask]:
-            for number, name in enumerate(names):
-                self.context.cancellation.check()
-                self.context.progress.step("matching views", number, len(names))
-                yield FirstRoundTask(name=name, **self._common(name))
+@dataclass(frozen=True, kw_only=True)
+class FirstRounds:
+    """The first round of a view, from photos alone."""
 
-        results = self.context.executor.map(run_first_round, tasks())
-        for name, result in zip(names, results, strict=True):
-            arrays = {"depth": result.depth, "confidence": result.confidence}
-            self.first.write(name, arrays, result.record)
+    brief: Brief
+    cost: Cost
 
-    def second_rounds(
-        self, names: list[str], renderer: Renderer | None, *, done: int, total: int
-    ) -> None:
-        """Makes and stores the final depth of `names`."""
+    def open(self, desk: Desk) -> Callable[[str], None]:
+        """Loads the scene."""
+        from refdepth.refine.rounds import first_round
+
+        table = _Table(self.brief, desk)
+
+        def make(name: str) -> None:
+            if table.first.is_done(name):
+                return
+            found = first_round(**table.inputs(name))
+            arrays = {"depth": found.depth, "confidence": found.confidence}
+            table.first.write(name, arrays, found.record)
+
+        return make
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecondRounds:
+    """The final depth of a view, from photos and from what the first round found in neighbours."""
+
+    brief: Brief
+    cost: Cost
+
+    def open(self, desk: Desk) -> Callable[[str], None]:
+        """Loads the scene and gets a renderer."""
+        from refdepth.refine.rounds import second_round
+
+        table = _Table(self.brief, desk)
+        renderer = _renderer(self.brief.config)
         made_on = {"device": "cpu", "renderer": None}
         if renderer is not None:
             made_on = {"device": renderer.device.type, "renderer": renderer.name}
-        checkpoints: dict[str, FileCheckpoint] = {}
-        finished = done
 
-        def tasks() -> Iterator[SecondRoundTask]:
-            for name in names:
-                self.context.cancellation.check()
-                self.context.progress.step("refining views", finished, total)
-                yield SecondRoundTask(
-                    name=name,
-                    first=self._first_depth(name),
-                    source_depths=tuple(self._first_depth(other) for other in self.sources(name)),
-                    **self._common(name),
-                )
-
-        def refine(task: SecondRoundTask) -> RefinedView:
+        def make(name: str) -> None:
             checkpoint = FileCheckpoint(
-                self.context.folder / CHECKPOINTS / f"{task.name}.npz",
-                self.context.item_fingerprint,
+                self.brief.folder / CHECKPOINTS / f"{name}.npz", self.brief.item_fingerprint
             )
-            checkpoints[task.name] = checkpoint
+            if not table.final.is_done(name):
+                found = second_round(
+                    **table.inputs(name),
+                    first=table.first_depth(name),
+                    source_depths=tuple(map(table.first_depth, table.sources(name))),
+                    renderer=renderer,
+                    checkpoint=checkpoint,
+                    progress=lambda done, steps: desk.step(done / steps),
+                )
+                arrays = {"depth": found.depth, "confidence": found.confidence}
+                table.final.write(name, arrays, {**found.record, **made_on})
+            checkpoint.discard()
 
-            def step(done: int, steps: int) -> None:
-                self.context.cancellation.check()
-                self.context.progress.step("refining views", finished + done / steps, total)
+        return make
 
-            return run_second_round(task, renderer, checkpoint, step)
 
-        for name, result in zip(names, self.context.executor.map(refine, tasks()), strict=True):
-            self.final.write(
-                name,
-                {"depth": result.depth, "confidence": result.confidence},
-                {**result.record, **made_on},
-            )
-            checkpoints.pop(name).discard()
-            finished += 1
+class _Table:
+    """A scene as the rounds need it, view by view."""
 
-    def _common(self, name: str) -> dict[str, Any]:
-        view = self.scene[name]
+    def __init__(self, brief: Brief, desk: Desk) -> None:
+        self.settings = brief.config.refine
+        self.final = brief.items()
+        self.first = brief.items(FIRST)
+        self._seed = brief.config.runtime.seed
+        self._scaled = ItemStore(brief.workspace.stage_dir("scale"), "")
+        key = brief.root, brief.inputs.get("sfm")
+        self._scene = desk.keep(("scene", *key), lambda: load_scene(brief.workspace))
+        self._views = desk.keep(
+            ("views", *key, *self.settings.grid.items()),
+            lambda: WorkingViews(self._scene, max_bytes=desk.cache_bytes, **self.settings.grid),
+        )
+
+    def sources(self, name: str) -> tuple[str, ...]:
+        """The neighbours `name` is refined against, best first."""
+        return select_sources(self._scene, self._scene[name], self.settings.sources)
+
+    def inputs(self, name: str) -> dict[str, Any]:
+        """What both rounds are made from."""
         return {
             "ref": self._views[name],
             "sources": tuple(self._views[other] for other in self.sources(name)),
-            "scaled": self.scaled.arrays(name)["depth"],
-            "sparse": self.scene.sparse_depth(view),
+            "scaled": self._scaled.arrays(name)["depth"],
+            "sparse": self._scene.sparse_depth(self._scene[name]),
             "settings": self.settings,
-            "seed": self.context.config.runtime.seed,
+            "seed": self._seed,
         }
 
-    def _first_depth(self, name: str) -> DepthMap:
+    def first_depth(self, name: str) -> DepthMap:
+        """What the first round found."""
         arrays = self.first.arrays(name)
         return DepthMap(depth=arrays["depth"], confidence=arrays["confidence"])
+
+
+def _cost(scene: Scene, config: RunConfig, seconds: float, *, gpu: bool = False) -> Cost:
+    """Of a view of middling size."""
+    camera = scene.typical_camera
+    grid = WorkGrid.for_photo(camera, **config.refine.grid)
+    pixels, cells = camera.width * camera.height, grid.shape[0] * grid.shape[1]
+    return Cost(
+        seconds=seconds * cells / 1e6,
+        bytes=_PHOTO_BYTES * pixels + _GRID_BYTES * cells,
+        cache_bytes=_CACHED_VIEWS * 5 * cells,
+        gpu=gpu,
+    )
 
 
 def _renderer(config: RunConfig) -> Renderer | None:
@@ -268,46 +296,8 @@ def _renderer(config: RunConfig) -> Renderer | None:
     return select_renderer(config.runtime.renderer, config.runtime.device)
 
 
-def run_first_round(task: FirstRoundTask) -> RefinedView:
-    """One view's first round, as a plain function of its task."""
-    from refdepth.refine.rounds import first_round
-
-    return first_round(
-        task.ref,
-        task.sources,
-        scaled=task.scaled,
-        sparse=task.sparse,
-        settings=task.settings,
-        seed=task.seed,
-    )
-
-
-def run_second_round(
-    task: SecondRoundTask,
-    renderer: Renderer | None,
-    checkpoint: FileCheckpoint,
-    progress: Callable[[int, int], None],
-) -> RefinedView:
-    """One view's second round, as a plain function of its task."""
-    from refdepth.refine.rounds import second_round
-
-    return second_round(
-        task.ref,
-        task.sources,
-        scaled=task.scaled,
-        sparse=task.sparse,
-        first=task.first,
-        source_depths=task.source_depths,
-        settings=task.settings,
-        renderer=renderer,
-        seed=task.seed,
-        checkpoint=checkpoint,
-        progress=progress,
-    )
-
-
 def _outcome(
-    work: _Work, selected: tuple[str, ...], left: list[str], names: NameTable
+    work: _Plan, selected: tuple[str, ...], left: list[str], names: NameTable
 ) -> StageOutcome:
     done = [name for name in selected if name not in left]
     records = {name: work.final.record(name) for name in done}

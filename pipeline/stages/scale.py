@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,17 @@ from refdepth.errors import StageError
 from refdepth.ingest import NameTable
 from refdepth.pipeline.config import RunConfig, RunRequest
 from refdepth.pipeline.items import ItemStore
-from refdepth.pipeline.stage import StageContext, StageOutcome
+from refdepth.pipeline.stage import Brief, StageContext, StageOutcome
 from refdepth.pipeline.stages.depth import load_prior
 from refdepth.pipeline.views import load_scene, photo_names
+from refdepth.pipeline.work import Cost, Desk
 from refdepth.pipeline.workspace import Workspace
 from refdepth.priors.fit import ScaleFit, apply_fit, borrowed_fit, fit_scale
+from refdepth.types.prior import Prior
+from refdepth.types.scene import Scene
+
+_SECONDS, _BYTES = 0.05, 40e6
+"""Of a core, and memory, for a megapixel."""
 
 
 class ScaleStage:
@@ -48,30 +55,20 @@ class ScaleStage:
     def run(self, context: StageContext) -> StageOutcome:
         """Fits all views, then the weak ones with what the others found."""
         scene = load_scene(context.workspace)
-        settings = context.config.scale
-        priors = ItemStore(context.workspace.stage_dir("depth"), "")
-        fits: dict[str, ScaleFit] = {}
-        in_metres: set[str] = set()
-        for number, name in enumerate(scene.names):
-            context.cancellation.check()
-            context.progress.step("fitting", number, len(scene))
-            prior = load_prior(priors, name)
-            sparse = scene.sparse_depth(scene[name])
-            fits[name] = fit_scale(prior, sparse, settings, fallback=None)
-            if prior.in_metres:
-                in_metres.add(name)
-        fallback = borrowed_fit(list(fits.values()))
+        cost = _cost(scene)
+        found = context.perform("fitting", Fits(brief=context.brief, cost=cost), scene.names)
+        fits = {name: found[name][0] for name in scene.names}
+        in_metres = {name for name in scene.names if found[name][1]}
         items = context.items()
-        for number, name in enumerate(scene.names):
-            context.cancellation.check()
-            context.progress.step("scaling", number, len(scene))
-            prior = load_prior(priors, name)
-            if fits[name].weak and fallback is not None:
-                sparse = scene.sparse_depth(scene[name])
-                fits[name] = fit_scale(prior, sparse, settings, fallback=fallback)
-            if not items.is_done(name):
-                depth = apply_fit(prior, fits[name])
-                items.write(name, {"depth": depth}, fits[name].to_dict())
+        applied = ScaledDepth(
+            brief=context.brief, cost=cost, fits=fits, fallback=borrowed_fit(list(fits.values()))
+        )
+        scaled = context.perform(
+            "scaling", applied, [name for name in scene.names if not items.is_done(name)]
+        )
+        fits |= scaled
+        for name in fits.keys() - scaled.keys():
+            fits[name] = ScaleFit.from_dict(items.record(name))
         items.remove_others(scene.names)
         metric = [fit.a for name, fit in fits.items() if name in in_metres and not fit.weak]
         return self._outcome(items, fits, metric, photo_names(context.workspace))
@@ -105,3 +102,68 @@ class ScaleStage:
             + (f", {len(flagged)} flagged" if flagged else ""),
             warnings=[f"{name}: {', '.join(flagged[name])}" for name in sorted(flagged)],
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fits:
+    """The fit of a view's prior to its own points, and whether the prior is in metres."""
+
+    brief: Brief
+    cost: Cost
+
+    def open(self, desk: Desk) -> Callable[[str], tuple[ScaleFit, bool]]:
+        """Loads the scene."""
+        table = _Table(self.brief, desk)
+
+        def fit(name: str) -> tuple[ScaleFit, bool]:
+            prior = load_prior(table.priors, name)
+            return table.fit(name, prior, None), prior.in_metres
+
+        return fit
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaledDepth:
+    """The scaled depth of a view; a weak fit is made again with what the others found."""
+
+    brief: Brief
+    cost: Cost
+    fits: Mapping[str, ScaleFit]
+    fallback: ScaleFit | None
+
+    def open(self, desk: Desk) -> Callable[[str], ScaleFit]:
+        """Loads the scene."""
+        table = _Table(self.brief, desk)
+        items = self.brief.items()
+
+        def make(name: str) -> ScaleFit:
+            prior = load_prior(table.priors, name)
+            fit = self.fits[name]
+            if fit.weak and self.fallback is not None:
+                fit = table.fit(name, prior, self.fallback)
+            items.write(name, {"depth": apply_fit(prior, fit)}, fit.to_dict())
+            return fit
+
+        return make
+
+
+class _Table:
+    """A scene and its priors as fits need them."""
+
+    def __init__(self, brief: Brief, desk: Desk) -> None:
+        self.priors = ItemStore(brief.workspace.stage_dir("depth"), "")
+        self._settings = brief.config.scale
+        key = "scene", brief.root, brief.inputs.get("sfm")
+        self._scene: Scene = desk.keep(key, lambda: load_scene(brief.workspace))
+
+    def fit(self, name: str, prior: Prior, fallback: ScaleFit | None) -> ScaleFit:
+        """The fit of a view's prior."""
+        sparse = self._scene.sparse_depth(self._scene[name])
+        return fit_scale(prior, sparse, self._settings, fallback=fallback)
+
+
+def _cost(scene: Scene) -> Cost:
+    """Of a view of middling size."""
+    camera = scene.typical_camera
+    megapixels = camera.width * camera.height / 1e6
+    return Cost(seconds=_SECONDS * megapixels, bytes=int(_BYTES * megapixels))

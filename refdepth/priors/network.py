@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.cores import one_torch_thread
 from refdepth.errors import InputError, StageError, UnavailableError
 from refdepth.io.images import load_photo
 from refdepth.priors.checkpoints import Checkpoint, find_checkpoint
@@ -146,6 +147,7 @@ class _Network:
         self._options = _processor_options(config)
         logger.info("loaded %s (%s) on %s", checkpoint.model, config.model_type, self._device)
 
+    @one_torch_thread()
     def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         import torch
 

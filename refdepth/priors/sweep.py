@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,12 +53,24 @@ class SweepSettings(Settings):
         "How inverse depth, as a share of its median, spreads from sure to unsure pixels",
     )
 
+    @property
+    def grid(self) -> dict[str, int]:
+        """The limits of the working grid, as `WorkingView` takes them."""
+        return {"max_pixels": self.working_pixels, "least_factor": self.least_reduction}
+
 
 class SweepPrior:
     """Depth from the photos and the SfM points alone; needs no weights."""
 
-    def __init__(self, settings: SweepSettings | None = None) -> None:
+    def __init__(
+        self,
+        settings: SweepSettings | None = None,
+        views: Callable[[View], WorkingView] | None = None,
+    ) -> None:
+        """`views` gives views on their working grids (`SweepSettings.grid`), for those who keep
+        them; by default every sweep reads the photos it needs."""
         self.settings = settings or SweepSettings()
+        self._views = views or self._read
 
     @property
     def identity(self) -> Mapping[str, str]:
@@ -85,6 +97,11 @@ class SweepPrior:
         depth, confidence = self._sweep(view, [scene[name] for name in names], sparse, bounds)
         return Prior(values=depth, kind=PriorKind.METRIC, confidence=confidence)
 
+    def _read(self, view: View) -> WorkingView:
+        from refdepth.geometry.working_view import WorkingView
+
+        return WorkingView.of(load_photo(view), **self.settings.grid)
+
     def _sources(self, view: View, scene: Scene) -> list[str]:
         """The views best placed for the SfM points, and the closest of the others: what lies
         nearer than the points is seen well only over a short baseline."""
@@ -103,20 +120,12 @@ class SweepPrior:
         sparse: SparseDepth,
         bounds: tuple[float, float],
     ) -> tuple[Map, Map]:
-        from refdepth.geometry.working_view import WorkingView
         from refdepth.matching.confidence import photometric_confidence
         from refdepth.matching.cost import Comparison, Windows
         from refdepth.matching.search import search
 
         settings = self.settings
-        ref, *others = (
-            WorkingView.of(
-                load_photo(each),
-                max_pixels=settings.working_pixels,
-                least_factor=settings.least_reduction,
-            )
-            for each in (view, *sources)
-        )
+        ref, *others = map(self._views, (view, *sources))
         near, far = bounds
         if sources:
             # Even steps of log depth: near things without SfM points need a wide range, and the

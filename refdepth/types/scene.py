@@ -126,6 +126,12 @@ class Scene:
         """View names in order."""
         return tuple(self._by_name)
 
+    @property
+    def typical_camera(self) -> PinholeCamera:
+        """The camera of the picture of middling size."""
+        cameras = sorted((view.camera for view in self.views), key=lambda c: c.width * c.height)
+        return cameras[len(cameras) // 2]
+
     def sparse_depth(
         self, view: View, *, max_error_px: float = 2.0, min_track_length: int = 2
     ) -> SparseDepth:

@@ -133,7 +133,7 @@ def _not_replacing(path: Path, **_: Any) -> Iterator[Path]:
 
 
 def main() -> None:
-    from refdepth.cli.environment import prepare_process
+    from refdepth.pipeline.environment import prepare_process
 
     prepare_process()
     logging.getLogger().addHandler(logging.NullHandler())

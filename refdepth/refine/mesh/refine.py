@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.cores import one_torch_thread
 from refdepth.geometry.working_view import WorkingView
 from refdepth.refine.mesh.appearance import build_level
 from refdepth.refine.mesh.gauss_newton import GaussNewton, PointTargets
@@ -31,6 +32,7 @@ SAVE_EVERY = 2
 """Steps between saved states: each takes up to seconds, a state milliseconds."""
 
 
+@one_torch_thread()
 def refine_surface(
     ref: WorkingView,
     sources: Sequence[WorkingView],

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from refdepth.cores import one_torch_thread
 from refdepth.refine.paper.losses import point_loss, shape_loss
 from refdepth.refine.paper.settings import CoarseSettings
 from refdepth.types.scene import SparseDepth
@@ -24,6 +25,7 @@ LARGEST_FACTOR = 2.0
 """The network may not move a depth further than by this factor, wherever it extrapolates."""
 
 
+@one_torch_thread()
 def coarse_refine(
     scaled: NDArray[np.float32], sparse: SparseDepth, settings: CoarseSettings, seed: int
 ) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from refdepth.cores import one_torch_thread
 from refdepth.geometry.working_view import WorkingView
 from refdepth.refine.mesh.appearance import build_level
 from refdepth.refine.mesh.result import SurfaceResult, check_depth, moved, summary, unchanged
@@ -35,6 +36,7 @@ SAVE_EVERY = 200
 """Steps between saved states."""
 
 
+@one_torch_thread()
 def refine_paper(
     ref: WorkingView,
     sources: Sequence[WorkingView],
@@ -67,6 +69,7 @@ def refine_paper(
     )
 
 
+@one_torch_thread()
 def refine_descent(
     ref: WorkingView,
     sources: Sequence[WorkingView],

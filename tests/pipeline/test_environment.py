@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from refdepth.cli.environment import SETTINGS
+from refdepth.pipeline.environment import SETTINGS
 
-CODE = "from cli import environment; environment.prepare_process(); "
+CODE = "from refdepth.pipeline import environment; environment.prepare_process(); "
 
 
 def run(code, **variables):

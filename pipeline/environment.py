@@ -12,8 +12,12 @@ from __future__ import annotations
 import os
 import sys
 
-SETTINGS = {"OMP_WAIT_POLICY": "passive", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-"""Environment variables the command line sets where the user has not."""
+SETTINGS = {
+    "OMP_WAIT_POLICY": "passive",
+    "OPENBLAS_NUM_THREADS": "1",  # whose long sums differ with the number of threads
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
+"""Environment variables that commands and workers set where the user has not."""
 KEPT_MB = 128
 """Freed memory that stays with the process for the next picture."""
 _OWN_MAPPING_MB = 64  # what is larger always comes from the system and goes back to it
