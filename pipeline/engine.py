@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from refdepth.pipeline.memory import PeakMemory, is_out_of_memory, memory_error
 from refdepth.pipeline.progress import Progress, Silent
 from refdepth.pipeline.registry import STAGES
 from refdepth.pipeline.stage import NotKnownYet, Stage, StageContext, StageOutcome
-from refdepth.pipeline.views import errors_by_photo
+from refdepth.pipeline.views import errors_by_photo, photo_names
 from refdepth.pipeline.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -215,6 +216,7 @@ class Engine:
         why = "asked for" if status.state is StageState.DONE else status.why
         logger.info("%s: %s", stage.name, why)
         self.progress.stage_started(stage.name, why)
+        names = cache(lambda: photo_names(self.workspace))
         context = StageContext(
             workspace=self.workspace,
             request=self.request,
@@ -225,6 +227,7 @@ class Engine:
             progress=self.progress,
             cancellation=self.cancellation,
             executor=self.executor,
+            own_name=lambda name: names().own(name),
             views=views,
         )
         started = time.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +76,8 @@ class StageContext:
     progress: Progress
     cancellation: Cancellation
     executor: Executor
+    own_name: Callable[[str], str] = str
+    """What the owner of a photo calls it."""
     views: tuple[str, ...] = ()
     """Glob patterns of the views to work on; empty means all."""
 
@@ -118,7 +120,7 @@ class StageContext:
         watch = self._watch(label, done, len(names))
         with closing(self.executor.run(work, names, watch)) as items:
             for item in items:
-                _log(label, item)
+                self._log(label, item)
                 if item.failed:
                     lost[item.name] = item.failed
                 else:
@@ -135,10 +137,16 @@ class StageContext:
         watch = self._watch(label, 0, len(names))
         with closing(self.executor.run(work, names, watch, in_order=True)) as items:
             for item in items:
-                _log(label, item)
+                self._log(label, item)
                 if item.failed:
                     raise _lost({item.name: item.failed})
                 yield item.name, item.result  # type: ignore[misc]
+
+    def _log(self, label: str, item: Finished[Any]) -> None:
+        if not item.failed:
+            by = f" by {item.place}" if item.place else ""
+            name = self.own_name(item.name)
+            logger.info("%s: %s done%s in %.2f s", label, name, by, item.seconds)
 
     def _watch(self, label: str, done: int, count: int) -> Watch:
         return Watch(
@@ -165,12 +173,6 @@ class StageOutcome:
     """False when items are left to do: no manifest is written then."""
     warnings: Sequence[str] = field(default=())
     """What the user should know, one sentence each."""
-
-
-def _log(label: str, item: Finished[Any]) -> None:
-    if not item.failed:
-        by = f" by {item.place}" if item.place else ""
-        logger.info("%s: %s done%s in %.2f s", label, item.name, by, item.seconds)
 
 
 def _lost(lost: Mapping[str, str]) -> StageError:
