@@ -152,7 +152,11 @@ class WorkerPool:
 
     def _messages(self) -> Iterator[tuple[int, Any]]:
         """What workers say, by their place; None from one that is gone."""
-        places = {worker.connection: place for place, worker in enumerate(self._workers)}
+        places = {
+            worker.connection: place
+            for place, worker in enumerate(self._workers)
+            if not worker.gone
+        }
         for connection in wait(list(places), timeout=_LOOK_SECONDS):
             assert isinstance(connection, Connection)
             place = places[connection]
@@ -197,8 +201,10 @@ class WorkerPool:
         patience = time.monotonic() + STOP_SECONDS
         while time.monotonic() < patience and any(worker.item for worker in self._workers):
             for place, message in self._messages():
-                if isinstance(message, Done | Raised) or message is None:
-                    self._workers[place].item = None
+                worker = self._workers[place]
+                worker.gone = message is None
+                if worker.gone or isinstance(message, Done | Raised):
+                    worker.item = None
         for worker in self._workers:
             worker.end()
         self._workers.clear()
@@ -336,6 +342,7 @@ class _Worker:
     process: subprocess.Popen[bytes]
     connection: Connection
     ready: bool = False
+    gone: bool = False
     item: str | None = None
     share: float = 0.0
     peak_mb: float = 0.0
@@ -391,6 +398,7 @@ class _Worker:
 
     def how_it_ended(self) -> str:
         """Like `was killed (SIGKILL)`; waits for it."""
+        self.gone = True
         self.connection.close()
         try:
             code = self.process.wait(timeout=STOP_SECONDS)
