@@ -16,7 +16,13 @@ from refdepth.errors import ConfigurationError, InputError, StageError
 from refdepth.pipeline.cancellation import Cancellation
 from refdepth.pipeline.config import RunRequest
 from refdepth.pipeline.executors import Executor, SerialExecutor
-from refdepth.pipeline.files import discard, disk_is_full, hash_json, resource_error
+from refdepth.pipeline.files import (
+    discard,
+    disk_is_full,
+    hash_json,
+    remove_temporaries,
+    resource_error,
+)
 from refdepth.pipeline.manifest import MANIFEST_NAME, Manifest, library_versions, record_files
 from refdepth.pipeline.memory import PeakMemory, is_out_of_memory, memory_error
 from refdepth.pipeline.progress import Progress, Silent
@@ -251,6 +257,7 @@ class Engine:
                 place = error.filename if isinstance(error.filename, str) else folder
                 raise resource_error(error, Path(place)) from error
             raise
+        remove_temporaries(folder)  # a worker that died may have left some
         seconds = time.monotonic() - started
         if not outcome.complete:
             self.progress.stage_finished(stage.name, seconds, outcome.headline)
