@@ -30,7 +30,7 @@ from refdepth.pipeline.worker import Do, Done, Logged, Open, Raised, Ready, Step
 
 logger = logging.getLogger(__name__)
 
-WORKER_BYTES = 220 << 20
+WORKER_BYTES = 250 << 20
 """Memory of a worker with its libraries, before it does anything."""
 START_SECONDS = 1.0
 """Of a core, to start a worker and have it open a work."""
@@ -238,6 +238,7 @@ def plan_workers(
     """
     own = float(psutil.Process().memory_info().rss)
     limit = MemoryBudget.limit(max_memory_gb) + (0 if max_memory_gb else own)
+    own += cost.here_bytes
     each = WORKER_BYTES + cost.bytes
     bearable = max(1, int((limit - own) // each))
     workers = min(items, asked or cores)
