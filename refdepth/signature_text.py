@@ -72,7 +72,7 @@ def _type(node: ast.expr) -> Any:
 
 
 def _scalar(name: str) -> Any:
-    found = getattr(types, name)
+    found = types.boolean if name == "bool" else getattr(types, name)
     if not isinstance(found, types.Number | types.Boolean):
         raise ValueError(f"{name} is no number")
     return found
