@@ -5,13 +5,11 @@ from __future__ import annotations
 import pytest
 
 from refdepth import compilation
-from refdepth.pipeline import engine as engine_module
 from refdepth.pipeline.cancellation import Cancellation
 from refdepth.pipeline.compile_ahead import ROOMS, Compilation, kernels_to_compile
-from refdepth.pipeline.engine import Engine, stage_names
+from refdepth.pipeline.engine import stage_names
 from refdepth.pipeline.executors import SerialExecutor
 from refdepth.pipeline.work import Watch
-from refdepth.pipeline.workspace import Workspace
 
 
 def test_a_stage_needs_the_kernels_of_its_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,20 +36,3 @@ def test_compiling_is_work_like_any_other(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(compilation, "compile_kernel", done.append)
     list(SerialExecutor().run(Compilation(), ["a", "b"], Watch(cancellation=Cancellation())))
     assert done == ["a", "b"]
-
-
-def test_all_that_a_run_needs_is_compiled_before_the_first_view(
-    finished: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[set[str]] = []
-
-    def note(stages) -> list[str]:
-        asked.append(set(stages))
-        return []
-
-    monkeypatch.setattr(engine_module, "kernels_to_compile", note)
-    request = finished.request()
-    Engine(finished, request).run_stage("fuse")
-    assert asked == [{"fuse"}]
-    Engine(finished, request).reconstruct(resume=False)
-    assert asked[1] == set(stage_names())
