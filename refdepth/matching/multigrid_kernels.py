@@ -1,0 +1,151 @@
+"""Compiled multigrid for a five-point graph Laplacian plus a diagonal, on a picture grid.
+
+All levels lie one after the other in flat arrays, the finest first. Each has a border of one pixel
+that stays 0: links into it are 0, and no neighbour has to be asked for. Level l of (height, width)
+`shapes[l]` starts at `starts[l]`; its pixel (y, x) lies at start + (y + 1) (width + 2) + x + 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdepth.compiled import kernel
+
+Flat = NDArray[np.float64]
+Levels = NDArray[np.int64]
+Grid = NDArray[np.float64]
+
+
+@kernel
+def assemble(
+    w: Grid, wx: Grid, wy: Grid, shapes: Levels, starts: Levels, diag: Flat, right: Flat, down: Flat
+) -> None:
+    """Fills the operator's diagonal, and the links of each pixel to its right and lower neighbour,
+    on all levels, from the data weights `w` (H, W) and links `wx` (H, W-1) and `wy` (H-1, W). The
+    arrays are 0 before."""
+    height, width = w.shape
+    for y in range(height):
+        for x in range(width):
+            i = (y + 1) * (width + 2) + x + 1
+            diag[i] = w[y, x]
+            if x < width - 1:
+                right[i] = wx[y, x]
+            if y < height - 1:
+                down[i] = wy[y, x]
+    for level in range(1, len(shapes)):
+        _coarsen(level, shapes, starts, diag, right, down)
+    for level in range(len(shapes)):
+        pitch = shapes[level, 1] + 2
+        for y in range(shapes[level, 0]):
+            first = starts[level] + (y + 1) * pitch + 1
+            for i in range(first, first + shapes[level, 1]):
+                diag[i] = diag[i] + right[i - 1] + right[i] + down[i - pitch] + down[i]
+
+
+@kernel
+def _coarsen(
+    level: int, shapes: Levels, starts: Levels, data: Flat, right: Flat, down: Flat
+) -> None:
+    """Weights of a level from those of the one before: blocks of 2x2. Links between blocks are
+    halved: constant blocks make the coarse problem too stiff by about that (Braess 1995)."""
+    pitch, fine_pitch = shapes[level, 1] + 2, shapes[level - 1, 1] + 2
+    for y in range(shapes[level, 0]):
+        for x in range(shapes[level, 1]):
+            i = starts[level] + (y + 1) * pitch + x + 1
+            j = starts[level - 1] + (2 * y + 1) * fine_pitch + 2 * x + 1
+            below = j + fine_pitch
+            data[i] = data[j] + data[j + 1] + data[below] + data[below + 1]
+            right[i] = 0.5 * (right[j + 1] + right[below + 1])
+            down[i] = 0.5 * (down[below] + down[below + 1])
+
+
+@kernel
+def links(v: Flat, right: Flat, down: Flat, i: int, pitch: int) -> float:
+    """Sum of the weighted neighbours of pixel `i`."""
+    return (
+        right[i - 1] * v[i - 1]
+        + right[i] * v[i + 1]
+        + down[i - pitch] * v[i - pitch]
+        + down[i] * v[i + pitch]
+    )
+
+
+@kernel
+def cycle(
+    shapes: Levels, starts: Levels, diag: Flat, right: Flat, down: Flat, rhs: Flat, v: Flat
+) -> None:
+    """One symmetric V cycle from zero: fills `v` on the finest level from `rhs` there; their other
+    levels are room to work in.
+
+    Pixels have two colours, as on a chessboard; a sweep (Gauss-Seidel) takes one after the other.
+    What a step leaves to be overwritten is never computed.
+    """
+    last = len(shapes) - 1
+    for level in range(last + 1):
+        height, width = shapes[level]
+        start, pitch = starts[level], width + 2
+        for y in range(height):
+            row = start + (y + 1) * pitch + 1
+            for i in range(row + y % 2, row + width, 2):
+                v[i] = rhs[i] / diag[i]
+        _relax(height, width, start, 1, diag, right, down, rhs, v)
+        if level < last:
+            _restrict(level, shapes, starts, right, down, rhs, v)
+    for level in range(last, -1, -1):
+        height, width = shapes[level]
+        start = starts[level]
+        if level < last:
+            _prolong(level, shapes, starts, v)
+        _relax(height, width, start, 1, diag, right, down, rhs, v)
+        _relax(height, width, start, 0, diag, right, down, rhs, v)
+
+
+@kernel
+def _relax(
+    height: int,
+    width: int,
+    start: int,
+    colour: int,
+    diag: Flat,
+    right: Flat,
+    down: Flat,
+    rhs: Flat,
+    v: Flat,
+) -> None:
+    """Solves the pixels of one colour for their neighbours."""
+    pitch = width + 2
+    for y in range(height):
+        row = start + (y + 1) * pitch + 1
+        for i in range(row + (y + colour) % 2, row + width, 2):
+            v[i] = (rhs[i] + links(v, right, down, i, pitch)) / diag[i]
+
+
+@kernel
+def _restrict(
+    level: int, shapes: Levels, starts: Levels, right: Flat, down: Flat, rhs: Flat, v: Flat
+) -> None:
+    """`rhs` of the next level: the residual summed over blocks of 2x2. After a sweep from zero
+    pixels of colour 1 have none, and of the others' remains what their neighbours have brought."""
+    pitch, coarse_pitch = shapes[level, 1] + 2, shapes[level + 1, 1] + 2
+    height, width = shapes[level]
+    for y in range(shapes[level + 1, 0]):
+        for x in range(shapes[level + 1, 1]):
+            i = starts[level] + (2 * y + 1) * pitch + 2 * x + 1
+            total = links(v, right, down, i, pitch)
+            if 2 * y + 1 < height and 2 * x + 1 < width:
+                total += links(v, right, down, i + pitch + 1, pitch)
+            rhs[starts[level + 1] + (y + 1) * coarse_pitch + x + 1] = total
+
+
+@kernel
+def _prolong(level: int, shapes: Levels, starts: Levels, v: Flat) -> None:
+    """Adds the next level's values to their blocks of 2x2: to the pixels of colour 0, since the
+    sweep that follows replaces the others."""
+    height, width = shapes[level]
+    pitch, coarse_pitch = width + 2, shapes[level + 1, 1] + 2
+    for y in range(height):
+        row = starts[level] + (y + 1) * pitch + 1
+        coarse = starts[level + 1] + (y // 2 + 1) * coarse_pitch + 1
+        for x in range(y % 2, width, 2):
+            v[row + x] += v[coarse + x // 2]
