@@ -62,10 +62,12 @@ def _coarsen(
 
 @kernel
 def links(v: Flat, right: Flat, down: Flat, i: int, pitch: int) -> float:
-    """Sum of the weighted neighbours of pixel `i`."""
+    """Sum of the weighted neighbours of pixel `i`. Both numbers unsigned: no code for indices that
+    count from the end."""
+    one = np.uint64(1)
     return (
-        right[i - 1] * v[i - 1]
-        + right[i] * v[i + 1]
+        right[i - one] * v[i - one]
+        + right[i] * v[i + one]
         + down[i - pitch] * v[i - pitch]
         + down[i] * v[i + pitch]
     )
@@ -73,10 +75,10 @@ def links(v: Flat, right: Flat, down: Flat, i: int, pitch: int) -> float:
 
 @kernel
 def cycle(
-    shapes: Levels, starts: Levels, diag: Flat, right: Flat, down: Flat, rhs: Flat, v: Flat
+    shapes: Levels, starts: Levels, inverse: Flat, right: Flat, down: Flat, rhs: Flat, v: Flat
 ) -> None:
     """One symmetric V cycle from zero: fills `v` on the finest level from `rhs` there; their other
-    levels are room to work in.
+    levels are room to work in. `inverse` is 1 / the operator's diagonal.
 
     Pixels have two colours, as on a chessboard; a sweep (Gauss-Seidel) takes one after the other.
     What a step leaves to be overwritten is never computed.
@@ -84,21 +86,25 @@ def cycle(
     last = len(shapes) - 1
     for level in range(last + 1):
         height, width = shapes[level]
-        start, pitch = starts[level], width + 2
         for y in range(height):
-            row = start + (y + 1) * pitch + 1
-            for i in range(row + y % 2, row + width, 2):
-                v[i] = rhs[i] / diag[i]
-        _relax(height, width, start, 1, diag, right, down, rhs, v)
+            first = first_pixel(starts[level], width, y)
+            for x in range(np.uint64(y & 1), np.uint64(width), np.uint64(2)):
+                v[first + x] = rhs[first + x] * inverse[first + x]
+        _relax(height, width, starts[level], 1, inverse, right, down, rhs, v)
         if level < last:
             _restrict(level, shapes, starts, right, down, rhs, v)
     for level in range(last, -1, -1):
         height, width = shapes[level]
-        start = starts[level]
         if level < last:
             _prolong(level, shapes, starts, v)
-        _relax(height, width, start, 1, diag, right, down, rhs, v)
-        _relax(height, width, start, 0, diag, right, down, rhs, v)
+        _relax(height, width, starts[level], 1, inverse, right, down, rhs, v)
+        _relax(height, width, starts[level], 0, inverse, right, down, rhs, v)
+
+
+@kernel
+def first_pixel(start: int, width: int, y: int) -> int:
+    """Where row `y` of a level begins."""
+    return np.uint64(start + (y + 1) * (width + 2) + 1)
 
 
 @kernel
@@ -107,18 +113,19 @@ def _relax(
     width: int,
     start: int,
     colour: int,
-    diag: Flat,
+    inverse: Flat,
     right: Flat,
     down: Flat,
     rhs: Flat,
     v: Flat,
 ) -> None:
     """Solves the pixels of one colour for their neighbours."""
-    pitch = width + 2
+    pitch = np.uint64(width + 2)
     for y in range(height):
-        row = start + (y + 1) * pitch + 1
-        for i in range(row + (y + colour) % 2, row + width, 2):
-            v[i] = (rhs[i] + links(v, right, down, i, pitch)) / diag[i]
+        first = first_pixel(start, width, y)
+        for x in range(np.uint64((y + colour) & 1), np.uint64(width), np.uint64(2)):
+            i = first + x
+            v[i] = (rhs[i] + links(v, right, down, i, pitch)) * inverse[i]
 
 
 @kernel
@@ -127,15 +134,18 @@ def _restrict(
 ) -> None:
     """`rhs` of the next level: the residual summed over blocks of 2x2. After a sweep from zero
     pixels of colour 1 have none, and of the others' remains what their neighbours have brought."""
-    pitch, coarse_pitch = shapes[level, 1] + 2, shapes[level + 1, 1] + 2
     height, width = shapes[level]
+    pitch, step = np.uint64(width + 2), np.uint64(width + 3)
     for y in range(shapes[level + 1, 0]):
-        for x in range(shapes[level + 1, 1]):
-            i = starts[level] + (2 * y + 1) * pitch + 2 * x + 1
+        fine = first_pixel(starts[level], width, 2 * y)
+        coarse = first_pixel(starts[level + 1], shapes[level + 1, 1], y)
+        pairs = np.uint64(width // 2 if 2 * y + 1 < height else 0)
+        for x in range(np.uint64(shapes[level + 1, 1])):
+            i = fine + x + x
             total = links(v, right, down, i, pitch)
-            if 2 * y + 1 < height and 2 * x + 1 < width:
-                total += links(v, right, down, i + pitch + 1, pitch)
-            rhs[starts[level + 1] + (y + 1) * coarse_pitch + x + 1] = total
+            if x < pairs:
+                total += links(v, right, down, i + step, pitch)
+            rhs[coarse + x] = total
 
 
 @kernel
@@ -143,9 +153,9 @@ def _prolong(level: int, shapes: Levels, starts: Levels, v: Flat) -> None:
     """Adds the next level's values to their blocks of 2x2: to the pixels of colour 0, since the
     sweep that follows replaces the others."""
     height, width = shapes[level]
-    pitch, coarse_pitch = width + 2, shapes[level + 1, 1] + 2
+    one = np.uint64(1)
     for y in range(height):
-        row = starts[level] + (y + 1) * pitch + 1
-        coarse = starts[level + 1] + (y // 2 + 1) * coarse_pitch + 1
-        for x in range(y % 2, width, 2):
-            v[row + x] += v[coarse + x // 2]
+        first = first_pixel(starts[level], width, y)
+        coarse = first_pixel(starts[level + 1], shapes[level + 1, 1], y // 2)
+        for x in range(np.uint64(y & 1), np.uint64(width), np.uint64(2)):
+            v[first + x] += v[coarse + (x >> one)]

@@ -1,6 +1,6 @@
 """Compiled parts of the sparse solver: conjugate gradients, and opinions as its data.
 
-Row sums are added in row order. None of this is parallel: grids shrink to a few pixels, and a view
+None of this is parallel: grids shrink to a few pixels, and a view
 is solved hundreds of times; threads would wait for each other longer than they work.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.compiled import kernel
-from refdepth.matching.multigrid_kernels import Flat, Grid, Levels, cycle, links
+from refdepth.matching.multigrid_kernels import Flat, Grid, Levels, cycle, first_pixel, links
 
 WIDEST = 8.0
 """How many times further off than sure opinions the least sure may be."""
@@ -62,75 +62,71 @@ def conjugate_gradients(
     residual of `tolerance`, in at most `limit` iterations, each preconditioned with one multigrid
     cycle; returns how many it took. For the levels see `multigrid_kernels`."""
     height, width = rhs.shape
-    pitch = width + 2
-    size = (height + 2) * pitch
+    size = (height + 2) * (width + 2)
+    inverse = np.zeros_like(diag)
+    for i in range(len(diag)):
+        inverse[i] = 1 / diag[i] if diag[i] > 0 else 0.0
     # The residual and what a cycle makes of it are the finest level of the cycle's own arrays.
-    residual, z = np.zeros(len(diag)), np.zeros(len(diag))
-    direction, image = np.zeros(size), np.zeros(size)
-    norm, squares = 0.0, 0.0
+    residual, z = np.zeros_like(diag), np.zeros_like(diag)
+    solution, direction, image = np.zeros(size), np.zeros(size), np.zeros(size)
+    sums = np.empty(width + 2)
     for y in range(height):
-        for c in range(width):
-            direction[(y + 1) * pitch + c + 1] = x[y, c]
-    _multiply(height, width, diag, right, down, direction, image)
-    for y in range(height):
-        row_norm, row_squares = 0.0, 0.0
-        for c in range(width):
-            i = (y + 1) * pitch + c + 1
-            residual[i] = rhs[y, c] - image[i]
-            row_norm += rhs[y, c] * rhs[y, c]
-            row_squares += residual[i] * residual[i]
-        norm += row_norm
-        squares += row_squares
-    goal = tolerance**2 * max(norm, 1e-300)
+        first = first_pixel(0, width, y)
+        for column in range(width):
+            solution[first + np.uint64(column)] = x[y, column]
+            residual[first + np.uint64(column)] = rhs[y, column]
+    goal = tolerance**2 * max(_dot(residual[:size], residual[:size], sums), 1e-300)
+    _multiply(height, width, diag, right, down, solution, image)
+    _add(residual[:size], -1.0, image)
     rho = 0.0
-    for iteration in range(limit):
-        if squares <= goal:
-            return iteration
-        cycle(shapes, starts, diag, right, down, residual, z)
-        previous, rho = rho, _dot(height, width, residual, z)
+    iteration = 0
+    while iteration < limit and _dot(residual[:size], residual[:size], sums) > goal:
+        cycle(shapes, starts, inverse, right, down, residual, z)
+        previous, rho = rho, _dot(residual[:size], z[:size], sums)
         share = rho / previous if iteration > 0 else 0.0
         for i in range(size):
             direction[i] = share * direction[i] + z[i]
-        alpha = rho / _multiply(height, width, diag, right, down, direction, image)
-        squares = 0.0
-        for y in range(height):
-            row_squares = 0.0
-            for c in range(width):
-                i = (y + 1) * pitch + c + 1
-                x[y, c] += alpha * direction[i]
-                residual[i] -= alpha * image[i]
-                row_squares += residual[i] * residual[i]
-            squares += row_squares
-    return limit
+        _multiply(height, width, diag, right, down, direction, image)
+        alpha = rho / _dot(direction, image, sums)
+        _add(solution, alpha, direction)
+        _add(residual[:size], -alpha, image)
+        iteration += 1
+    for y in range(height):
+        first = first_pixel(0, width, y)
+        for column in range(width):
+            x[y, column] = solution[first + np.uint64(column)]
+    return iteration
 
 
 @kernel
 def _multiply(
     height: int, width: int, diag: Flat, right: Flat, down: Flat, v: Flat, out: Flat
-) -> float:
-    """`out` = operator applied to `v` on the finest level; returns v . out."""
-    pitch = width + 2
-    result = 0.0
+) -> None:
+    """`out` = operator applied to `v` on the finest level."""
+    pitch = np.uint64(width + 2)
     for y in range(height):
-        first = (y + 1) * pitch + 1
-        total = 0.0
-        for i in range(first, first + width):
-            value = diag[i] * v[i] - links(v, right, down, i, pitch)
-            out[i] = value
-            total += value * v[i]
-        result += total
-    return result
+        first = first_pixel(0, width, y)
+        for x in range(np.uint64(width)):
+            i = first + x
+            out[i] = diag[i] * v[i] - links(v, right, down, i, pitch)
 
 
 @kernel
-def _dot(height: int, width: int, a: Flat, b: Flat) -> float:
-    """a . b on the finest level."""
-    pitch = width + 2
-    result = 0.0
-    for y in range(height):
-        first = (y + 1) * pitch + 1
-        total = 0.0
-        for i in range(first, first + width):
-            total += a[i] * b[i]
-        result += total
-    return result
+def _add(a: Flat, factor: float, b: Flat) -> None:
+    """Adds factor * b to a."""
+    for i in range(len(a)):
+        a[i] += factor * b[i]
+
+
+@kernel
+def _dot(a: Flat, b: Flat, sums: Flat) -> float:
+    """a . b, by way of the `sums` of columns: those can be added side by side."""
+    sums[:] = 0
+    for first in range(0, len(a), len(sums)):
+        a_row, b_row = a[first : first + len(sums)], b[first : first + len(sums)]
+        for x in range(len(sums)):
+            sums[x] += a_row[x] * b_row[x]
+    total = 0.0
+    for x in range(len(sums)):
+        total += sums[x]
+    return total
