@@ -63,11 +63,11 @@ def describe_windows(
                     total += weight
             for i in range(max(radius - y, 0), min(side, height + radius - y)):
                 for j in range(max(radius - x, 0), min(side, width + radius - x)):
-                    weight = np.float32(own[i, j * TILE + place] / total)
+                    share = np.float32(own[i, j * TILE + place] / total)
                     value = gray[y + i - radius, x + j - radius]
-                    own[i, j * TILE + place] = weight
-                    mean[y, x] += weight * value
-                    square[y, x] += weight * value * value
+                    own[i, j * TILE + place] = share
+                    mean[y, x] += share * value
+                    square[y, x] += share * value * value
 
 
 @parallel_kernel
@@ -97,62 +97,104 @@ def cost_volume(
     row by row, padded to the largest and to at least two pixels a side; `sizes` (S, 2) is each
     source's height and width.
     """
+    tiles = weights.shape[1]
+    bands = (gray.shape[0] + BAND_ROWS - 1) // BAND_ROWS
+    for item in prange(bands * tiles):
+        match_tile(
+            np.int64(item) // tiles,
+            np.int64(item) % tiles,
+            gray,
+            weights,
+            mean,
+            variance,
+            depth,
+            factors,
+            A,
+            b,
+            images,
+            usable,
+            sizes,
+            pitch,
+            best,
+            lanes,
+            volume,
+        )
+
+
+@kernel
+def match_tile(
+    band: int,
+    tile: int,
+    gray: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    mean: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    depth: NDArray[np.float32],
+    factors: NDArray[np.float32],
+    A: NDArray[np.float32],
+    b: NDArray[np.float32],
+    images: NDArray[np.float32],
+    usable: NDArray[np.bool_],
+    sizes: NDArray[np.int64],
+    pitch: int,
+    best: int,
+    lanes: Lanes,
+    volume: NDArray[np.float32],
+) -> None:
+    """One tile of `cost_volume`. A kernel of its own: what is compiled for threads takes long."""
     height, width = gray.shape
     n_sources = images.shape[0]
     radius = len(lanes) // 2
-    tiles = weights.shape[1]
-    bands = (height + BAND_ROWS - 1) // BAND_ROWS
-    for item in prange(bands * tiles):
-        y0, x0 = item // tiles * BAND_ROWS, item % tiles * TILE
-        rows, columns = min(BAND_ROWS, height - y0), min(TILE, width - x0)
-        top, left = max(y0 - radius, 0), max(x0 - radius, 0)
-        bottom, right = min(y0 + rows + radius, height), min(x0 + columns + radius, width)
-        around = slice(left - x0 + radius, right - x0 + radius)
-        # The tile with a margin of a radius: grey levels, a source as warped, where it is seen.
-        own = np.zeros((rows + 2 * radius, TILE + 2 * radius), np.float32)
-        warped, seen = np.zeros_like(own), np.zeros_like(own)
-        for y in range(top, bottom):
-            for x in range(left, right):
-                own[y - y0 + radius, x - x0 + radius] = gray[y, x]
-        v = np.empty(right - left, np.float32)
-        corner, nearest = np.empty(right - left, np.int32), np.empty(right - left, np.int32)
-        sums, cost = np.empty(3 * TILE, np.float32), np.empty(TILE, np.float32)
-        kept = np.empty((rows, best, TILE), np.float32)
-        for d in range(factors.shape[0]):
-            kept[:] = np.float32(2)
-            for s in range(n_sources):
-                for y in range(top, bottom):
-                    row, row_seen = warped[y - y0 + radius, around], seen[y - y0 + radius, around]
-                    project(
-                        A[s],
-                        b[s],
-                        y,
-                        left,
-                        depth[y, left:right],
-                        factors[d],
-                        sizes[s, 0],
-                        sizes[s, 1],
-                        row,
-                        v,
-                        row_seen,
-                    )
-                    locate(row, v, pitch, sizes[s, 0], sizes[s, 1], corner, nearest)
-                    look_up(images[s], usable[s], pitch, corner, nearest, row, v, row, row_seen)
-                for r in range(rows):
-                    here = y0 + r, slice(x0, x0 + columns)
-                    windows = weights[y0 + r, item % tiles]
-                    sums[:] = 0
-                    for i in range(len(lanes)):
-                        add_window_row(windows[i], warped[r + i], own[r + i], lanes, sums)
-                    correlate(sums, mean[here], variance[here], seen[r + radius, radius:], cost)
-                    for k in range(best):
-                        keep_smaller(cost, kept[r, k])
+    y0, x0 = band * BAND_ROWS, tile * TILE
+    rows, columns = min(BAND_ROWS, height - y0), min(TILE, width - x0)
+    top, left = max(y0 - radius, 0), max(x0 - radius, 0)
+    bottom, right = min(y0 + rows + radius, height), min(x0 + columns + radius, width)
+    around = slice(left - x0 + radius, right - x0 + radius)
+    # The tile with a margin of a radius: grey levels, a source as warped, where it is seen.
+    own = np.zeros((rows + 2 * radius, TILE + 2 * radius), np.float32)
+    warped, seen = np.zeros_like(own), np.zeros_like(own)
+    for y in range(top, bottom):
+        for x in range(left, right):
+            own[y - y0 + radius, x - x0 + radius] = gray[y, x]
+    v = np.empty(right - left, np.float32)
+    corner, nearest = np.empty(right - left, np.int32), np.empty(right - left, np.int32)
+    sums, cost = np.empty(3 * TILE, np.float32), np.empty(TILE, np.float32)
+    kept = np.empty((rows, best, TILE), np.float32)
+    for d in range(factors.shape[0]):
+        kept[:] = np.float32(2)
+        for s in range(n_sources):
+            for y in range(top, bottom):
+                row, row_seen = warped[y - y0 + radius, around], seen[y - y0 + radius, around]
+                project(
+                    A[s],
+                    b[s],
+                    y,
+                    left,
+                    depth[y, left:right],
+                    factors[d],
+                    sizes[s, 0],
+                    sizes[s, 1],
+                    row,
+                    v,
+                    row_seen,
+                )
+                locate(row, v, pitch, sizes[s, 0], sizes[s, 1], corner, nearest)
+                look_up(images[s], usable[s], pitch, corner, nearest, row, v, row, row_seen)
             for r in range(rows):
-                for x in range(columns):
-                    total = np.float32(0)
-                    for k in range(best):
-                        total += kept[r, k, x]
-                    volume[y0 + r, x0 + x, d] = total / np.float32(best)
+                here = y0 + r, slice(x0, x0 + columns)
+                windows = weights[y0 + r, tile]
+                sums[:] = 0
+                for i in range(len(lanes)):
+                    add_window_row(windows[i], warped[r + i], own[r + i], lanes, sums)
+                correlate(sums, mean[here], variance[here], seen[r + radius, radius:], cost)
+                for k in range(best):
+                    keep_smaller(cost, kept[r, k])
+        for r in range(rows):
+            for x in range(columns):
+                total = np.float32(0)
+                for k in range(best):
+                    total += kept[r, k, x]
+                volume[y0 + r, x0 + x, d] = total / np.float32(best)
 
 
 @kernel

@@ -102,7 +102,7 @@ def cycle(
 
 
 @kernel
-def first_pixel(start: int, width: int, y: int) -> int:
+def first_pixel(start: int, width: int, y: int) -> np.uint64:
     """Where row `y` of a level begins."""
     return np.uint64(start + (y + 1) * (width + 2) + 1)
 

@@ -31,9 +31,9 @@ def project(
     v: Row,
     seen: Row,
 ) -> None:
-    """Where the pixels of row `y` from column `left` on, at `depth` (n,) * `factor`, lie in a source
-    of `height` and `width`: `u` and `v` (n,) in pixels, whole numbers at their centres, kept within
-    the outer ones. `seen` (n,) is 1 where nothing had to be kept, else 0.
+    """Where the pixels of row `y` from column `left` on, at `depth` (n,) * `factor`, lie in a
+    source of `height` and `width`: `u` and `v` (n,) in pixels, whole numbers at their centres, kept
+    within the outer ones. `seen` (n,) is 1 where nothing had to be kept, else 0.
 
     A (3, 3), b (3,): source pixel of (x, y) at z is A (x, y, 1) z + b.
     """
