@@ -45,11 +45,11 @@ def _aggregate_line(
     link_y: NDArray[np.float32],
     small: float,
     large: float,
-    down: bool,
+    down: int,
     line: int,
     total: NDArray[np.float32],
 ) -> None:
-    """Both directions along one row, or, `down`, along one column."""
+    """Both directions along one row, or where `down` is 1 along one column."""
     height, width, n = volume.shape
     length = height if down else width
     previous, current = np.empty(n + 2, np.float32), np.empty(n + 2, np.float32)
@@ -85,11 +85,10 @@ def aggregate(
     `small` is the penalty of a change by one hypothesis, `large` that of any other change, scaled
     by how strongly neighbouring pixels are linked: `link_x` (H, W-1), `link_y` (H-1, W) in [0, 1].
     """
-    # The index that a shared loop gives is unsigned: sums with whole numbers would be fractions.
-    for y in prange(volume.shape[0]):
-        _aggregate_line(volume, link_x, link_y, small, large, False, np.int64(y), total)
-    for x in prange(volume.shape[1]):
-        _aggregate_line(volume, link_x, link_y, small, large, True, np.int64(x), total)
+    for down in range(2):
+        for line in prange(volume.shape[down]):
+            # The index of a shared loop is unsigned: sums with whole numbers would be fractions.
+            _aggregate_line(volume, link_x, link_y, small, large, down, np.int64(line), total)
 
 
 @kernel

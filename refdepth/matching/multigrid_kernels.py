@@ -90,15 +90,16 @@ def cycle(
             first = first_pixel(starts[level], width, y)
             for x in range(np.uint64(y & 1), np.uint64(width), np.uint64(2)):
                 v[first + x] = rhs[first + x] * inverse[first + x]
-        _relax(height, width, starts[level], 1, inverse, right, down, rhs, v)
+        _relax(height, width, starts[level], np.int64(1), inverse, right, down, rhs, v)
         if level < last:
             _restrict(level, shapes, starts, right, down, rhs, v)
     for level in range(last, -1, -1):
         height, width = shapes[level]
         if level < last:
             _prolong(level, shapes, starts, v)
-        _relax(height, width, starts[level], 1, inverse, right, down, rhs, v)
-        _relax(height, width, starts[level], 0, inverse, right, down, rhs, v)
+        # Typed, or each number would be compiled on its own.
+        for colour in (np.int64(1), np.int64(0)):
+            _relax(height, width, starts[level], colour, inverse, right, down, rhs, v)
 
 
 @kernel

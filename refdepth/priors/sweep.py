@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -110,8 +111,8 @@ class SweepPrior:
 
         settings = self.settings
         ref, *others = (
-            WorkingView.of(
-                load_photo(each),
+            WorkingView.loaded(
+                partial(load_photo, each),
                 max_pixels=settings.working_pixels,
                 least_factor=settings.least_reduction,
             )

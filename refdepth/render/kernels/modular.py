@@ -32,8 +32,9 @@ def barycentrics(q: Floats, triangles: Ids, ids: Ids, out: Floats) -> None:
             if t >= 0:
                 if t != last:  # neighbours mostly see one triangle
                     last = t
+                    i0, i1, i2 = triangles[t]
                     _, ax, ay, az, bx, by, bz, cx, cy, cz = planes(
-                        q, view, triangles[t, 0], triangles[t, 1], triangles[t, 2]
+                        q, view, np.uint64(i0), np.uint64(i1), np.uint64(i2)
                     )
                 px, py = x + 0.5, y + 0.5
                 a = ax * px + ay * py + az
