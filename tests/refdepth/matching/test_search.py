@@ -128,6 +128,7 @@ def test_a_source_of_a_single_pixel_is_never_seen():
     match = _compare(
         ref, [PosedImage(camera=camera, cam_from_world=np.eye(4), image=image)], 1, PLAIN
     )
+    assert match.images.shape == (1, 2, 2)  # a bilinear lookup reads two a side
     assert np.all(match.cost(depth) == np.float32(MISSING_COST))
 
 
