@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 from refdepth.errors import InputError, RefdepthError
-from refdepth.geometry.grid import WorkGrid
 from refdepth.geometry.working_view import WorkingView
 from refdepth.ingest import NameTable
 from refdepth.io.colmap_model import read_scene
@@ -92,8 +91,7 @@ class WorkingViews:
     def __getitem__(self, name: str) -> WorkingView:
         view = self._views.pop(name, None)
         if view is None:
-            found, load = self._scene[name], partial(load_photo, self._scene[name])
-            view = WorkingView(load(), WorkGrid.for_photo(found.camera, **self._grid), load)
+            view = WorkingView.loaded(partial(load_photo, self._scene[name]), **self._grid)
             self._bytes += view.nbytes
         self._views[name] = view
         while self._bytes > self._max_bytes and len(self._views) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -101,7 +102,8 @@ def refine_scene(
     needed = sorted({other for name in wanted for other in (name, *sources[name])})
     looked_at = {other for name in needed for other in (name, *sources[name])}
     photos = {
-        name: WorkingView.of(load_photo(known[name]), **settings.grid) for name in sorted(looked_at)
+        name: WorkingView.loaded(partial(load_photo, known[name]), **settings.grid)
+        for name in sorted(looked_at)
     }
     if settings.gradient_steps and renderer is None:
         renderer = select_renderer()

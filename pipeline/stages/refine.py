@@ -81,7 +81,7 @@ class RefineStage:
     """Scaled depth and photos in, refined depth and confidence out."""
 
     name = "refine"
-    version = 5
+    version = 6
     upstream = ("sfm", "scale")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:

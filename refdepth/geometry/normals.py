@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
-from refdepth.compiled import parallel_kernel
+from refdepth.compiled import kernel
 from refdepth.types.camera import PinholeCamera
 
 Array = NDArray[np.float64]
@@ -31,13 +30,13 @@ def estimate_normals(depth: Map, camera: PinholeCamera, *, radius_px: int, max_r
     return normals
 
 
-@parallel_kernel
+@kernel
 def _fit_planes(depth: Map, K: Array, radius: int, step: int, max_ratio: float) -> Map:
     """Unit normals (height, width, 3); zero where undetermined. The window is sampled every `step`
     pixels from its middle. Every pixel writes only its own place."""
     height, width = depth.shape
     out = np.zeros((height, width, 3), np.float32)
-    for y in prange(height):
+    for y in range(height):
         for x in range(width):
             z = float(depth[y, x])
             if not z > 0:

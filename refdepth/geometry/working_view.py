@@ -37,6 +37,16 @@ class WorkingView:
         grid = WorkGrid.for_photo(photo.camera, max_pixels=max_pixels, least_factor=least_factor)
         return cls(photo, grid, lambda: photo)
 
+    @classmethod
+    def loaded(
+        cls, load: Callable[[], PosedImage], *, max_pixels: int, least_factor: int = 1
+    ) -> WorkingView:
+        """From a photo that `load` gives, now and whenever somebody asks for full pixels: only what
+        the working grid needs is kept."""
+        photo = load()
+        grid = WorkGrid.for_photo(photo.camera, max_pixels=max_pixels, least_factor=least_factor)
+        return cls(photo, grid, load)
+
     @property
     def nbytes(self) -> int:
         """Memory that it takes, without full pixels."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from refdepth.compiled import kernel, parallel_kernel
 
 
-@kernel(inline="always")
+@kernel
 def _step(
     cost: NDArray[np.float32],
     previous: NDArray[np.float32],
@@ -38,6 +38,39 @@ def _step(
     return smallest
 
 
+@kernel
+def _aggregate_line(
+    volume: NDArray[np.float32],
+    link_x: NDArray[np.float32],
+    link_y: NDArray[np.float32],
+    small: float,
+    large: float,
+    down: int,
+    line: int,
+    total: NDArray[np.float32],
+) -> None:
+    """Both directions along one row, or where `down` is 1 along one column."""
+    height, width, n = volume.shape
+    length = height if down else width
+    previous, current = np.empty(n + 2, np.float32), np.empty(n + 2, np.float32)
+    for backwards in range(2):
+        previous[:] = 0
+        current[:] = 0
+        for path in (previous, current):
+            path[0] = path[n + 1] = np.float32(1e9)
+        lowest = 0.0
+        for i in range(length):
+            place = length - 1 - i if backwards else i
+            y, x = (place, line) if down else (line, place)
+            link = 1.0
+            if i > 0:
+                before = place - 1 + backwards
+                link = link_y[before, line] if down else link_x[line, before]
+            penalty = max(small, large * link)
+            lowest = _step(volume[y, x], previous, lowest, small, penalty, current, total[y, x])
+            previous, current = current, previous
+
+
 @parallel_kernel
 def aggregate(
     volume: NDArray[np.float32],
@@ -52,57 +85,18 @@ def aggregate(
     `small` is the penalty of a change by one hypothesis, `large` that of any other change, scaled
     by how strongly neighbouring pixels are linked: `link_x` (H, W-1), `link_y` (H-1, W) in [0, 1].
     """
-    height, width, n = volume.shape
-    for y in prange(height):
-        previous = np.full(n + 2, np.float32(1e9))
-        current = np.full(n + 2, np.float32(1e9))
-        for direction in range(2):
-            lowest = 0.0
-            previous[1 : n + 1] = 0
-            for i in range(width):
-                x = i if direction == 0 else width - 1 - i
-                link = 1.0
-                if i > 0:
-                    link = link_x[y, x - 1] if direction == 0 else link_x[y, x]
-                lowest = _step(
-                    volume[y, x],
-                    previous,
-                    lowest,
-                    small,
-                    max(small, large * link),
-                    current,
-                    total[y, x],
-                )
-                previous, current = current, previous
-    for x in prange(width):
-        previous = np.full(n + 2, np.float32(1e9))
-        current = np.full(n + 2, np.float32(1e9))
-        for direction in range(2):
-            lowest = 0.0
-            previous[1 : n + 1] = 0
-            for i in range(height):
-                y = i if direction == 0 else height - 1 - i
-                link = 1.0
-                if i > 0:
-                    link = link_y[y - 1, x] if direction == 0 else link_y[y, x]
-                lowest = _step(
-                    volume[y, x],
-                    previous,
-                    lowest,
-                    small,
-                    max(small, large * link),
-                    current,
-                    total[y, x],
-                )
-                previous, current = current, previous
+    for down in range(2):
+        for line in prange(volume.shape[down]):
+            # The index of a shared loop is unsigned: sums with whole numbers would be fractions.
+            _aggregate_line(volume, link_x, link_y, small, large, down, np.int64(line), total)
 
 
-@parallel_kernel
+@kernel
 def pick_minimum(total: NDArray[np.float32], position: NDArray[np.float32]) -> None:
     """The best hypothesis of each pixel of `total` (H, W, D), sub-step by a parabola, in
     `position` (H, W)."""
     height, width, n = total.shape
-    for y in prange(height):
+    for y in range(height):
         for x in range(width):
             costs = total[y, x]
             best = 0

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from refdepth.geometry.working_view import WorkingView
-from refdepth.matching.cost_kernels import MIN_VARIANCE, cost_volume, support_weights
+from refdepth.matching.cost_kernels import MIN_VARIANCE, TILE, cost_volume, describe_windows
 from refdepth.matching.settings import MatchSettings
 from refdepth.types.camera import projection_from_ref, relative_pose
 
@@ -25,7 +25,8 @@ class Windows:
 
     view: WorkingView
     weights: Map
-    """Support weights (T, H, W) of the T pixels of each window; they sum to 1."""
+    """Support weights of the pixels of each window, which sum to 1, as `describe_windows` stores
+    them."""
     mean: Map
     variance: Map
     texture: Map
@@ -36,9 +37,10 @@ class Windows:
         """The windows of a view."""
         gray = view.gray
         side = settings.window_px // 2 * 2 + 1
-        weights = np.empty((side * side, *gray.shape), np.float32)
-        support_weights(gray, side // 2, settings.support_gray, weights)
-        mean, square = _moments(gray, weights)
+        height, width = gray.shape
+        weights = np.zeros((height, -(-width // TILE), side, side * TILE), np.float32)
+        mean, square = np.zeros_like(gray), np.zeros_like(gray)
+        describe_windows(gray, settings.support_gray, weights, mean, square)
         variance = np.maximum(square - mean**2, np.float32(MIN_VARIANCE))
         return cls(
             view=view,
@@ -68,7 +70,8 @@ class Comparison:
         """`windows` against `sources`, each on its own working grid."""
         ref = windows.view
         sizes = np.array([source.gray.shape for source in sources], dtype=np.int64).reshape(-1, 2)
-        largest = sizes.max(axis=0) if len(sizes) else np.zeros(2, np.int64)
+        # Bilinear lookups read two pixels a side.
+        largest = sizes.max(axis=0, initial=2)
         images = np.zeros((len(sources), *largest), np.float32)
         usable = np.zeros(images.shape, bool)
         A = np.empty((len(sources), 3, 3), np.float32)
@@ -101,10 +104,12 @@ class Comparison:
             factors.astype(np.float32),
             self.A,
             self.b,
-            self.images,
-            self.usable,
+            self.images.reshape(len(self.images), -1),
+            self.usable.reshape(len(self.images), -1),
             self.sizes,
+            self.images.shape[2],
             min(best_sources, len(self.images)),
+            (0,) * self.windows.weights.shape[2],
             volume,
         )
         return volume
@@ -122,16 +127,3 @@ def _texture(variance: Map, side: int) -> Map:
     """
     texture = np.minimum(np.sqrt(variance) * np.float32(TEXTURE_GAIN), np.float32(1))
     return ndimage.minimum_filter(texture, side)
-
-
-def _moments(gray: Map, weights: Map) -> tuple[Map, Map]:
-    """Weighted mean and mean square of each window (H, W)."""
-    side = round(len(weights) ** 0.5)
-    padded = np.pad(gray, side // 2)
-    mean, square = np.zeros_like(gray), np.zeros_like(gray)
-    for t, weight in enumerate(weights):
-        y, x = divmod(t, side)
-        tap = padded[y : y + gray.shape[0], x : x + gray.shape[1]]
-        mean += weight * tap
-        square += weight * tap * tap
-    return mean, square

@@ -1,19 +1,17 @@
-"""Compiled parts of the sparse solver: a five-point graph Laplacian plus a diagonal.
+"""Compiled parts of the sparse solver: conjugate gradients, and opinions as its data.
 
-Unknowns lie on a picture grid; `wx` (H, W-1) and `wy` (H-1, W) weight the links between
-neighbours, `w` (H, W) the data. Row sums are added in row order, so results do not depend on the
-number of threads.
+None of this is parallel: grids shrink to a few pixels, and a view
+is solved hundreds of times; threads would wait for each other longer than they work.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
-from refdepth.compiled import kernel, parallel_kernel
+from refdepth.compiled import kernel
+from refdepth.matching.multigrid_kernels import Flat, Grid, Levels, cycle, first_pixel, links
 
-Grid = NDArray[np.float64]
 WIDEST = 8.0
 """How many times further off than sure opinions the least sure may be."""
 
@@ -25,7 +23,7 @@ def _faded(weight: float, difference: float, sharpness: float, sure: float) -> f
     return weight / (1 + sharpness * distance * distance)
 
 
-@parallel_kernel
+@kernel
 def gather(
     values: NDArray[np.float32],
     weights: NDArray[np.float32],
@@ -39,7 +37,7 @@ def gather(
     `weights` / (1 + sharpness ((x - value) / width)^2), where the width is 1 for weights of `sure`
     and more, and grows to `WIDEST` as they fall: who is unsure is expected to be further off."""
     n, height, width = values.shape
-    for y in prange(height):
+    for y in range(height):
         for i in range(n):
             for c in range(width):
                 difference = x[y, c] - values[i, y, c]
@@ -48,135 +46,87 @@ def gather(
                 rhs[y, c] += weight * values[i, y, c]
 
 
-@parallel_kernel
-def diagonal(w: Grid, wx: Grid, wy: Grid, out: Grid) -> None:
-    """The operator's diagonal."""
-    height, width = w.shape
-    for y in prange(height):
-        for x in range(width):
-            value = w[y, x]
-            if x > 0:
-                value += wx[y, x - 1]
-            if x < width - 1:
-                value += wx[y, x]
-            if y > 0:
-                value += wy[y - 1, x]
-            if y < height - 1:
-                value += wy[y, x]
-            out[y, x] = value
-
-
-@kernel(inline="always")
-def _links(v: Grid, wx: Grid, wy: Grid, y: int, x: int) -> float:
-    """Sum of weighted neighbours of one pixel."""
-    height, width = v.shape
-    value = 0.0
-    if x > 0:
-        value += wx[y, x - 1] * v[y, x - 1]
-    if x < width - 1:
-        value += wx[y, x] * v[y, x + 1]
-    if y > 0:
-        value += wy[y - 1, x] * v[y - 1, x]
-    if y < height - 1:
-        value += wy[y, x] * v[y + 1, x]
-    return value
-
-
-@parallel_kernel
-def multiply(diag: Grid, wx: Grid, wy: Grid, v: Grid, out: Grid) -> float:
-    """`out` = operator applied to `v`; returns v . out."""
-    height, width = v.shape
-    rows = np.zeros(height)
-    for y in prange(height):
-        total = 0.0
-        for x in range(width):
-            value = diag[y, x] * v[y, x] - _links(v, wx, wy, y, x)
-            out[y, x] = value
-            total += value * v[y, x]
-        rows[y] = total
-    result = 0.0
+@kernel
+def conjugate_gradients(
+    shapes: Levels,
+    starts: Levels,
+    diag: Flat,
+    right: Flat,
+    down: Flat,
+    rhs: Grid,
+    tolerance: float,
+    limit: int,
+    x: Grid,
+) -> int:
+    """Improves `x` (H, W) until the operator applied to it gives `rhs` (H, W) up to a relative
+    residual of `tolerance`, in at most `limit` iterations, each preconditioned with one multigrid
+    cycle; returns how many it took. For the levels see `multigrid_kernels`."""
+    height, width = rhs.shape
+    size = (height + 2) * (width + 2)
+    inverse = np.zeros_like(diag)
+    for i in range(len(diag)):
+        inverse[i] = 1 / diag[i] if diag[i] > 0 else 0.0
+    # The residual and what a cycle makes of it are the finest level of the cycle's own arrays.
+    residual, z = np.zeros_like(diag), np.zeros_like(diag)
+    solution, direction, image = np.zeros(size), np.zeros(size), np.zeros(size)
+    sums = np.empty(width + 2)
     for y in range(height):
-        result += rows[y]
-    return result
-
-
-@parallel_kernel
-def dot(a: Grid, b: Grid) -> float:
-    """a . b."""
-    height, width = a.shape
-    rows = np.zeros(height)
-    for y in prange(height):
-        total = 0.0
-        for x in range(width):
-            total += a[y, x] * b[y, x]
-        rows[y] = total
-    result = 0.0
+        first = first_pixel(0, width, y)
+        for column in range(width):
+            solution[first + np.uint64(column)] = x[y, column]
+            residual[first + np.uint64(column)] = rhs[y, column]
+    goal = tolerance**2 * max(_dot(residual[:size], residual[:size], sums), 1e-300)
+    _multiply(height, width, diag, right, down, solution, image)
+    _add(residual[:size], -1.0, image)
+    rho = 0.0
+    iteration = 0
+    while iteration < limit and _dot(residual[:size], residual[:size], sums) > goal:
+        cycle(shapes, starts, inverse, right, down, residual, z)
+        previous, rho = rho, _dot(residual[:size], z[:size], sums)
+        share = rho / previous if iteration > 0 else 0.0
+        for i in range(size):
+            direction[i] = share * direction[i] + z[i]
+        _multiply(height, width, diag, right, down, direction, image)
+        alpha = rho / _dot(direction, image, sums)
+        _add(solution, alpha, direction)
+        _add(residual[:size], -alpha, image)
+        iteration += 1
     for y in range(height):
-        result += rows[y]
-    return result
+        first = first_pixel(0, width, y)
+        for column in range(width):
+            x[y, column] = solution[first + np.uint64(column)]
+    return iteration
 
 
-@parallel_kernel
-def add_scaled(a: Grid, b: Grid, factor: float, scale: float) -> None:
-    """a = scale a + factor b, in place."""
-    height, width = a.shape
-    for y in prange(height):
-        for x in range(width):
-            a[y, x] = scale * a[y, x] + factor * b[y, x]
+@kernel
+def _multiply(
+    height: int, width: int, diag: Flat, right: Flat, down: Flat, v: Flat, out: Flat
+) -> None:
+    """`out` = operator applied to `v` on the finest level."""
+    pitch = np.uint64(width + 2)
+    for y in range(height):
+        first = first_pixel(0, width, y)
+        for x in range(np.uint64(width)):
+            i = first + x
+            out[i] = diag[i] * v[i] - links(v, right, down, i, pitch)
 
 
-@parallel_kernel
-def relax(diag: Grid, wx: Grid, wy: Grid, rhs: Grid, v: Grid, first: int) -> None:
-    """One Gauss-Seidel sweep in two colours, colour `first` (0 or 1) first."""
-    height, width = v.shape
-    for turn in range(2):
-        colour = (first + turn) % 2
-        for y in prange(height):
-            for x in range((y + colour) % 2, width, 2):
-                v[y, x] = (rhs[y, x] + _links(v, wx, wy, y, x)) / diag[y, x]
+@kernel
+def _add(a: Flat, factor: float, b: Flat) -> None:
+    """Adds factor * b to a."""
+    for i in range(len(a)):
+        a[i] += factor * b[i]
 
 
-@parallel_kernel
-def restrict_residual(diag: Grid, wx: Grid, wy: Grid, rhs: Grid, v: Grid, coarse: Grid) -> None:
-    """`coarse` = residual summed over blocks of 2x2."""
-    height, width = v.shape
-    for cy in prange(coarse.shape[0]):
-        for cx in range(coarse.shape[1]):
-            total = 0.0
-            for y in range(2 * cy, min(2 * cy + 2, height)):
-                for x in range(2 * cx, min(2 * cx + 2, width)):
-                    total += rhs[y, x] - diag[y, x] * v[y, x] + _links(v, wx, wy, y, x)
-            coarse[cy, cx] = total
-
-
-@parallel_kernel
-def prolong(coarse: Grid, v: Grid) -> None:
-    """Adds each coarse value to its 2x2 block."""
-    height, width = v.shape
-    for y in prange(height):
-        for x in range(width):
-            v[y, x] += coarse[y // 2, x // 2]
-
-
-@parallel_kernel
-def coarsen(w: Grid, wx: Grid, wy: Grid, cw: Grid, cwx: Grid, cwy: Grid) -> None:
-    """Weights of the grid of 2x2 blocks. Links between blocks are halved: constant blocks make the
-    coarse problem too stiff by about that (Braess 1995)."""
-    height, width = w.shape
-    for cy in prange(cw.shape[0]):
-        for cx in range(cw.shape[1]):
-            total = 0.0
-            for y in range(2 * cy, min(2 * cy + 2, height)):
-                for x in range(2 * cx, min(2 * cx + 2, width)):
-                    total += w[y, x]
-            cw[cy, cx] = total
-            if cx < cw.shape[1] - 1:
-                total = 0.0
-                for y in range(2 * cy, min(2 * cy + 2, height)):
-                    total += wx[y, 2 * cx + 1]
-                cwx[cy, cx] = 0.5 * total
-            if cy < cw.shape[0] - 1:
-                total = 0.0
-                for x in range(2 * cx, min(2 * cx + 2, width)):
-                    total += wy[2 * cy + 1, x]
-                cwy[cy, cx] = 0.5 * total
+@kernel
+def _dot(a: Flat, b: Flat, sums: Flat) -> float:
+    """a . b, by way of the `sums` of columns: those can be added side by side."""
+    sums[:] = 0
+    for first in range(0, len(a), len(sums)):
+        a_row, b_row = a[first : first + len(sums)], b[first : first + len(sums)]
+        for x in range(len(sums)):
+            sums[x] += a_row[x] * b_row[x]
+    total = 0.0
+    for x in range(len(sums)):
+        total += sums[x]
+    return total

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -100,7 +101,7 @@ class SweepPrior:
     def _read(self, view: View) -> WorkingView:
         from refdepth.geometry.working_view import WorkingView
 
-        return WorkingView.of(load_photo(view), **self.settings.grid)
+        return WorkingView.loaded(partial(load_photo, view), **self.settings.grid)
 
     def _sources(self, view: View, scene: Scene) -> list[str]:
         """The views best placed for the SfM points, and the closest of the others: what lies

@@ -13,11 +13,10 @@ alike.
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from refdepth.compiled import parallel_kernel
+from refdepth.compiled import kernel
 
 Map = NDArray[np.float32]
 
@@ -58,13 +57,13 @@ def sharpen_edges(depth: Map, image: Map, reach: float) -> Map:
     return np.where(moved, np.exp(sharp), depth).astype(np.float32)
 
 
-@parallel_kernel
+@kernel
 def gaps(log_depth: Map, reach: int, out: Map) -> None:
     """How far each pixel's value (H, W) is from both of two opposite neighbours, `reach` pixels
     away, that it lies between: the nearer of the two, in the direction where that is most. 0 for
     pixels that lie between none."""
     height, width = log_depth.shape
-    for y in prange(height):
+    for y in range(height):
         for x in range(width):
             here, most = log_depth[y, x], np.float32(0)
             for direction in range(4):
@@ -78,7 +77,7 @@ def gaps(log_depth: Map, reach: int, out: Map) -> None:
             out[y, x] = most
 
 
-@parallel_kernel
+@kernel
 def move_to_a_side(
     log_depth: Map,
     smeared: NDArray[np.bool_],
@@ -93,7 +92,7 @@ def move_to_a_side(
     x `taps`, elsewhere `log_depth`. A pixel weighs `solid` exp(-difference of colour / likeness -
     nearness distance^2); `image` is (H, W, C)."""
     height, width = log_depth.shape
-    for y in prange(height):
+    for y in range(height):
         value, weight = np.empty(len(taps) ** 2, np.float32), np.empty(len(taps) ** 2)
         for x in range(width):
             out[y, x] = log_depth[y, x]

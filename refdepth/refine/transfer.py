@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from refdepth.compiled import parallel_kernel
+from refdepth.compiled import kernel
 from refdepth.geometry.grid import STEP_RATIO
 from refdepth.geometry.working_view import WorkingView
 from refdepth.refine.settings import ConsistencySettings
@@ -117,7 +116,7 @@ def _differences(transferred: Transferred, depth: Map) -> tuple[Map, NDArray[np.
     return np.log(ratio), both
 
 
-@parallel_kernel
+@kernel
 def splat(
     depths: NDArray[np.float32],
     confidences: NDArray[np.float32],
@@ -136,7 +135,7 @@ def splat(
     A (x, y, 1) z + b. Fills `seen_depth` and `seen_confidence` (S, H, W), 0 where nothing falls.
     """
     n_sources, height, width = seen_depth.shape
-    for s in prange(n_sources):
+    for s in range(n_sources):
         offset = np.empty((height, width), np.float32)
         seen_depth[s] = 0
         seen_confidence[s] = 0
@@ -166,7 +165,7 @@ def splat(
                     offset[iv, iu] = away
 
 
-@parallel_kernel
+@kernel
 def vote(
     values: NDArray[np.float32],
     weights: NDArray[np.float32],
@@ -179,7 +178,7 @@ def vote(
     `changes` (D,): per opinion at most gain * weight, reached at a distance of `tolerance`."""
     n, height, width = values.shape
     sharpness = np.float32(1 / tolerance)
-    for y in prange(height):
+    for y in range(height):
         for x in range(width):
             for i in range(n):
                 weight = np.float32(gain) * weights[i, y, x]

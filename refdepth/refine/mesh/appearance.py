@@ -90,9 +90,10 @@ def build_level(
 def local_contrast(luma: torch.Tensor, window_px: int) -> torch.Tensor:
     """Luma (H, W) freed of its window's mean and contrast (H, W, 1)."""
     side = window_px // 2 * 2 + 1
-    luma = luma[None, None]
+    # Rows first: torch splits a sum of everything over its threads, and rounds as it splits.
+    exposure = luma.mean(dim=1).mean().clamp_min(1e-3)
     # The floor must mean the same in a photo that was exposed longer.
-    luma = luma * (0.5 / luma.mean().clamp_min(1e-3))
+    luma = luma[None, None] * (0.5 / exposure)
     mean = _window_mean(luma, side)
     variance = _window_mean((luma - mean).square(), side)
     return ((luma - mean) / (variance.sqrt() + CONTRAST_FLOOR))[0, 0, ..., None]

@@ -59,20 +59,27 @@ def planes(q: Floats, view: int, i0: int, i1: int, i2: int) -> tuple[Any, ...]:
 
 
 @kernel
+def project_vertices(q: Floats, places: Floats) -> None:
+    """Fills `places` (3, V) with x / w, y / w and w of the vertices `q` (V, 3); w is NaN for those
+    that are not finite."""
+    for i in range(q.shape[0]):
+        x, y, w = np.float64(q[i, 0]), np.float64(q[i, 1]), np.float64(q[i, 2])
+        inverse = 1.0 / w
+        places[0, i], places[1, i] = x * inverse, y * inverse
+        places[2, i] = w if np.isfinite(x + y + w) else np.nan
+
+
+@kernel
 def pixel_box(
-    q: Floats, view: int, i0: int, i1: int, i2: int, height: int, width: int
+    places: Floats, i0: int, i1: int, i2: int, height: int, width: int
 ) -> tuple[int, int, int, int]:
-    """First and last pixel column and row (inclusive) that the triangle can cover; empty (last <
-    first) when it is wholly behind the camera, outside the picture, or not finite."""
-    x0, y0, w0 = np.float64(q[view, i0, 0]), np.float64(q[view, i0, 1]), np.float64(q[view, i0, 2])
-    x1, y1, w1 = np.float64(q[view, i1, 0]), np.float64(q[view, i1, 1]), np.float64(q[view, i1, 2])
-    x2, y2, w2 = np.float64(q[view, i2, 0]), np.float64(q[view, i2, 1]), np.float64(q[view, i2, 2])
-    if not np.isfinite(x0 + y0 + w0 + x1 + y1 + w1 + x2 + y2 + w2):
-        return 0, -1, 0, -1
+    """First and last pixel column and row (inclusive) that the triangle of the vertices `places`
+    (see `project_vertices`) can cover; empty (last < first) when it is wholly behind the camera,
+    outside the picture, or not finite."""
+    w0, w1, w2 = places[2, i0], places[2, i1], places[2, i2]
     if w0 > 0 and w1 > 0 and w2 > 0:
-        r0, r1, r2 = 1.0 / w0, 1.0 / w1, 1.0 / w2
-        u0, u1, u2 = x0 * r0, x1 * r1, x2 * r2
-        v0, v1, v2 = y0 * r0, y1 * r1, y2 * r2
+        u0, u1, u2 = places[0, i0], places[0, i1], places[0, i2]
+        v0, v1, v2 = places[1, i0], places[1, i1], places[1, i2]
         left = max(min(u0, u1, u2) - 0.5 - BOX_MARGIN, 0.0)
         right = min(max(u0, u1, u2) - 0.5 + BOX_MARGIN, width - 1.0)
         top = max(min(v0, v1, v2) - 0.5 - BOX_MARGIN, 0.0)
@@ -81,6 +88,8 @@ def pixel_box(
         if not (left <= right and top <= bottom):
             return 0, -1, 0, -1
         return int(np.ceil(left)), int(np.floor(right)), int(np.ceil(top)), int(np.floor(bottom))
+    if np.isnan(w0 + w1 + w2):
+        return 0, -1, 0, -1
     if w0 > 0 or w1 > 0 or w2 > 0:
         return 0, width - 1, 0, height - 1
     return 0, -1, 0, -1

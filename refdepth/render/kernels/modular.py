@@ -7,9 +7,8 @@ added in order.
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
-from refdepth.compiled import parallel_kernel
+from refdepth.compiled import kernel
 from refdepth.render.kernels.geometry import (
     Floats,
     Ids,
@@ -19,19 +18,24 @@ from refdepth.render.kernels.geometry import (
 )
 
 
-@parallel_kernel
+@kernel
 def barycentrics(q: Floats, triangles: Ids, ids: Ids, out: Floats) -> None:
     """Fills `out` (B, H, W, 2) with the weights of vertices 0 and 1; 0 where nothing is visible."""
     views, height, width = ids.shape
-    for item in prange(views * height):
+    for item in range(views * height):
         view, y = item // height, item % height
+        last = -1
+        ax = ay = az = bx = by = bz = cx = cy = cz = 0.0
         for x in range(width):
             t = ids[view, y, x] - 1
             out[view, y, x, 0], out[view, y, x, 1] = 0, 0
             if t >= 0:
-                _, ax, ay, az, bx, by, bz, cx, cy, cz = planes(
-                    q, view, triangles[t, 0], triangles[t, 1], triangles[t, 2]
-                )
+                if t != last:  # neighbours mostly see one triangle
+                    last = t
+                    i0, i1, i2 = triangles[t]
+                    _, ax, ay, az, bx, by, bz, cx, cy, cz = planes(
+                        q, view, np.uint64(i0), np.uint64(i1), np.uint64(i2)
+                    )
                 px, py = x + 0.5, y + 0.5
                 a = ax * px + ay * py + az
                 b = bx * px + by * py + bz
@@ -39,13 +43,13 @@ def barycentrics(q: Floats, triangles: Ids, ids: Ids, out: Floats) -> None:
                 out[view, y, x, 0], out[view, y, x, 1] = a * w, b * w
 
 
-@parallel_kernel
+@kernel
 def pixel_vertex_ranges(triangles: Ids, ids: Ids, parts: int) -> Offsets:
     """First vertex and one past the last that the visible triangles of each part of the rows use
     (views * parts, 2)."""
     views, height, width = ids.shape
     ranges = np.zeros((views * parts, 2), np.int64)
-    for item in prange(views * parts):
+    for item in range(views * parts):
         view, part = item // parts, item % parts
         low, high = np.int64(2**31), np.int64(0)
         for y in range(height * part // parts, height * (part + 1) // parts):
@@ -59,7 +63,7 @@ def pixel_vertex_ranges(triangles: Ids, ids: Ids, parts: int) -> Offsets:
     return ranges
 
 
-@parallel_kernel
+@kernel
 def rasterize_backward(
     q: Floats,
     triangles: Ids,
@@ -77,7 +81,7 @@ def rasterize_backward(
     """
     views, height, width = ids.shape
     parts = len(ranges) // views
-    for item in prange(len(ranges)):
+    for item in range(len(ranges)):
         view, part = item // parts, item % parts
         base = offsets[item] - ranges[item, 0]
         partial[offsets[item] : offsets[item + 1]] = 0
@@ -105,12 +109,12 @@ def rasterize_backward(
                     partial[i, 2] += weight * gw
 
 
-@parallel_kernel
+@kernel
 def interpolate(weights: Floats, triangles: Ids, ids: Ids, attributes: Floats, out: Floats) -> None:
     """Fills `out` (B, H, W, C) with `attributes` (B or 1, V, C) at each pixel, 0 where nothing is
     visible."""
     views, height, width = ids.shape
-    for item in prange(views * height):
+    for item in range(views * height):
         view, y = item // height, item % height
         source = view if attributes.shape[0] > 1 else 0
         for x in range(width):
@@ -128,13 +132,13 @@ def interpolate(weights: Floats, triangles: Ids, ids: Ids, attributes: Floats, o
                 )
 
 
-@parallel_kernel
+@kernel
 def interpolate_backward_weights(
     triangles: Ids, ids: Ids, attributes: Floats, grad: Floats, out: Floats
 ) -> None:
     """Fills `out` (B, H, W, 2) with the gradient to the barycentrics from `grad` (B, H, W, C)."""
     views, height, width = ids.shape
-    for item in prange(views * height):
+    for item in range(views * height):
         view, y = item // height, item % height
         source = view if attributes.shape[0] > 1 else 0
         for x in range(width):
@@ -149,7 +153,7 @@ def interpolate_backward_weights(
             out[view, y, x, 0], out[view, y, x, 1] = g0, g1
 
 
-@parallel_kernel
+@kernel
 def interpolate_backward_attributes(
     weights: Floats,
     triangles: Ids,
@@ -163,7 +167,7 @@ def interpolate_backward_attributes(
     (N, C)."""
     views, height, width = ids.shape
     parts = len(ranges) // views
-    for item in prange(len(ranges)):
+    for item in range(len(ranges)):
         view, part = item // parts, item % parts
         base = offsets[item] - ranges[item, 0]
         partial[offsets[item] : offsets[item + 1]] = 0
@@ -179,12 +183,12 @@ def interpolate_backward_attributes(
                         partial[i, c] += weight * grad[view, y, x, c]
 
 
-@parallel_kernel
+@kernel
 def sample(texture: Floats, uv: Floats, out: Floats) -> None:
     """Fills `out` (N, C) with bilinear values of `texture` (Ht, Wt, C) at `uv` (N, 2) in texels,
     the border's value beyond the outer centres; 0 where `uv` is not finite."""
     last_v, last_u = texture.shape[0] - 1, texture.shape[1] - 1
-    for i in prange(uv.shape[0]):
+    for i in range(uv.shape[0]):
         u, v = np.float64(uv[i, 0]) - 0.5, np.float64(uv[i, 1]) - 0.5
         if not np.isfinite(u + v):
             out[i] = 0
@@ -199,11 +203,11 @@ def sample(texture: Floats, uv: Floats, out: Floats) -> None:
             out[i, c] = (1 - fv) * above + fv * below
 
 
-@parallel_kernel
+@kernel
 def sample_backward_uv(texture: Floats, uv: Floats, grad: Floats, out: Floats) -> None:
     """Fills `out` (N, 2) with the gradient to `uv` from `grad` (N, C)."""
     last_v, last_u = texture.shape[0] - 1, texture.shape[1] - 1
-    for i in prange(uv.shape[0]):
+    for i in range(uv.shape[0]):
         u, v = np.float64(uv[i, 0]) - 0.5, np.float64(uv[i, 1]) - 0.5
         out[i, 0], out[i, 1] = 0, 0
         if not np.isfinite(u + v):
@@ -225,12 +229,12 @@ def sample_backward_uv(texture: Floats, uv: Floats, grad: Floats, out: Floats) -
             out[i, 1] = grad_v
 
 
-@parallel_kernel
+@kernel
 def sample_backward_texture(uv: Floats, grad: Floats, out: Floats) -> None:
     """Fills `out` (Ht, Wt, C) float64 with the gradient to the texture from `grad` (N, C), one
     work item a channel, so that the order of the sums is that of the pixels."""
     last_v, last_u = out.shape[0] - 1, out.shape[1] - 1
-    for c in prange(out.shape[2]):
+    for c in range(out.shape[2]):
         out[:, :, c] = 0
         for i in range(uv.shape[0]):
             g = grad[i, c]

@@ -49,8 +49,8 @@ def fill_column(
 def place(marks: Marks, table: Table, y: int, w: Floats, u: Floats, v: Floats) -> None:
     """Depth w and place in the texture (u, v) of each pixel of row `y`."""
     depths(marks, table, y, w)
-    coordinates(marks, table, 3, y, w, u)
-    coordinates(marks, table, 6, y, w, v)
+    coordinates(marks, table[3:6], y, w, u)
+    coordinates(marks, table[6:9], y, w, v)
 
 
 @kernel(fastmath=CONTRACTED)
@@ -64,10 +64,10 @@ def depths(marks: Marks, table: Table, y: int, out: Floats) -> None:
 
 
 @kernel(fastmath=CONTRACTED)
-def coordinates(marks: Marks, table: Table, first: int, y: int, depth: Floats, out: Floats) -> None:
-    """w (P . p), with the plane P in the table's rows from `first` on, for each pixel of row `y`;
-    `depth` is w."""
-    x_plane, y_plane, rest = table[first], table[first + 1], table[first + 2]
+def coordinates(marks: Marks, table: Table, y: int, depth: Floats, out: Floats) -> None:
+    """w (P . p), with the planes P in three rows of a table, for each pixel of row `y`; `depth` is
+    w."""
+    x_plane, y_plane, rest = table[0], table[1], table[2]
     for x in range(len(marks)):
         k = np.uint64(marks[x])
         out[x] = (x_plane[k] * (x + 0.5) + y_plane[k] * (y + 0.5) + rest[k]) * depth[x]

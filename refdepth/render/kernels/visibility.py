@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
-from refdepth.compiled import kernel, parallel_kernel
+from refdepth.compiled import kernel
 from refdepth.render.kernels.geometry import (
     SLACK,
     Floats,
@@ -21,11 +20,10 @@ from refdepth.render.kernels.geometry import (
     Offsets,
     pixel_box,
     planes,
+    project_vertices,
 )
 from refdepth.render.kernels.placing import Table, fill_column
 
-LISTING_PARTS = 8
-"""Work items a view when triangles are listed."""
 BAND_PIXELS = 20_000
 """About as many pixels as one band has: what a band needs stays in a core's cache."""
 
@@ -43,7 +41,7 @@ class Bands:
     listed: Ids
 
 
-@parallel_kernel
+@kernel
 def count_triangles(
     q: Floats,
     triangles: Ids,
@@ -53,17 +51,15 @@ def count_triangles(
     boxes: NDArray[np.int16],
     counts: Offsets,
 ) -> None:
-    """Fills `boxes` and `counts` (B, parts, bands), how many triangles each part of the triangles
-    brings to each band."""
-    _, parts, bands = counts.shape
-    total = triangles.shape[0]
-    for item in prange(q.shape[0] * parts):
-        view, part = item // parts, item % parts
-        # Counted apart: two threads that write close together wait for each other.
-        own = np.zeros(bands, np.int64)
-        for t in range(total * part // parts, total * (part + 1) // parts):
+    """Fills `boxes`, and `counts` (B, bands) with how many triangles each band has."""
+    corners = np.empty((3, q.shape[1]))
+    for view in range(q.shape[0]):
+        project_vertices(q[view], corners)
+        own = counts[view]
+        own[:] = 0
+        for t in range(triangles.shape[0]):
             left, right, top, bottom = pixel_box(
-                q, view, triangles[t, 0], triangles[t, 1], triangles[t, 2], height, width
+                corners, triangles[t, 0], triangles[t, 1], triangles[t, 2], height, width
             )
             boxes[view, t, 0] = left
             boxes[view, t, 1] = right
@@ -72,19 +68,15 @@ def count_triangles(
             if left <= right and top <= bottom:
                 for band in range(top >> shift, (bottom >> shift) + 1):
                     own[band] += 1
-        counts[view, part] = own
 
 
-@parallel_kernel
+@kernel
 def list_triangles(boxes: NDArray[np.int16], shift: int, starts: Offsets, listed: Ids) -> None:
-    """Writes triangle indices into `listed`, from `starts` (B, bands, parts) on, in rising order
-    within each band."""
-    views, _, parts = starts.shape
-    total = boxes.shape[1]
-    for item in prange(views * parts):
-        view, part = item // parts, item % parts
-        cursor = starts[view, :, part].copy()
-        for t in range(total * part // parts, total * (part + 1) // parts):
+    """Writes triangle indices into `listed`, from `starts` (B, bands) on, in rising order within
+    each band."""
+    for view in range(starts.shape[0]):
+        cursor = starts[view].copy()
+        for t in range(boxes.shape[1]):
             top, bottom = boxes[view, t, 2], boxes[view, t, 3]
             if boxes[view, t, 0] <= boxes[view, t, 1] and top <= bottom:
                 for band in range(top >> shift, (bottom >> shift) + 1):
@@ -97,14 +89,11 @@ def list_bands(q: Floats, triangles: Ids, height: int, width: int) -> Bands:
     shift = max(3, (BAND_PIXELS // width).bit_length())
     views, bands = q.shape[0], ((height - 1) >> shift) + 1
     boxes = np.empty((views, triangles.shape[0], 4), np.int16)
-    counts = np.empty((views, LISTING_PARTS, bands), np.int64)
+    counts = np.empty((views, bands), np.int64)
     count_triangles(q, triangles, height, width, shift, boxes, counts)
-    counts = counts.transpose(0, 2, 1)
-    ends = np.cumsum(counts.ravel())
-    starts = (ends - counts.ravel()).reshape(counts.shape)
-    listed = np.empty(ends[-1] if ends.size else 0, np.int32)
-    list_triangles(boxes, shift, starts, listed)
-    bounds = np.append(starts[:, :, 0].ravel(), len(listed))
+    bounds = np.append(0, np.cumsum(counts.ravel()))
+    listed = np.empty(bounds[-1], np.int32)
+    list_triangles(boxes, shift, bounds[:-1].reshape(counts.shape), listed)
     return Bands(shift=shift, boxes=boxes, bounds=bounds, listed=listed)
 
 
@@ -169,8 +158,8 @@ def draw_band(
 def name_triangles(marks: Ids, listed: Ids, ids: Ids, depth: Floats) -> None:
     """Turns a band's marks into ids (triangle index + 1), and 1 / w into w."""
     names = np.zeros(len(listed) + 1, np.int32)
-    names[1:] = listed
-    names[1:] += 1
+    for entry in range(len(listed)):
+        names[entry + 1] = listed[entry] + 1
     scalar = depth.dtype.type
     for row in range(len(marks)):
         mark_row, id_row, depth_row = marks[row], ids[row], depth[row]
@@ -181,7 +170,7 @@ def name_triangles(marks: Ids, listed: Ids, ids: Ids, depth: Floats) -> None:
             depth_row[x] = scalar(1) / nearness if nearness > 0 else scalar(0)
 
 
-@parallel_kernel
+@kernel
 def draw(
     q: Floats,
     triangles: Ids,
@@ -196,8 +185,8 @@ def draw(
     (B, H, W)."""
     views, height, width = ids.shape
     bands = ((height - 1) >> shift) + 1
-    no_uv, no_table = np.empty((0, 2)), np.empty((0, 0))
-    for item in prange(views * bands):
+    no_uv, no_table = np.empty((0, 2), q.dtype), np.empty((0, 0))
+    for item in range(views * bands):
         view, first = item // bands, (item % bands) << shift
         rows = slice(first, min(first + (1 << shift), height))
         own = listed[bounds[item] : bounds[item + 1]]

@@ -1,12 +1,15 @@
 """Matching against windows compared one by one, and on a slanted plane with exact depth."""
 
+from dataclasses import replace
+
 import numba
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from refdepth.geometry.working_view import WorkingView
 from refdepth.matching.cost import Comparison, Windows
-from refdepth.matching.cost_kernels import MISSING_COST
+from refdepth.matching.cost_kernels import MIN_VARIANCE, MISSING_COST
 from refdepth.matching.search import search
 from refdepth.matching.settings import MatchSettings
 from refdepth.types.camera import PinholeCamera, pose_matrix
@@ -64,6 +67,69 @@ def test_cost_is_one_minus_the_correlation_of_windows():
         assert inside[window].all()
         expected = 1 - _zncc(ref.image[..., 0][window], warped[window])
         np.testing.assert_allclose(cost[r, c], expected, atol=2e-3)
+
+
+def _slow_cost(ref, depth, source, side):
+    """1 - ZNCC of every pixel's bilateral window, pixel by pixel in float64."""
+    height, width = ref.gray.shape
+    relative = source.cam_from_world @ np.linalg.inv(ref.cam_from_world)
+    K_ref, K = ref.grid.camera.K, source.grid.camera.K
+    pixels = np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), axis=-1)
+    rays = np.concatenate([pixels, np.ones((height, width, 1))], axis=-1) @ np.linalg.inv(K_ref).T
+    points = rays * depth[..., None] @ relative[:3, :3].T + relative[:3, 3]
+    projected = points @ K.T
+    u, v = np.moveaxis(projected[..., :2] / projected[..., 2:], -1, 0)
+    seen = (u > 0.5) & (v > 0.5) & (u < source.gray.shape[1] - 0.5)
+    seen &= v < source.gray.shape[0] - 0.5
+    u = np.clip(u, 0.5, source.gray.shape[1] - 0.5) - 0.5
+    v = np.clip(v, 0.5, source.gray.shape[0] - 0.5) - 0.5
+    seen &= source.usable[np.rint(v).astype(int), np.rint(u).astype(int)]
+    warped = ndimage.map_coordinates(source.gray.astype(np.float64), [v, u], order=1)
+    cost = np.full(depth.shape, MISSING_COST)
+    for y, x in zip(*np.nonzero(seen), strict=True):
+        rows = slice(max(y - side // 2, 0), y + side // 2 + 1)
+        columns = slice(max(x - side // 2, 0), x + side // 2 + 1)
+        g, j = ref.gray[rows, columns].astype(np.float64), warped[rows, columns]
+        w = np.exp(-np.abs(g - ref.gray[y, x]) / 0.1)
+        w /= w.sum()
+        g, j = g - (w * g).sum(), j - (w * j).sum()
+        spread = max((w * g * g).sum(), MIN_VARIANCE) * max((w * j * j).sum(), MIN_VARIANCE)
+        cost[y, x] = np.clip(1 - (w * g * j).sum() / np.sqrt(spread), 0, 1.5)
+    return cost
+
+
+@pytest.mark.parametrize("side", [3, 5, 7])
+def test_volume_is_the_mean_cost_of_the_best_sources_compared_pixel_by_pixel(side):
+    """The picture is one and a half tiles wide and three bands high."""
+    settings = MatchSettings(window_px=side, support_gray=0.1)
+    ref, depth = _plane_view(0.0)
+    mask = np.ones(CAMERA.shape, bool)
+    mask[30:50, 50:80] = False
+    sources = []
+    for x in (-0.3, 0.1, 0.25):
+        photo, _ = _plane_view(x)
+        sources.append(replace(photo, mask=mask))
+    match = _compare(ref, sources, 1, settings)
+    found = match.volume(depth, np.array([0.95, 1.1], np.float32), 2)
+    views = [WorkingView.of(each, max_pixels=10**6) for each in (ref, *sources)]
+    for d, factor in enumerate((0.95, 1.1)):
+        costs = [_slow_cost(views[0], depth * factor, view, side) for view in views[1:]]
+        expected = np.sort(costs, axis=0)[:2].mean(axis=0)
+        # Places on the very edge of what is seen may fall to either side.
+        off = np.abs(found[..., d] - expected)
+        assert (off > 2e-3).mean() < 2e-3
+        assert np.median(off) < 1e-5
+
+
+def test_a_source_of_a_single_pixel_is_never_seen():
+    camera = PinholeCamera(K=np.array([[9.0, 0, 0.5], [0, 9, 0.5], [0, 0, 1]]), width=1, height=1)
+    ref, depth = _plane_view(0.0)
+    image = np.full((1, 1, 3), 0.5, np.float32)
+    match = _compare(
+        ref, [PosedImage(camera=camera, cam_from_world=np.eye(4), image=image)], 1, PLAIN
+    )
+    assert match.images.shape == (1, 2, 2)  # a bilinear lookup reads two a side
+    assert np.all(match.cost(depth) == np.float32(MISSING_COST))
 
 
 def test_a_plain_pixel_beside_a_textured_thing_has_no_texture():
