@@ -27,7 +27,7 @@ Value = TypeVar("Value")
 
 _LEAST_LIMIT, _LARGEST_LIMIT = 0.01, 0.25
 """Range of the difference picture, log ratio."""
-_SECONDS, _BYTES = 0.0, 0
+_SECONDS, _BYTES = 0.11, 20
 """Of a core for a megapixel of a view, and memory for a pixel."""
 
 
