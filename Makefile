@@ -111,6 +111,10 @@ gpu-check: setup ## All that needs CUDA and nvdiffrast: tests, parity, benchmark
 	$(PYTHON) -m pytest -m gpu $(TEST_ARGS)
 	$(PYTHON) benchmarks/renderer.py
 
+.PHONY: kernel-signatures
+kernel-signatures: setup ## List anew the kernels that are compiled ahead (minutes)
+	$(PYTHON) benchmarks/kernel_signatures.py
+
 .PHONY: bench-renderer
 bench-renderer: setup ## Time the renderer against other ways
 	$(PYTHON) benchmarks/renderer.py
@@ -123,4 +127,4 @@ bench-accuracy: setup ## Measure the depth of every preset on synthetic and give
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} \
 	  /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-zA-Z_%-]+:.*## / {sub("%", "NAME", $$1); printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	  /^[a-zA-Z_%-]+:.*## / {sub("%", "NAME", $$1); printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

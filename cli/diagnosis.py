@@ -46,6 +46,9 @@ EXTRAS = {
     "laspy": ("laspy", "LAS and LAZ export", "pip install 'refdepth[las]'"),
 }
 
+LOOP_VARIABLES = ("NUMBA_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_")
+"""How the names begin of environment variables that change how loops run."""
+
 SYSTEM_LIBRARIES = "apt-get install -y libusb-1.0-0 libegl1 libgl1 libx11-6 libudev1 libidn2-0"
 
 
@@ -157,8 +160,38 @@ def _uses() -> dict[str, str]:
         uses["renderer"] = select_renderer("auto", "auto").name
     except Exception as error:  # as in `_nvdiffrast`
         uses["renderer"] = f"none ({error})"
-    for name in SETTINGS:
-        uses[name] = os.environ.get(name, "not set")
+    uses |= _kernels()
     kept = keep_freed_memory()
-    uses["freed memory kept"] = f"up to {KEPT_MB} MB" if kept else "as the system has it"
+    uses["memory kept"] = f"up to {KEPT_MB} MB once freed" if kept else "as the system has it"
+    uses["environment"] = " ".join(f"{name}={value}" for name, value in _variables().items())
     return uses
+
+
+def _kernels() -> dict[str, str]:
+    """What compiled loops run on, where their code is kept, and whether it is there."""
+    try:
+        from refdepth.compilation import known_kernels, uncompiled
+        from refdepth.kernel_cache import kernels_folder
+        from refdepth.threads import threading
+    except Exception as error:  # as in `_nvdiffrast`
+        return {"threads": f"none ({error})"}
+    try:
+        found = {"threads": str(threading())}
+    except UnavailableError as error:
+        found = {"threads": f"none ({error})"}
+    folder = kernels_folder()
+    if folder is None:
+        kept = "nowhere, so every start compiles again; set NUMBA_CACHE_DIR"
+    else:
+        known = len(known_kernels())
+        kept = f"{known - len(uncompiled())} of {known} in {folder}"
+    return found | {"compiled loops": kept}
+
+
+def _variables() -> dict[str, str]:
+    """Variables that are set and change how fast loops run: the command line's own, the user's."""
+    return {
+        name: value
+        for name, value in sorted(os.environ.items())
+        if name in SETTINGS or name.startswith(LOOP_VARIABLES)
+    }

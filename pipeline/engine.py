@@ -14,9 +14,16 @@ from typing import Any
 
 from refdepth.errors import ConfigurationError, InputError, StageError
 from refdepth.pipeline.cancellation import Cancellation
+from refdepth.pipeline.compile_ahead import LABEL, ROOMS, Compilation, kernels_to_compile
 from refdepth.pipeline.config import RunRequest
 from refdepth.pipeline.executors import Executor, SerialExecutor
-from refdepth.pipeline.files import discard, disk_is_full, hash_json, resource_error
+from refdepth.pipeline.files import (
+    discard,
+    disk_is_full,
+    hash_json,
+    remove_temporaries,
+    resource_error,
+)
 from refdepth.pipeline.manifest import MANIFEST_NAME, Manifest, library_versions, record_files
 from refdepth.pipeline.memory import PeakMemory, is_out_of_memory, memory_error
 from refdepth.pipeline.progress import Progress, Silent
@@ -80,6 +87,8 @@ class Engine:
         self.cancellation = cancellation or Cancellation()
         self.executor: Executor = executor or SerialExecutor()
         self._inputs: dict[tuple[str, bool], dict[str, Any]] = {}
+        self._planned: list[str] = []
+        """Stages that will be made, as far as is known."""
 
     def status(self, *, thorough: bool = False) -> list[StageStatus]:
         """How every stage stands, in order. `thorough` reads every artifact. Nothing is computed,
@@ -103,6 +112,7 @@ class Engine:
             ready[stage.name] = resume and looked[stage.name].state is StageState.DONE
             self._outside(stage, looking=ready[stage.name])
         self.workspace.save_hashes()
+        self._planned = [name for name in ready if not ready[name]]
         statuses: dict[str, StageStatus] = {}
         for stage in stages:
             status = self._inspect(stage, statuses, looking=ready[stage.name])
@@ -238,6 +248,10 @@ class Engine:
             if fresh:
                 _forget(context)
             self.cancellation.check()
+            if stage.name in ROOMS:
+                context.perform(
+                    LABEL, Compilation(), kernels_to_compile((stage.name, *self._planned))
+                )
             with errors_by_photo(self.workspace):
                 outcome = stage.run(context)
         except StageError as error:
@@ -251,6 +265,7 @@ class Engine:
                 place = error.filename if isinstance(error.filename, str) else folder
                 raise resource_error(error, Path(place)) from error
             raise
+        remove_temporaries(folder)  # a worker that died may have left some
         seconds = time.monotonic() - started
         if not outcome.complete:
             self.progress.stage_finished(stage.name, seconds, outcome.headline)

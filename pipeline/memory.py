@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import resource
 import sys
 from dataclasses import dataclass
@@ -33,6 +34,12 @@ _OUT_OF_MEMORY = (
 )
 """How torch, CUDA, C++ libraries, threads and the loader of libraries say it in an error."""
 
+_UNEXPLAINED = ("without exception set", "without setting an exception")
+"""How Python says that native code failed and left no error."""
+_PROBE_BYTES = 16 << 20
+"""What a process is left that cannot go on: refused allocations are of at most a megabyte where
+native code fails without a word (an import in an address space filled up: 0.12 MB left at most)."""
+
 
 class PeakMemory:
     """Largest resident memory from now on, of this process or of a child, where the system can
@@ -52,11 +59,29 @@ class PeakMemory:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that memory was refused."""
+    """Whether `error` says that memory was refused.
+
+    Ask in the process that it was raised in, before its traceback goes: native code that is refused
+    memory may fail without saying why (Python's own importer does), and then what counts is whether
+    memory is refused still, while all is held that was held.
+    """
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     words = str(error).lower()
+    if isinstance(error, SystemError):
+        unexplained = any(phrase in words for phrase in _UNEXPLAINED)
+        return isinstance(error.__cause__, MemoryError) or (unexplained and _memory_is_refused())
     return isinstance(error, MemoryError) or any(phrase in words for phrase in _OUT_OF_MEMORY)
+
+
+def _memory_is_refused() -> bool:
+    """Whether this process may not have a few megabytes more: limits of its address space and its
+    data, and a system that promises no more than it has."""
+    try:
+        mmap.mmap(-1, _PROBE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    except (OSError, MemoryError):
+        return True
+    return False
 
 
 def memory_error(subject: str) -> ResourceError:

@@ -18,8 +18,8 @@ Value = TypeVar("Value")
 Result = TypeVar("Result")
 Result_co = TypeVar("Result_co", covariant=True)
 
-_KEPT = 4
-"""Things that a process keeps between works, the newest."""
+_KEPT = 2
+"""Things that a process keeps between works, the newest: those of earlier stages go."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,8 @@ class Cost:
     """Memory at work, beside a process with its libraries."""
     cache_bytes: int = 0
     """What of earlier items is worth keeping for later ones."""
+    here_bytes: int = 0
+    """Memory that is needed, meanwhile, in the process that gets the results."""
     gpu: bool = False
     """Whether a GPU does most of it: then one process a GPU."""
 

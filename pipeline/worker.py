@@ -23,8 +23,9 @@ from typing import Any
 
 from refdepth.pipeline.cancellation import Cancellation
 from refdepth.pipeline.environment import prepare_process
-from refdepth.pipeline.memory import PeakMemory
+from refdepth.pipeline.memory import PeakMemory, is_out_of_memory
 from refdepth.pipeline.work import Desk, Work
+from refdepth.threads import use_threads
 
 SECONDS_BETWEEN_STEPS = 0.2
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -158,7 +159,7 @@ class _Bench:
             try:
                 self._cancellation.check()
                 if make is None:
-                    _use_threads(opened.threads)
+                    use_threads(opened.threads)
                     make = opened.work.open(self._desk(opened))
                 result = make(task.name)
             except BaseException as error:
@@ -203,16 +204,11 @@ class _Sender(logging.Handler):
         )
 
 
-def _use_threads(count: int) -> None:
-    """Has kernels share their loops out over so many threads."""
-    import numba
-
-    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
-
-
 def packed(error: BaseException) -> bytes:
     """An error as bytes, where it was raised as a note."""
     trace = "".join(traceback.format_exception(error))
+    if is_out_of_memory(error):  # which only the process that ran out can tell of some errors
+        error = MemoryError(str(error))
     for candidate in (error, RuntimeError(f"{type(error).__name__}: {error}")):
         try:
             candidate.add_note(trace)

@@ -30,7 +30,7 @@ from refdepth.pipeline.worker import Do, Done, Logged, Open, Raised, Ready, Step
 
 logger = logging.getLogger(__name__)
 
-WORKER_BYTES = 220 << 20
+WORKER_BYTES = 250 << 20
 """Memory of a worker with its libraries, before it does anything."""
 START_SECONDS = 1.0
 """Of a core, to start a worker and have it open a work."""
@@ -152,7 +152,11 @@ class WorkerPool:
 
     def _messages(self) -> Iterator[tuple[int, Any]]:
         """What workers say, by their place; None from one that is gone."""
-        places = {worker.connection: place for place, worker in enumerate(self._workers)}
+        places = {
+            worker.connection: place
+            for place, worker in enumerate(self._workers)
+            if not worker.gone
+        }
         for connection in wait(list(places), timeout=_LOOK_SECONDS):
             assert isinstance(connection, Connection)
             place = places[connection]
@@ -197,8 +201,10 @@ class WorkerPool:
         patience = time.monotonic() + STOP_SECONDS
         while time.monotonic() < patience and any(worker.item for worker in self._workers):
             for place, message in self._messages():
-                if isinstance(message, Done | Raised) or message is None:
-                    self._workers[place].item = None
+                worker = self._workers[place]
+                worker.gone = message is None
+                if worker.gone or isinstance(message, Done | Raised):
+                    worker.item = None
         for worker in self._workers:
             worker.end()
         self._workers.clear()
@@ -232,6 +238,7 @@ def plan_workers(
     """
     own = float(psutil.Process().memory_info().rss)
     limit = MemoryBudget.limit(max_memory_gb) + (0 if max_memory_gb else own)
+    own += cost.here_bytes
     each = WORKER_BYTES + cost.bytes
     bearable = max(1, int((limit - own) // each))
     workers = min(items, asked or cores)
@@ -336,6 +343,7 @@ class _Worker:
     process: subprocess.Popen[bytes]
     connection: Connection
     ready: bool = False
+    gone: bool = False
     item: str | None = None
     share: float = 0.0
     peak_mb: float = 0.0
@@ -391,6 +399,7 @@ class _Worker:
 
     def how_it_ended(self) -> str:
         """Like `was killed (SIGKILL)`; waits for it."""
+        self.gone = True
         self.connection.close()
         try:
             code = self.process.wait(timeout=STOP_SECONDS)

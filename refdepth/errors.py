@@ -23,7 +23,7 @@ class RefdepthError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Comes whole from one process to another."""
-        return _remade, (type(self), self.message, self.subject, self.action)
+        return _remade, (type(self), self.message, self.subject, self.action), self.__dict__
 
     def __str__(self) -> str:
         head = f"{self.subject}: {self.message}" if self.subject else self.message

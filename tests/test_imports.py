@@ -17,7 +17,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-COMMON = {"errors", "settings", "compiled", "cores"}
+COMPILING = {"compiled", "kernel_cache", "signature_text", "compilation", "threads"}
+COMMON = {"errors", "settings", "cores", *COMPILING}
 """What every room may import."""
 ROOMS: dict[str, set[str]] = {
     "types": set(),

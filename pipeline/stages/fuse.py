@@ -76,7 +76,7 @@ class FuseStage:
         refined = ItemStore(context.workspace.stage_dir("refine"), "")
         checks = context.stream(
             "fusing views",
-            CrossChecks(brief=context.brief, cost=_cost(chosen, context.config), names=names),
+            CrossChecks(brief=context.brief, cost=_cost(chosen, context), names=names),
             names,
         )
 
@@ -127,12 +127,16 @@ class CrossChecks:
         from refdepth.fusion import DepthCache, KeptPixels, check_view, sources_of
 
         settings = self.brief.config.fuse
-        whole = load_scene(self.brief.workspace)
+        key = self.brief.root, self.brief.inputs.get("refine"), self.names
+        whole = desk.keep(("whole", *key), lambda: load_scene(self.brief.workspace))
         scene = Scene([whole[name] for name in self.names], whole.points)
         refined = ItemStore(self.brief.workspace.stage_dir("refine"), "")
         agreed = self.brief.items()
-        load = DepthCache(
-            lambda name: refined_depth(refined, name), scene, desk.cache_bytes / 2**20
+        load = desk.keep(
+            ("depth", *key),
+            lambda: DepthCache(
+                lambda name: refined_depth(refined, name), scene, desk.cache_bytes / 2**20
+            ),
         )
 
         def check(name: str) -> KeptPixels:
@@ -150,14 +154,15 @@ def refined_depth(items: ItemStore, name: str) -> DepthMap:
     return DepthMap(depth=arrays["depth"], confidence=arrays["confidence"])
 
 
-def _cost(scene: Scene, config: RunConfig) -> Cost:
+def _cost(scene: Scene, context: StageContext) -> Cost:
     """Of a view of middling size."""
     camera = scene.typical_camera
     pixels = camera.width * camera.height
     return Cost(
         seconds=_SECONDS * pixels / 1e6,
         bytes=_BYTES * pixels,
-        cache_bytes=2 * (config.fuse.neighbours + 1) * 8 * pixels,
+        cache_bytes=2 * (context.config.fuse.neighbours + 1) * 8 * pixels,
+        here_bytes=min(context.memory.points, POINT_BYTES * pixels * len(scene)),
     )
 
 

@@ -20,7 +20,7 @@ from refdepth.geometry.grid import WorkGrid
 from refdepth.ingest import NameTable
 from refdepth.matching.neighbours import select_sources
 from refdepth.pipeline.config import RunConfig, RunRequest
-from refdepth.pipeline.devices import aside, count_places
+from refdepth.pipeline.devices import aside, count_places, gpus
 from refdepth.pipeline.files import read_arrays, write_arrays
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.stage import Brief, StageContext, StageOutcome
@@ -33,6 +33,7 @@ from refdepth.pipeline.views import (
 )
 from refdepth.pipeline.work import Cost, Desk
 from refdepth.pipeline.workspace import Workspace
+from refdepth.render.selection import DeviceName, RendererName
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene
 
@@ -125,8 +126,7 @@ class RefineStage:
             for name in chosen & set(selected):
                 work.final.record_path(name).unlink(missing_ok=True)
         todo = [name for name in selected if name in chosen and not work.final.is_done(name)]
-        renderer = _renderer(context.config) if todo else None  # before hours of work, not after
-        on_gpu = renderer is not None and renderer.device.type == "cuda"
+        on_gpu = bool(todo) and _on_gpu(context.config)
         needed = work.with_sources(name for name in selected if name in chosen)
         context.perform(
             "matching views",
@@ -285,6 +285,17 @@ def _cost(scene: Scene, config: RunConfig, seconds: float, *, gpu: bool = False)
         cache_bytes=_CACHED_VIEWS * 5 * cells,
         gpu=gpu,
     )
+
+
+def _on_gpu(config: RunConfig) -> bool:
+    """Whether a GPU renders. A renderer that cannot be had is found out here, before hours of work,
+    not after; where there is no choice nothing is loaded."""
+    runtime = config.runtime
+    no_choice = runtime.renderer != RendererName.NVDIFFRAST and runtime.device != DeviceName.CUDA
+    if no_choice and not gpus():
+        return False
+    renderer = _renderer(config)
+    return renderer is not None and renderer.device.type == "cuda"
 
 
 def _renderer(config: RunConfig) -> Renderer | None:

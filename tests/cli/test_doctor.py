@@ -1,10 +1,13 @@
 import sys
 import types
 
+import numba
 import pytest
 import torch
 
-from refdepth.cli.diagnosis import diagnose
+from refdepth import compilation, kernel_cache, threads
+from refdepth.cli.diagnosis import diagnose, print_diagnosis
+from refdepth.errors import UnavailableError
 from refdepth.render import selection
 
 
@@ -38,3 +41,31 @@ def test_an_nvdiffrast_that_does_not_fit_the_gpu_is_told_with_its_cause(gpu_mach
 def test_a_driver_that_fails_is_told(gpu_machine, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", gpu_machine)
     assert "no kernel image" in diagnose().uses["renderer"]
+
+
+def test_what_compiled_loops_run_on_is_told(monkeypatch):
+    monkeypatch.setenv("NUMBA_NUM_THREADS", str(numba.config.NUMBA_NUM_THREADS))
+    monkeypatch.setenv("OMP_PROC_BIND", "false")
+    monkeypatch.setattr(compilation, "uncompiled", lambda: compilation.known_kernels()[:3])
+    uses = diagnose().uses
+    known = len(compilation.known_kernels())
+    assert uses["threads"] == str(threads.threading())
+    assert uses["compiled loops"] == f"{known - 3} of {known} in {kernel_cache.kernels_folder()}"
+    assert "OMP_PROC_BIND=false" in uses["environment"]
+    assert "NUMBA_NUM_THREADS=" in uses["environment"]
+
+
+def test_a_threading_layer_that_is_not_there_and_code_that_is_not_kept_are_told(
+    monkeypatch, capsys
+):
+    def missing():
+        raise UnavailableError(
+            "No threading layer could be loaded.", subject="NUMBA_THREADING_LAYER"
+        )
+
+    monkeypatch.setattr(threads, "threading", missing)
+    monkeypatch.setattr(kernel_cache, "kernels_folder", lambda: None)
+    print_diagnosis(diagnose())
+    said = capsys.readouterr().out
+    assert "NUMBA_THREADING_LAYER: No threading layer" in said
+    assert "set NUMBA_CACHE_DIR" in said

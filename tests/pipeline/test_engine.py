@@ -267,3 +267,22 @@ def test_the_manifest_says_what_was_made_from_what(
     assert stored["summary"]["headline"] == "3 things"
     assert stored["libraries"]["numpy"] == np.__version__
     assert stored["peak_memory_mb"] > 1
+
+
+def test_kernels_of_all_stages_to_come_are_compiled_before_the_first_that_has_any(
+    stages: dict[str, CountingStage],
+    workspace: Workspace,
+    request_: RunRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(engine_module, "ROOMS", {"middle": (), "last": ()})
+    monkeypatch.setattr(
+        engine_module, "kernels_to_compile", lambda names: asked.append(sorted(set(names))) or []
+    )
+    Engine(workspace, request_).reconstruct(until="first")
+    assert asked == []
+    Engine(workspace, request_).reconstruct()
+    assert asked[0] == ["last", "middle"]
+    Engine(workspace, request_).run_stage("last")
+    assert asked[-1] == ["last"]

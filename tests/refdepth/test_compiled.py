@@ -13,6 +13,7 @@ import pytest
 import refdepth
 
 PACKAGE = Path(refdepth.__file__).parent
+COMPILING = ("compiled.py", "kernel_cache.py", "signature_text.py", "threads.py", "errors.py")
 
 HELPER = """
 from refdepth.compiled import kernel
@@ -32,7 +33,8 @@ def use(value):
 """
 
 REPORT = """
-import json
+import json, os, tempfile
+tempfile.tempdir = os.environ.get("TEMPORARY")
 from refdepth.caller import use
 
 value = use(1.0)
@@ -49,7 +51,8 @@ class Package:
         self.folder = root / "refdepth"
         self.folder.mkdir()
         (self.folder / "__init__.py").touch()
-        shutil.copy(PACKAGE / "compiled.py", self.folder)
+        for name in COMPILING:
+            shutil.copy(PACKAGE / name, self.folder)
         (self.folder / "caller.py").write_text(CALLER.format(decorator=decorator))
         self.write_helper(2.0)
 
@@ -93,10 +96,16 @@ def test_code_is_kept_while_no_file_with_kernels_changes(package):
 
 def test_renewed_code_takes_the_place_of_the_old(package):
     package.run()
-    before = sorted(path.name for path in package.folder.glob("__pycache__/*.nb?"))
+    before = kept(package)
     package.write_helper(3.0)
     package.run()
-    assert sorted(path.name for path in package.folder.glob("__pycache__/*.nb?")) == before
+    assert {name.split("-")[0] for name in before} == {"caller.use", "helper.scaled"}
+    assert len(kept(package)) == len(before)
+    assert kept(package).isdisjoint(before)
+
+
+def kept(package):
+    return {path.name for path in package.folder.glob("__pycache__/*.nbc")}
 
 
 def test_code_lies_beside_the_file_or_where_the_user_says(package, tmp_path):
@@ -128,8 +137,31 @@ def test_without_any_writable_folder_kernels_run_and_one_line_says_so(read_only,
     nowhere = tmp_path / "nowhere"
     nowhere.touch()
     environment = {"HOME": str(nowhere), "XDG_CACHE_HOME": str(nowhere)}
+    environment |= {"TEMPORARY": str(nowhere)}
     assert read_only.run(**environment)[:2] == (2.0, 0)
     assert read_only.log.count("NUMBA_CACHE_DIR") == 1
+
+
+def test_without_a_home_code_lies_in_a_private_folder_of_the_temporary_ones(read_only, tmp_path):
+    nowhere, temporary = tmp_path / "nowhere", tmp_path / "tmp"
+    nowhere.touch()
+    temporary.mkdir()
+    environment = {"HOME": str(nowhere), "XDG_CACHE_HOME": str(nowhere)}
+    environment |= {"TEMPORARY": str(temporary)}
+    value, hits, folder = read_only.run(**environment)
+    assert (value, hits) == (2.0, 0)
+    (private,) = temporary.iterdir()
+    assert Path(folder).parent == private
+    assert private.stat().st_mode & 0o777 == 0o700
+    assert read_only.run(**environment)[:2] == (2.0, 1)
+
+
+def test_damaged_code_is_compiled_again(package):
+    package.run()
+    for path in package.folder.glob("__pycache__/*.nbc"):
+        path.write_bytes(path.read_bytes()[:-100])
+    assert package.run()[:2] == (2.0, 0)
+    assert package.run()[:2] == (2.0, 1)
 
 
 def test_kernels_take_nothing_from_files_whose_changes_would_go_unseen():
