@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from refdepth.errors import InputError
+from refdepth.errors import InputError, ResourceError
 from refdepth.io.images import load_mask
 from refdepth.pipeline.export_options import ExportOptions
 from refdepth.pipeline.results import Results
@@ -73,6 +73,25 @@ class _OfViews:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Written(_OfViews):
+    """The same of works that write."""
+
+    folder: Path
+    """What is to become the export; it is there before the work begins."""
+
+    def depth(self, desk: Desk) -> KeptDepth:
+        """The same. Raises `ResourceError` where this process does not see the folder: what it
+        wrote would be missing in the export."""
+        if not self.folder.is_dir():
+            raise ResourceError(
+                "is not there for a process that is to write into it.",
+                subject=self.folder.parent,
+                action="Choose a folder that all machines see.",
+            )
+        return super().depth(desk)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Farthest(_OfViews):
     """The largest depth of a view, for a unit that fits all of them."""
 
@@ -85,10 +104,9 @@ class Farthest(_OfViews):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DenseViews(_OfViews):
+class DenseViews(_Written):
     """A view's photo in a COLMAP dense workspace, and its depth and normal maps."""
 
-    folder: Path
     with_depth: frozenset[str]
     """The views that have depth."""
 
@@ -108,10 +126,9 @@ class DenseViews(_OfViews):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Frames(_OfViews):
+class Frames(_Written):
     """A view's photo, mask and depth image for nerfstudio; hands back its entry."""
 
-    folder: Path
     unit: float
     """SfM units of one level."""
 
@@ -124,10 +141,9 @@ class Frames(_OfViews):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DepthFiles(_OfViews):
+class DepthFiles(_Written):
     """A view's depth map in all kinds of files asked for; hands back its row."""
 
-    folder: Path
     unit: float
     """SfM units of one level."""
 

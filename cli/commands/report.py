@@ -15,14 +15,15 @@ def report(out: OptionalWorkspace = Path()) -> None:
 
     from refdepth.errors import InputError
     from refdepth.pipeline.choose_executor import choose_executor
-    from refdepth.pipeline.config import RuntimeSettings
+    from refdepth.pipeline.executors import Executor, SerialExecutor
     from refdepth.pipeline.report import write_report
     from refdepth.pipeline.workspace import Workspace
 
     workspace = Workspace.find(out)
+    executor: Executor
     try:
-        runtime = workspace.request().config.runtime
+        executor = choose_executor(workspace.request().config.runtime, workspace.root)
     except InputError:  # another version's: there is a report nevertheless
-        runtime = RuntimeSettings()
-    with closing(choose_executor(runtime, workspace.root)) as executor:
+        executor = SerialExecutor()
+    with closing(executor):
         typer.echo(write_report(workspace, executor))

@@ -87,7 +87,7 @@ def test_the_report_command_uses_the_executor_that_was_asked_for(
     Workspace(finished).write_request(RunRequest(inputs=RunInputs(images="photos"), config=config))
     executor, asked = RecordedExecutor(), []
 
-    def choose(runtime: RuntimeSettings, workspace: Path) -> RecordedExecutor:
+    def choose(runtime: RuntimeSettings, *_: object) -> RecordedExecutor:
         asked.append(runtime.workers)
         return executor
 

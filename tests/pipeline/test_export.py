@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open3d as o3d
@@ -18,7 +20,7 @@ import refdepth.fusion.cloud
 import refdepth.fusion.crosscheck
 import refdepth.pipeline.exports
 from refdepth._pycolmap import pycolmap
-from refdepth.errors import ConfigurationError, InputError, Interrupted
+from refdepth.errors import ConfigurationError, InputError, Interrupted, ResourceError
 from refdepth.pipeline.cancellation import Cancellation
 from refdepth.pipeline.config import build_config
 from refdepth.pipeline.exports import (
@@ -241,6 +243,21 @@ def test_the_files_do_not_depend_on_who_wrote_them(
     works = [kind for kind, _ in workers.done]
     assert works.count("DenseViews") == 7  # photos of all views
     assert works.count("Frames") == works.count("DepthFiles") == 6
+
+
+def test_who_does_not_see_the_folder_writes_nothing(finished: Workspace, tmp_path: Path) -> None:
+    """Like a node of a cluster, to which --output means a disk of its own."""
+
+    class Elsewhere(RecordedExecutor):
+        def run(self, work: Any, *arguments: Any, **options: Any) -> Any:
+            if hasattr(work, "folder"):
+                work = dataclasses.replace(work, folder=tmp_path / "node" / work.folder.name)
+            return super().run(work, *arguments, **options)
+
+    with pytest.raises(ResourceError, match="machines see"):
+        export(finished, BY_VIEW, folder=tmp_path / "mine", executor=Elsewhere())
+    assert list((tmp_path / "mine").iterdir()) == []
+    assert not (tmp_path / "node").exists()
 
 
 class StopAfter(Silent):
