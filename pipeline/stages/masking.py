@@ -28,17 +28,17 @@ def attach_masks(
     if folder is None:
         return list(rows), []
     found = NameTable.of(rows).files(folder, SUFFIXES)
-    photos = {row.name: row for row in rows if row.name in found.files}
+    photos = {row.original: row for row in rows if row.name in found.files}
     work = ReadMasks(
         folder=context.folder / MASKS,
         cost=_cost(list(photos.values())),
-        files=found.files,
+        files={own: found.files[row.name] for own, row in photos.items()},
         photos=photos,
     )
     warnings = context.perform("reading masks", work, list(photos))
     masked = [
-        replace(row, mask=mask_of(row), warnings=(*row.warnings, *warnings[row.name]))
-        if row.name in photos
+        replace(row, mask=mask_of(row), warnings=(*row.warnings, *warnings[row.original]))
+        if row.original in photos
         else row
         for row in rows
     ]
@@ -59,8 +59,9 @@ class ReadMasks:
     """Where masks go."""
     cost: Cost
     files: Mapping[str, Path]
-    """The user's masks by photo."""
+    """The user's masks by what they call their photos."""
     photos: Mapping[str, PreparedPhoto]
+    """By the same."""
 
     def open(self, desk: Desk) -> Callable[[str], tuple[str, ...]]:
         """Needs nothing."""

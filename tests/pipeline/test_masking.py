@@ -24,12 +24,12 @@ WIDTH, HEIGHT = 48, 32
 @pytest.fixture
 def given(tmp_path: Path) -> RunRequest:
     """Four photos: `a` is transparent above and masked on the left, `b` is masked all over, `c` is
-    masked on the left, `d` is not masked."""
+    masked on the left and lies in a folder, `d` is not masked."""
     photos, masks = tmp_path / "photos", tmp_path / "masks"
-    photos.mkdir()
-    masks.mkdir()
+    for folder in (photos, masks):
+        (folder / "of").mkdir(parents=True)
     rng = np.random.default_rng(0)
-    for name in "abcd":
+    for name in ("a", "b", "of/c", "d"):
         pixels = rng.integers(0, 255, (HEIGHT, WIDTH, 4), np.uint8)
         pixels[..., 3] = 255
         if name == "a":
@@ -39,7 +39,7 @@ def given(tmp_path: Path) -> RunRequest:
     left[:, : WIDTH // 2] = 0
     Image.fromarray(left).save(masks / "a.png")
     Image.fromarray(np.zeros_like(left)).save(masks / "b.png")
-    Image.fromarray(left).save(masks / "c.png")
+    Image.fromarray(left).save(masks / "of" / "c.png")
     return RunRequest(inputs=RunInputs(images=str(photos), masks=str(masks)))
 
 
@@ -65,18 +65,24 @@ def test_masks_do_not_depend_on_who_made_them(
     assert sorted(name for kind, name in executor.done if kind == "ReadMasks") == [
         "a.png",
         "b.png",
-        "c.png",
-    ]
+        "of/c.png",
+    ]  # as their owner calls the photos
     found = {path.name: np.asarray(Image.open(path)) for path in (folder / "masks").iterdir()}
-    assert sorted(found) == ["a.png.png", "b.png.png", "c.png.png"]
+    assert sorted(found) == ["a.png.png", "b.png.png", "of_c.png.png"]
     assert not found["a.png.png"][: HEIGHT // 2].any()
     assert not found["a.png.png"][:, : WIDTH // 2].any()
     assert found["a.png.png"][HEIGHT // 2 :, WIDTH // 2 :].all()
     assert not found["b.png.png"].any()
-    assert found["c.png.png"][:, WIDTH // 2 :].all()
+    assert found["of_c.png.png"][:, WIDTH // 2 :].all()
     rows = json.loads((folder / "table.json").read_text())["photos"]
-    assert [row["mask"] for row in rows] == ["a.png.png", "b.png.png", "c.png.png", None]
-    assert ["leaves nothing" in str(row["warnings"]) for row in rows] == [False, True, False, False]
+    assert {row["original"]: row["mask"] for row in rows} == {
+        "a.png": "a.png.png",
+        "b.png": "b.png.png",
+        "d.png": None,
+        "of/c.png": "of_c.png.png",
+    }
+    warned = [row["original"] for row in rows if "leaves nothing" in str(row["warnings"])]
+    assert warned == ["b.png"]
 
 
 def test_a_stop_between_two_masks_is_obeyed(given: RunRequest, tmp_path: Path) -> None:
@@ -91,5 +97,5 @@ def test_a_stop_between_two_masks_is_obeyed(given: RunRequest, tmp_path: Path) -
         prepare(tmp_path / "out", given, executor, Stop(), cancellation)
     made = [name for kind, name in executor.done if kind == "ReadMasks"]
     assert "a.png" in made
-    assert "c.png" not in made
+    assert "of/c.png" not in made
     assert not (tmp_path / "out" / "prepare" / "table.json").exists()
