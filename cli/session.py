@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -82,15 +83,26 @@ def working_on(
             workspace.save_hashes()
 
 
-def report_on(workspace: Workspace) -> None:
+def report_on(engine: Engine) -> None:
     """Writes the report of a finished run. That it cannot be written ends no run."""
     from refdepth.pipeline.report import write_report
 
+    started = time.monotonic()
+    engine.progress.stage_started("report", "what was done, view by view")
     try:
-        write_report(workspace)
+        path = write_report(
+            engine.workspace,
+            engine.executor,
+            progress=engine.progress,
+            cancellation=engine.cancellation,
+        )
+    except Interrupted:
+        raise
     except (RefdepthError, OSError, MemoryError, ImportError) as error:
         logger.warning("no report: %s", error)
         err.print(f"The report could not be written: {error}", markup=False, soft_wrap=True)
+    else:
+        engine.progress.stage_finished("report", time.monotonic() - started, path.name)
 
 
 class _PatientLog(logging.FileHandler):

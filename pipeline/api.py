@@ -92,7 +92,7 @@ def reconstruct(
         try:
             engine = Engine(workspace, request, progress=progress, executor=executor)
             engine.reconstruct(resume=resume)
-            write_report(workspace)
+            write_report(workspace, executor, progress=progress)
         finally:
             executor.close()
             workspace.save_hashes()

@@ -2,52 +2,36 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from refdepth.errors import InputError
 from refdepth.io.depth_sets import DepthFile
-from refdepth.io.images import load_mask
 from refdepth.pipeline.cancellation import Cancellation
+from refdepth.pipeline.executors import Executor
+from refdepth.pipeline.export_options import CloudFile, ExportFormat, ExportOptions
+from refdepth.pipeline.export_views import DenseViews, DepthFiles, Farthest, Frames, KeptDepth
+from refdepth.pipeline.performing import perform
 from refdepth.pipeline.progress import Progress
 from refdepth.pipeline.results import Results
+from refdepth.pipeline.views import errors_by_photo
+from refdepth.pipeline.work import Cost, Result, Watch, Work
 from refdepth.types.cloud import PointCloud
 from refdepth.types.depth_map import DepthMap
 
-
-class ExportFormat(StrEnum):
-    """What a workspace can be exported as."""
-
-    COLMAP = "colmap"
-    NERFSTUDIO = "nerfstudio"
-    DEPTH = "depth"
-    SPLAT = "splat"
-    MESH = "mesh"
-    CLOUD = "cloud"
-
-
-class CloudFile(StrEnum):
-    """Files of the `cloud` export."""
-
-    PLY = "ply"
-    LAS = "las"
-    LAZ = "laz"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportOptions:
-    """What is exported of each depth map and cloud, and how."""
-
-    min_confidence: float = 0.0
-    """Less sure pixels and points are left out."""
-    consistent: bool = False
-    """Whether the depth is the one that other views confirm and agree on (the fuse stage's)."""
-    depth_files: tuple[DepthFile, ...] = (DepthFile.PNG16, DepthFile.PICTURES)
-    cloud_files: tuple[CloudFile, ...] = (CloudFile.PLY,)
+_READ_SECONDS, _DENSE_SECONDS, _FRAME_SECONDS = 0.01, 0.4, 0.45
+"""Of a core for a megapixel: to read a depth map, and to read and write what two formats have of a
+view."""
+_KIND_SECONDS = {
+    DepthFile.PNG16: 0.45,
+    DepthFile.TIFF32: 0.01,
+    DepthFile.NPZ: 0.02,
+    DepthFile.PICTURES: 0.04,
+}
+"""The same to write a kind of depth file."""
+_BYTES = 80
+"""Memory for a pixel; most of it for normals."""
 
 
 class Source:
@@ -60,12 +44,15 @@ class Source:
         *,
         progress: Progress,
         cancellation: Cancellation,
+        executor: Executor,
     ) -> None:
         self.results = results
         self.options = options
         self.scene = results.scene
+        self._depth = KeptDepth(results, options)
         self._progress = progress
         self._cancellation = cancellation
+        self._executor = executor
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -79,35 +66,32 @@ class Source:
             )
         return names
 
-    def depth(self, name: str) -> DepthMap:
-        """A view's depth, with `consistent` the agreed one; what its mask and the options leave out
-        is unknown."""
-        if self.options.consistent:
-            return self.agreed(name)
-        return self._kept(name, self.results.refined(name))
+    def works(self, seconds: float) -> dict[str, Any]:
+        """What all works on views are told, those that take `seconds` for a megapixel."""
+        camera = self.scene.typical_camera
+        pixels = camera.width * camera.height
+        cost = Cost(seconds=seconds * pixels / 1e6, bytes=_BYTES * pixels)
+        return {"root": self.results.workspace.root, "options": self.options, "cost": cost}
+
+    def perform(
+        self, label: str, work: Work[Result], names: Sequence[str], *, part: int = 0, parts: int = 1
+    ) -> list[Result]:
+        """What `work` hands back, in the order of `names`. Of `parts` that go over all names this
+        is one; they share a bar."""
+
+        def report(done: float) -> None:
+            self._progress.step(label, (part * len(names) + done) / parts, len(names))
+
+        watch = Watch(cancellation=self._cancellation, progress=report)
+        with errors_by_photo(self.results.workspace):
+            found = perform(self._executor, work, names, watch)
+        return [found[name] for name in names]
 
     def agreed(self, name: str) -> DepthMap:
         """The depth that a view and others agree on; what its mask and the options leave out is
         unknown. Raises `InputError` when there is none."""
-        if name not in self._fused:
-            raise InputError(
-                f"has no depth of {name} that other views were asked to confirm.",
-                subject=self.results.workspace.root,
-                action="Run `refdepth stage fuse` first.",
-            )
-        return self._kept(name, self.results.fused(name))
-
-    def _kept(self, name: str, found: DepthMap) -> DepthMap:
         self._cancellation.check()
-        keep = found.valid & (found.confidence >= self.options.min_confidence)
-        mask = load_mask(self.scene[name])
-        if mask is not None:
-            keep &= mask
-        return found.within(keep)
-
-    @cached_property
-    def _fused(self) -> frozenset[str]:
-        return frozenset(self.results.views("fuse"))
+        return self._depth.agreed(name)
 
     def cloud(self) -> PointCloud:
         """The fused cloud without its unsure points. Raises `InputError` when there is none."""
@@ -141,52 +125,55 @@ def write_format(format_: ExportFormat, source: Source, folder: Path) -> str:
 
 
 def _colmap(source: Source, folder: Path) -> str:
-    from refdepth.io.colmap import write_dense_workspace
+    from refdepth.io.colmap import start_dense_workspace
 
     names = source.names
-    write_dense_workspace(
-        folder,
-        source.scene,
-        source.depth,
-        model_dir=source.results.model_dir,
-        names=names,
-        progress=source.step("depth and normal maps"),
-    )
+    start_dense_workspace(folder, source.scene, model_dir=source.results.model_dir, names=names)
+    work = DenseViews(folder=folder, with_depth=frozenset(names), **source.works(_DENSE_SECONDS))
+    source.perform("depth and normal maps", work, source.scene.names)
     return f"dense workspace, {len(names)} views"
 
 
 def _nerfstudio(source: Source, folder: Path) -> str:
-    from refdepth.io.nerfstudio import write_nerfstudio
+    from refdepth.io.nerfstudio import write_transforms
 
-    names = source.names
-    write_nerfstudio(
+    names, label = source.names, "depth images"
+    unit = _unit(source, label)
+    work = Frames(folder=folder, unit=unit, **source.works(_FRAME_SECONDS))
+    frames = source.perform(label, work, names, part=1, parts=2)
+    write_transforms(
         folder,
-        source.scene,
-        source.depth,
-        names=names,
+        frames,
+        unit=unit,
         cloud=source.cloud() if source.results.cloud_path.is_file() else None,
         metres_per_unit=metres_per_unit(source.results),
-        progress=source.step("depth images"),
     )
-    document = json.loads((folder / "transforms.json").read_text(encoding="utf-8"))
-    unit = document["depth_unit_scale_factor"]
     return f"{len(names)} views; train with --depth-unit-scale-factor {unit:.9g}"
 
 
 def _depth(source: Source, folder: Path) -> str:
-    from refdepth.io.depth_sets import write_depth_set
+    from refdepth.io.depth_sets import write_depth_index
 
-    names = source.names
-    write_depth_set(
+    names, label, kinds = source.names, "depth maps", source.options.depth_files
+    unit = _unit(source, label)
+    seconds = _READ_SECONDS + sum(_KIND_SECONDS[kind] for kind in kinds)
+    work = DepthFiles(folder=folder, unit=unit, **source.works(seconds))
+    rows = source.perform(label, work, names, part=1, parts=2)
+    write_depth_index(
         folder,
-        source.scene,
-        source.depth,
-        kinds=source.options.depth_files,
-        names=names,
+        dict(zip(names, rows, strict=True)),
+        unit=unit,
         metres_per_unit=metres_per_unit(source.results),
-        progress=source.step("depth maps"),
     )
-    return f"{len(names)} views as {', '.join(source.options.depth_files)}"
+    return f"{len(names)} views as {', '.join(kinds)}"
+
+
+def _unit(source: Source, label: str) -> float:
+    """SfM units of a level of 16-bit pictures of all views; the first of two parts."""
+    from refdepth.io.depth_sets import png_unit
+
+    work = Farthest(**source.works(_READ_SECONDS))
+    return png_unit(source.perform(label, work, source.names, part=0, parts=2))
 
 
 def _splat(source: Source, folder: Path) -> str:

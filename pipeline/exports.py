@@ -13,14 +13,9 @@ from typing import Any, TypeVar
 from refdepth.errors import ConfigurationError, InputError
 from refdepth.io.depth_sets import DepthFile
 from refdepth.pipeline.cancellation import Cancellation
-from refdepth.pipeline.export_formats import (
-    CloudFile,
-    ExportFormat,
-    ExportOptions,
-    Source,
-    metres_per_unit,
-    write_format,
-)
+from refdepth.pipeline.executors import Executor, SerialExecutor
+from refdepth.pipeline.export_formats import Source, metres_per_unit, write_format
+from refdepth.pipeline.export_options import CloudFile, ExportFormat, ExportOptions
 from refdepth.pipeline.files import replacing, write_json
 from refdepth.pipeline.progress import Progress, Silent
 from refdepth.pipeline.results import Results
@@ -87,11 +82,13 @@ def export(
     force: bool = False,
     progress: Progress | None = None,
     cancellation: Cancellation | None = None,
+    executor: Executor | None = None,
 ) -> dict[ExportFormat, Path]:
     """Writes each format into `folder/FORMAT` (default: `OUT/export/FORMAT`); returns the folders.
 
-    A folder appears whole or not at all. One that is there already is replaced only with `force`,
-    and only when it is an earlier export.
+    `executor` does what goes by view (default: this process); the files do not depend on it. A
+    folder appears whole or not at all. One that is there already is replaced only with `force`, and
+    only when it is an earlier export.
 
     Raises `InputError` when a folder is in the way or the workspace has no result to export.
     """
@@ -105,6 +102,7 @@ def export(
         options or ExportOptions(),
         progress=progress,
         cancellation=cancellation or Cancellation(),
+        executor=executor or SerialExecutor(),
     )
     for format_, target in targets.items():
         started = time.monotonic()
@@ -145,5 +143,18 @@ def _marker(source: Source, format_: ExportFormat, headline: str) -> dict[str, A
         "metres_per_unit": metres_per_unit(source.results),
         "min_confidence": source.options.min_confidence,
         "consistent": source.options.consistent,
+        **_details(source, format_),
         "made_from": {name: m.fingerprint for name, m in manifests.items() if m is not None},
     }
+
+
+def _details(source: Source, format_: ExportFormat) -> dict[str, Any]:
+    """What a format has of its own."""
+    match format_:
+        case ExportFormat.DEPTH:
+            return {"files": list(source.options.depth_files)}
+        case ExportFormat.CLOUD:
+            return {"files": list(source.options.cloud_files)}
+        case ExportFormat.MESH:
+            return {"mesh": source.results.workspace.request().config.mesh.result_fields()}
+    return {}

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from refdepth.errors import StageError
 from refdepth.pipeline.cancellation import Cancellation
 from refdepth.pipeline.config import RunConfig, RunInputs, RunRequest
 from refdepth.pipeline.executors import Executor
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.memory import MemoryBudget
+from refdepth.pipeline.performing import lost, perform
 from refdepth.pipeline.progress import Progress
 from refdepth.pipeline.work import Finished, Result, Watch, Work
 from refdepth.pipeline.workspace import Workspace
@@ -115,19 +115,13 @@ class StageContext:
         Progress counts from the `done` that were done before. Raises `StageError` where items ended
         the processes that tried them, after all others are done.
         """
-        results: dict[str, Result] = {}
-        lost: dict[str, str] = {}
-        watch = self._watch(label, done, len(names))
-        with closing(self.executor.run(work, names, watch)) as items:
-            for item in items:
-                self._log(label, item)
-                if item.failed:
-                    lost[item.name] = item.failed
-                else:
-                    results[item.name] = item.result  # type: ignore[assignment]
-        if lost:
-            raise _lost(lost)
-        return results
+        return perform(
+            self.executor,
+            work,
+            names,
+            self._watch(label, done, len(names)),
+            finished=lambda item: self._log(label, item),
+        )
 
     def stream(
         self, label: str, work: Work[Result], names: Sequence[str]
@@ -139,7 +133,7 @@ class StageContext:
             for item in items:
                 self._log(label, item)
                 if item.failed:
-                    raise _lost({item.name: item.failed})
+                    raise lost({item.name: item.failed})
                 yield item.name, item.result  # type: ignore[misc]
 
     def _log(self, label: str, item: Finished[Any]) -> None:
@@ -173,17 +167,6 @@ class StageOutcome:
     """False when items are left to do: no manifest is written then."""
     warnings: Sequence[str] = field(default=())
     """What the user should know, one sentence each."""
-
-
-def _lost(lost: Mapping[str, str]) -> StageError:
-    name, how = next(iter(lost.items()))
-    more = f", and so did those of {len(lost) - 1} more" if len(lost) > 1 else ""
-    return StageError(
-        f"the process that worked on it {how}{more}. What is finished is saved.",
-        subject=name,
-        action="Run the same command again, with more memory or fewer --workers; or leave the photo"
-        " out.",
-    )
 
 
 class Stage(Protocol):

@@ -34,29 +34,26 @@ def demo(
     from refdepth.cli.session import report_on, working_on
     from refdepth.cli.summary import print_summary
     from refdepth.cli.tables import print_evaluation
-    from refdepth.pipeline.api import quality_of
-    from refdepth.pipeline.config import RunInputs, RunRequest, build_config
+    from refdepth.pipeline.api import build_request, output_folder, quality_of
+    from refdepth.pipeline.config import build_config
     from refdepth.pipeline.evaluate import evaluate_workspace
-    from refdepth.pipeline.workspace import Workspace
     from refdepth.synthetic import make_scene
 
-    workspace = Workspace(out.resolve())
+    settings = build_config(
+        quality=None if quality is None else quality_of(quality),
+        options={"depth.model": "sweep", "runtime.workers": parse_workers(workers)},
+    )
+    workspace = output_folder(out)
     photos, exact = workspace.root / "photos", workspace.root / "exact"
     scene = make_scene("room", seed=seed)
     scene.write_photos(photos)
     scene.write_ground_truth(exact)
     console.print(f"Photographed a synthetic room: {len(scene.views)} photos.")
-    request = RunRequest(
-        inputs=RunInputs(images=str(photos)),
-        config=build_config(
-            quality=None if quality is None else quality_of(quality),
-            options={"depth.model": "sweep", "runtime.workers": parse_workers(workers)},
-        ),
-    )
+    request = build_request(settings, images=photos)
     with working_on(
         workspace, request, quiet=quiet, debug=debug, wait=wait, go_on=f"refdepth demo {out}"
     ) as engine:
         statuses = engine.reconstruct()
-        report_on(workspace)
+        report_on(engine)
     print_summary(workspace, statuses)
     print_evaluation(evaluate_workspace(workspace, exact))

@@ -103,6 +103,7 @@ def export(
             force=force,
             progress=engine.progress,
             cancellation=engine.cancellation,
+            executor=engine.executor,
         )
     console.print()
     for format_, target in targets.items():

@@ -269,6 +269,7 @@ def reconstruct(
                 force=True,
                 progress=engine.progress,
                 cancellation=engine.cancellation,
+                executor=engine.executor,
             )
-        report_on(workspace)
+        report_on(engine)
     print_summary(workspace, statuses)

@@ -11,7 +11,19 @@ from refdepth.cli.options import OptionalWorkspace
 
 def report(out: OptionalWorkspace = Path()) -> None:
     """Write OUT/report.html again: what was done, view by view, with warnings and pictures."""
+    from contextlib import closing
+
+    from refdepth.errors import InputError
+    from refdepth.pipeline.choose_executor import choose_executor
+    from refdepth.pipeline.executors import Executor, SerialExecutor
     from refdepth.pipeline.report import write_report
     from refdepth.pipeline.workspace import Workspace
 
-    typer.echo(write_report(Workspace.find(out)))
+    workspace = Workspace.find(out)
+    executor: Executor
+    try:
+        executor = choose_executor(workspace.request().config.runtime, workspace.root)
+    except InputError:  # another version's: there is a report nevertheless
+        executor = SerialExecutor()
+    with closing(executor):
+        typer.echo(write_report(workspace, executor))

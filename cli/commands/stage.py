@@ -54,5 +54,5 @@ def stage(
         workers=parse_workers(workers),
     ) as engine:
         status = engine.run_stage(name, resume=resume or bool(views), views=tuple(views or ()))
-        report_on(folder)
+        report_on(engine)
     print_summary(folder, [status])

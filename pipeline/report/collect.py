@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from markupsafe import Markup
@@ -16,9 +17,11 @@ from refdepth.pipeline.manifest import Manifest
 from refdepth.pipeline.report.advice import Advice, advice_of
 from refdepth.pipeline.report.overview import Overview, draw_overview
 from refdepth.pipeline.report.settings import SettingRow, setting_rows
-from refdepth.pipeline.report.views import ViewReport, describe_view
+from refdepth.pipeline.report.views import ViewReport
 from refdepth.pipeline.results import Results
 from refdepth.types.scene import Scene
+
+Describe: TypeAlias = Callable[[Scene], tuple[ViewReport, ...]]
 
 _TITLES = {
     "prepare": "Photos read",
@@ -75,14 +78,12 @@ class Report:
     """CSS gradient of the difference pictures, nearer to farther."""
 
 
-def collect(results: Results) -> Report:
-    """Reads everything once. What is missing or unreadable is left out."""
+def collect(results: Results, describe: Describe) -> Report:
+    """Reads everything once. What is missing or unreadable is left out. `describe` does the
+    views."""
     manifests = {name: results.manifest(name) for name in stage_names()}
     summaries = {name: m.summary for name, m in manifests.items() if m is not None}
     scene = results.scene if manifests["sfm"] is not None else None
-    names = scene.names if scene is not None else ()
-    fits = {name: results.fit(name) for name in names}
-    records = {name: results.record(name) for name in names}
     libraries: dict[str, str] = {}
     for manifest in manifests.values():
         libraries |= manifest.libraries if manifest is not None else {}
@@ -96,10 +97,7 @@ def collect(results: Results) -> Report:
         advice=tuple(advice_of(results)),
         stages=tuple(_stage(name, manifests[name]) for name in manifests),
         overview=None if scene is None else _overview(results, scene),
-        views=tuple(
-            describe_view(results, name, fits[name], records[name], number)
-            for number, name in enumerate(names, start=1)
-        ),
+        views=() if scene is None else describe(scene),
         metres_per_unit="" if metres is None else f"{metres:.4g}",
         changed_settings=tuple(row for row in rows if row.changed),
         all_settings=tuple(rows),

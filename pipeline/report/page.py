@@ -4,19 +4,34 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from refdepth.pipeline.cancellation import Cancellation
+from refdepth.pipeline.executors import Executor, SerialExecutor
 from refdepth.pipeline.files import write_bytes
+from refdepth.pipeline.performing import perform
+from refdepth.pipeline.progress import Progress, Silent
 from refdepth.pipeline.report.collect import collect
+from refdepth.pipeline.report.views import Descriptions, ViewReport
 from refdepth.pipeline.results import Results
+from refdepth.pipeline.views import errors_by_photo
+from refdepth.pipeline.work import Watch
 from refdepth.pipeline.workspace import Workspace
+from refdepth.types.scene import Scene
 
 _NAME = "report.html"
 _TEMPLATES = Path(__file__).parent.parent / "templates"
 
 
-def write_report(workspace: Workspace) -> Path:
+def write_report(
+    workspace: Workspace,
+    executor: Executor | None = None,
+    *,
+    progress: Progress | None = None,
+    cancellation: Cancellation | None = None,
+) -> Path:
     """Writes `OUT/report.html` from what lies in the workspace, finished or not; returns its path.
 
-    The file holds its pictures, loads nothing and runs no script. Names from outside are escaped.
+    `executor` draws the views (default: this process); the page does not depend on it. The file
+    holds its pictures, loads nothing and runs no script. Names from outside are escaped.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -27,7 +42,20 @@ def write_report(workspace: Workspace) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template(_NAME).render(report=collect(Results(workspace)))
+    show = progress or Silent()
+
+    def describe(scene: Scene) -> tuple[ViewReport, ...]:
+        watch = Watch(
+            cancellation=cancellation or Cancellation(),
+            progress=lambda done: show.step("drawing views", done, len(scene)),
+        )
+        work = Descriptions.of(workspace, scene)
+        with errors_by_photo(workspace):
+            found = perform(executor or SerialExecutor(), work, scene.names, watch)
+        return tuple(found[name] for name in scene.names)
+
+    report = collect(Results(workspace), describe)
+    page = environment.get_template(_NAME).render(report=report)
     path = workspace.root / _NAME
     write_bytes(path, page.encode())
     return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,12 +18,17 @@ from refdepth.pipeline.report import charts
 from refdepth.pipeline.report.advice import LOW_ACCEPTANCE, accepted_share
 from refdepth.pipeline.report.thumbnails import THUMBNAIL_PX, jpeg, photo, step_for
 from refdepth.pipeline.results import Results
+from refdepth.pipeline.work import Cost, Desk
+from refdepth.pipeline.workspace import Workspace
 from refdepth.types.prior import PriorKind
+from refdepth.types.scene import Scene
 
 Value = TypeVar("Value")
 
 _LEAST_LIMIT, _LARGEST_LIMIT = 0.01, 0.25
 """Range of the difference picture, log ratio."""
+_SECONDS, _BYTES = 0.11, 20
+"""Of a core for a megapixel of a view, and memory for a pixel."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +61,34 @@ class ViewReport:
     fit_chart: Markup | None
     loss_chart: Markup | None
     figures: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Descriptions:
+    """What is shown of a view, drawn from its artifacts."""
+
+    root: Path
+    """The workspace."""
+    cost: Cost
+
+    @classmethod
+    def of(cls, workspace: Workspace, scene: Scene) -> Descriptions:
+        """Those of all views of a workspace's scene."""
+        camera = scene.typical_camera
+        pixels = camera.width * camera.height
+        cost = Cost(seconds=_SECONDS * pixels / 1e6, bytes=_BYTES * pixels)
+        return cls(root=workspace.root, cost=cost)
+
+    def open(self, desk: Desk) -> Callable[[str], ViewReport]:
+        """Loads the scene."""
+        results = Results.kept(self.root, desk)
+        numbers = {name: number for number, name in enumerate(results.scene.names, start=1)}
+
+        def describe(name: str) -> ViewReport:
+            fit, record = results.fit(name), results.record(name)
+            return describe_view(results, name, fit, record, numbers[name])
+
+        return describe
 
 
 def describe_view(

@@ -3,52 +3,35 @@ read, what was skipped and why."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from pydantic import ValidationError
 
 from refdepth.errors import InputError
 from refdepth.ingest import (
     Candidate,
-    NameTable,
     PreparedPhoto,
     Skipped,
     find_duplicates,
     find_photos,
-    prepare_photo,
     safe_stems,
 )
-from refdepth.ingest.masks import SUFFIXES as MASK_SUFFIXES
-from refdepth.ingest.masks import prepare_mask
 from refdepth.pipeline.config import RunConfig, RunRequest
-from refdepth.pipeline.files import (
-    discard,
-    hash_json,
-    read_json,
-    read_sealed,
-    write_json,
-    write_sealed,
-)
+from refdepth.pipeline.files import discard, hash_json, read_json, write_json
 from refdepth.pipeline.items import safe_name
-from refdepth.pipeline.manifest import FileRecord
-from refdepth.pipeline.stage import Brief, StageContext, StageOutcome
-from refdepth.pipeline.work import Cost, Desk
+from refdepth.pipeline.stage import StageContext, StageOutcome
+from refdepth.pipeline.stages.masking import attach_masks
+from refdepth.pipeline.stages.reading import (
+    IMAGES,
+    MASKS,
+    RECORDS,
+    ReadPhotos,
+    prepared_files,
+    reading_cost,
+)
 from refdepth.pipeline.workspace import Workspace
 
-logger = logging.getLogger(__name__)
-
 TABLE = "table.json"
-IMAGES = "images"
-MASKS = "masks"
-RECORDS = "records"
-MAX_NAMED = 5
-"""Masks that belong to no photo are named up to this number."""
-_SECONDS, _BYTES = 0.1, 40
-"""Of a core, for a megabyte of a photo's file, and memory for each byte."""
 MIN_PHOTOS = 2
 """Fewer photos have no second view to be measured against."""
 
@@ -91,7 +74,7 @@ class PrepareStage:
         """Prepares every photo that is not prepared yet."""
         images = Path(context.given.images)
         findings = find_photos(images, exclude=context.workspace.root)
-        work = _Work(context)
+        _make_folders(context.folder)
         skipped = list(findings.skipped)
         originals = [found.original for found in findings.candidates]
         stems = safe_stems(originals)
@@ -99,7 +82,7 @@ class PrepareStage:
             "reading photos",
             ReadPhotos(
                 brief=context.brief,
-                cost=_cost(findings.candidates),
+                cost=reading_cost(findings.candidates),
                 candidates={found.original: found for found in findings.candidates},
                 keys={
                     found.original: _key(context.workspace, context.config, found)
@@ -117,7 +100,7 @@ class PrepareStage:
         ]
         rows, twins = _without_duplicates(rows)
         skipped += twins
-        rows, notes = work.attach_masks(rows)
+        rows, notes = attach_masks(context, rows)
         if len(rows) < MIN_PHOTOS:
             raise InputError(
                 _too_few(len(rows), len(findings.candidates), skipped),
@@ -125,7 +108,7 @@ class PrepareStage:
                 action="Give a folder with at least two overlapping photos (JPEG, PNG, TIFF,"
                 " WebP, HEIC) or a video.",
             )
-        files = work.keep_only(rows)
+        files = _keep_only(context.folder, rows)
         table = context.folder / TABLE
         write_json(
             table,
@@ -137,154 +120,23 @@ class PrepareStage:
         return _outcome([table, *files], rows, skipped, notes)
 
 
-class _Work:
-    """Where prepared pictures and their records lie."""
-
-    def __init__(self, context: StageContext) -> None:
-        self.context = context
-        self.images = context.folder / IMAGES
-        self.masks = context.folder / MASKS
-        self.records = context.folder / RECORDS
-        for folder in (self.images, self.masks, self.records):
-            folder.mkdir(exist_ok=True)
-            for stray in [path for path in folder.iterdir() if path.is_dir()]:
-                discard(stray)
-
-    def attach_masks(self, rows: Sequence[PreparedPhoto]) -> tuple[list[PreparedPhoto], list[str]]:
-        """Brings the user's masks into the grid of the prepared photos, and what a user should know
-        about masks without a photo. A mask from the photo's own transparency stays in force."""
-        folder = self.context.given.path("masks")
-        if folder is None:
-            return list(rows), []
-        found = NameTable.of(rows).files(folder, MASK_SUFFIXES)
-        masked = []
-        for row in rows:
-            if row.name in found.files:
-                name = f"{row.name}.png"
-                if row.mask is None:
-                    (self.masks / name).unlink(missing_ok=True)
-                made = prepare_mask(found.files[row.name], row, self.masks)
-                notes = () if made.warning is None else (made.warning,)
-                row = replace(row, mask=name, warnings=(*row.warnings, *notes))
-            masked.append(row)
-        if rows and all(row.mask is None for row in masked):
-            raise InputError(
-                "holds no mask for any of the photos.",
-                subject=folder,
-                action=f"Name masks after their photos, like {rows[0].original}.png.",
-            )
-        return masked, _strangers(found.strangers)
-
-    def keep_only(self, rows: Sequence[PreparedPhoto]) -> list[Path]:
-        """Removes pictures and masks that belong to no row; returns those that do."""
-        files = _files(self.context.folder, rows)
-        keep = set(files)
-        for folder in (self.images, self.masks):
-            for path in folder.iterdir():
-                if path not in keep:
-                    path.unlink(missing_ok=True)
-        return files
+def _make_folders(folder: Path) -> None:
+    """The stage's sub-folders, with nothing in them that an earlier version has left."""
+    for part in (folder / IMAGES, folder / MASKS, folder / RECORDS):
+        part.mkdir(exist_ok=True)
+        for stray in [path for path in part.iterdir() if path.is_dir()]:
+            discard(stray)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Read:
-    """What became of a photo or video."""
-
-    photos: tuple[PreparedPhoto, ...] = ()
-    refused: str = ""
-    """Why it cannot be used."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReadPhotos:
-    """The prepared pictures of a photo or video, made now or before."""
-
-    brief: Brief
-    cost: Cost
-    candidates: Mapping[str, Candidate]
-    keys: Mapping[str, str]
-    """Hash of all that determines what is made of each."""
-    stems: Mapping[str, str]
-    """How its pictures are called."""
-
-    def open(self, desk: Desk) -> Callable[[str], Read]:
-        """Needs nothing."""
-
-        def make(name: str) -> Read:
-            record = self.brief.folder / RECORDS / f"{self.stems[name]}.json"
-            known = _known(self.brief.folder, record, self.keys[name])
-            if known is not None:
-                return Read(photos=tuple(known))
-            try:
-                rows = self._prepare(name, desk)
-            except InputError as error:
-                return Read(refused=error.message)
-            files = _files(self.brief.folder, rows)
-            write_sealed(
-                record,
-                {
-                    "key": self.keys[name],
-                    "photos": [row.to_dict() for row in rows],
-                    "files": {
-                        path.relative_to(self.brief.folder).as_posix(): FileRecord.of(
-                            path
-                        ).model_dump()
-                        for path in files
-                    },
-                },
-            )
-            return Read(photos=tuple(rows))
-
-        return make
-
-    def _prepare(self, name: str, desk: Desk) -> list[PreparedPhoto]:
-        found, stem = self.candidates[name], self.stems[name]
-        images, settings = self.brief.folder / IMAGES, self.brief.config.prepare
-        if found.kind != "video":
-            return [
-                prepare_photo(
-                    found.path,
-                    images / stem,
-                    settings,
-                    original=found.original,
-                    mask_folder=self.brief.folder / MASKS,
-                )
-            ]
-        from refdepth.ingest.video import prepare_video
-
-        def progress(label: str, done: float, total: float | None) -> None:
-            desk.step(done / total if total else 0.0)
-
-        video = prepare_video(
-            found.path,
-            images / stem,
-            settings,
-            original=found.original,
-            progress=progress,
-            cancelled=lambda: desk.cancellation.requested,
-        )
-        write_json(self.brief.folder / RECORDS / f"{stem}.frames.json", video.to_dict())
-        return list(video.frames)
-
-
-def _known(folder: Path, record: Path, key: str) -> list[PreparedPhoto] | None:
-    stored = read_sealed(record)
-    if stored is None or stored.get("key") != key:
-        return None
-    try:
-        whole = all(
-            FileRecord.model_validate(value).matches(folder / name)
-            for name, value in stored["files"].items()
-        )
-        return [PreparedPhoto.from_dict(row) for row in stored["photos"]] if whole else None
-    except (ValidationError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _files(folder: Path, rows: Sequence[PreparedPhoto]) -> list[Path]:
-    return [folder / IMAGES / row.name for row in rows] + [
-        folder / MASKS / row.mask for row in rows if row.mask is not None
-    ]
+def _keep_only(folder: Path, rows: Sequence[PreparedPhoto]) -> list[Path]:
+    """Removes pictures and masks that belong to no row; returns those that do."""
+    files = prepared_files(folder, rows)
+    keep = set(files)
+    for part in (folder / IMAGES, folder / MASKS):
+        for path in part.iterdir():
+            if path not in keep:
+                path.unlink(missing_ok=True)
+    return files
 
 
 def _key(workspace: Workspace, config: RunConfig, found: Candidate) -> str:
@@ -299,18 +151,11 @@ def _key(workspace: Workspace, config: RunConfig, found: Candidate) -> str:
     )
 
 
-def _cost(candidates: Sequence[Candidate]) -> Cost:
-    """Of a photo of middling size, by its file: what it holds is only known when it is read."""
-    sizes = sorted(_size(found.path) for found in candidates)
-    size = sizes[len(sizes) // 2] if sizes else 0
-    return Cost(seconds=_SECONDS * size / 1e6, bytes=_BYTES * size)
-
-
-def _size(path: Path) -> int:
+def _content_hash(workspace: Workspace, path: Path) -> str:
     try:
-        return path.stat().st_size
-    except OSError:
-        return 0
+        return workspace.content_hash(path)
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
 
 
 def read_table(workspace: Workspace) -> list[PreparedPhoto]:
@@ -332,13 +177,6 @@ def _candidates(workspace: Workspace, request: RunRequest) -> tuple[Candidate, .
     return find_photos(Path(request.inputs.images), exclude=workspace.root).candidates
 
 
-def _content_hash(workspace: Workspace, path: Path) -> str:
-    try:
-        return workspace.content_hash(path)
-    except OSError as error:
-        return f"unreadable: {error.strerror}"
-
-
 def _without_duplicates(
     rows: Sequence[PreparedPhoto],
 ) -> tuple[list[PreparedPhoto], list[Skipped]]:
@@ -357,14 +195,6 @@ def _too_few(usable: int, found: int, skipped: Sequence[Skipped]) -> str:
     counted = {0: "no usable photo", 1: "only one usable photo"}[usable]
     reasons = "; ".join(f"{skip.original}: {skip.reason}" for skip in skipped[:3])
     return f"holds {counted}" + (f" ({reasons})." if reasons else ".")
-
-
-def _strangers(masks: Sequence[str]) -> list[str]:
-    if not masks:
-        return []
-    more = f" and {len(masks) - MAX_NAMED} more" if len(masks) > MAX_NAMED else ""
-    what = "1 mask is" if len(masks) == 1 else f"{len(masks)} masks are"
-    return [f"{what} named like no photo that is used: {', '.join(masks[:MAX_NAMED])}{more}"]
 
 
 def _outcome(

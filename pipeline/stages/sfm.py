@@ -11,7 +11,8 @@ from typing import Any
 from refdepth.ingest import NameTable
 from refdepth.pipeline.config import RunConfig, RunRequest
 from refdepth.pipeline.stage import StageContext, StageOutcome
-from refdepth.pipeline.stages.prepare import IMAGES, MASKS, read_table
+from refdepth.pipeline.stages.prepare import read_table
+from refdepth.pipeline.stages.reading import IMAGES, MASKS
 from refdepth.pipeline.workspace import Workspace
 from refdepth.sfm import SfmSummary
 

@@ -72,9 +72,23 @@ def write_dense_workspace(
     model is a copy of `model_dir` where given, else made from the scene. Normals come from planes
     fitted to the depth, in camera axes.
     """
+    names = scene.names if names is None else names
+    written = start_dense_workspace(folder, scene, model_dir=model_dir, names=names)
+    written += [copy_image(view, folder / "images") for view in scene.views]
+    for done, name in enumerate(names):
+        written += write_dense_view(folder, scene[name], load(name))
+        if progress is not None:
+            progress(done + 1, len(names))
+    return written
+
+
+def start_dense_workspace(
+    folder: Path, scene: Scene, *, model_dir: Path | None, names: Sequence[str]
+) -> list[Path]:
+    """Writes the model, the empty folders and the lists of the views with depth; returns the
+    files."""
     from refdepth._pycolmap import pycolmap
 
-    names = scene.names if names is None else names
     model = (
         to_reconstruction(scene) if model_dir is None else pycolmap.Reconstruction(str(model_dir))
     )
@@ -83,25 +97,23 @@ def write_dense_workspace(
         part.mkdir(parents=True, exist_ok=True)
     (stereo / "consistency_graphs").mkdir(exist_ok=True)
     model.write(str(sparse))
-    written = sorted(sparse.iterdir())
-    written += copy_images(scene, folder / "images", scene.names)
-    for done, name in enumerate(names):
-        view, depth_map = scene[name], load(name)
-        depth_path = stereo / "depth_maps" / f"{name}.geometric.bin"
-        normal_path = stereo / "normal_maps" / f"{name}.geometric.bin"
-        for path in (depth_path, normal_path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        write_array(depth_path, depth_map.depth)
-        write_array(normal_path, normal_map(depth_map.depth, view.camera))
-        written += [depth_path, normal_path]
-        if progress is not None:
-            progress(done + 1, len(names))
     fusion, patch_match = stereo / "fusion.cfg", stereo / "patch-match.cfg"
     fusion.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
     patch_match.write_text(
         "".join(f"{name}\n__auto__, {_PATCH_MATCH_SOURCES}\n" for name in names), encoding="utf-8"
     )
-    return [*written, fusion, patch_match]
+    return [*sorted(sparse.iterdir()), fusion, patch_match]
+
+
+def write_dense_view(folder: Path, view: View, depth_map: DepthMap) -> list[Path]:
+    """Writes the depth map and the normal map of one view into a dense workspace; returns them."""
+    stereo, name = folder / "stereo", f"{view.name}.geometric.bin"
+    depth_path, normal_path = stereo / "depth_maps" / name, stereo / "normal_maps" / name
+    for path in (depth_path, normal_path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_array(depth_path, depth_map.depth)
+    write_array(normal_path, normal_map(depth_map.depth, view.camera))
+    return [depth_path, normal_path]
 
 
 def write_array(path: Path, array: NDArray[np.float32]) -> None:
@@ -141,30 +153,28 @@ def normal_map(depth: NDArray[np.float32], camera: PinholeCamera) -> NDArray[np.
     return estimate_normals(depth, camera, radius_px=radius, max_ratio=_SAME_SURFACE)
 
 
-def copy_images(scene: Scene, folder: Path, names: Sequence[str]) -> list[Path]:
-    """Copies the scene's photos into `folder` under their names; returns the copies."""
-    copies = []
-    for name in names:
-        copy = folder / name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(scene[name].image_path, copy)
-        copies.append(copy)
-    return copies
+def copy_image(view: View, folder: Path) -> Path:
+    """Copies a view's photo into `folder` under its name; returns the copy."""
+    copy = folder / view.name
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(view.image_path, copy)
+    return copy
 
 
-def copy_masks(
-    scene: Scene, folder: Path, names: Sequence[str], path_of: Callable[[View], str]
-) -> list[Path]:
-    """Copies the masks of those views that have one to `path_of(view)` in `folder`."""
-    copies = []
-    for name in names:
-        view = scene[name]
-        if view.mask_path is not None:
-            copy = folder / path_of(view)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(view.mask_path, copy)
-            copies.append(copy)
-    return copies
+def copy_mask(view: View, folder: Path) -> Path | None:
+    """Copies a view's mask into `folder` as `mask_name` says; returns the copy, None where it has
+    no mask."""
+    if view.mask_path is None:
+        return None
+    copy = folder / mask_name(view)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(view.mask_path, copy)
+    return copy
+
+
+def mask_name(view: View) -> str:
+    """What trainers call the mask of a view: its photo's name with `.png` behind it."""
+    return f"{view.name}.png"
 
 
 def _camera(camera: PinholeCamera, camera_id: int) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -13,7 +14,7 @@ from refdepth.io.colors import depth_picture, depth_range
 from refdepth.io.depth_files import write_depth_file
 from refdepth.io.json_text import to_json
 from refdepth.types.depth_map import DepthMap
-from refdepth.types.scene import Scene
+from refdepth.types.scene import Scene, View
 
 INDEX_NAME = "depth.json"
 _MAX_LEVEL = (1 << 16) - 1
@@ -41,10 +42,15 @@ _SUFFIXES = {
 }
 
 
-def png_unit(load: Callable[[str], DepthMap], names: Sequence[str]) -> float:
-    """SfM units of one level, such that 16 bits hold the depth of all these views."""
-    farthest = max((float(load(name).depth.max(initial=0)) for name in names), default=0.0)
+def png_unit(depths: Iterable[float]) -> float:
+    """SfM units of one level, such that 16 bits hold depth up to the largest of `depths`."""
+    farthest = max(depths, default=0.0)
     return farthest / _MAX_LEVEL if farthest > 0 else 1.0
+
+
+def farthest(depth_map: DepthMap) -> float:
+    """The largest depth of a view; 0 where it knows none."""
+    return float(depth_map.depth.max(initial=0))
 
 
 def write_depth_set(
@@ -60,27 +66,39 @@ def write_depth_set(
     """Writes `KIND/NAME.SUFFIX` for each of `kinds` and of the views `names` (default: all), and
     `depth.json` with scale, unit, cameras and poses; returns the files. 0 is unknown in all."""
     names = scene.names if names is None else names
-    folder.mkdir(parents=True, exist_ok=True)
-    unit = png_unit(load, names)
-    written: list[Path] = []
-    views = {}
+    unit = png_unit(farthest(load(name)) for name in names)
+    rows = {}
     for done, name in enumerate(names):
-        depth_map, view = load(name), scene[name]
-        near, far = depth_range(depth_map.depth)
-        for kind in kinds:
-            path = folder / kind.value / f"{name}{_SUFFIXES[kind]}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write(path, kind, depth_map, unit, (near, far))
-            written.append(path)
-        views[name] = {
-            "width": view.camera.width,
-            "height": view.camera.height,
-            "K": view.camera.K.tolist(),
-            "cam_from_world": view.cam_from_world.tolist(),
-            "picture_range": [near, far],
-        }
+        rows[name] = write_depth_view(folder, scene[name], load(name), kinds=kinds, unit=unit)
         if progress is not None:
             progress(done + 1, len(names))
+    written = [_path(folder, kind, name) for name in names for kind in kinds]
+    return [*written, write_depth_index(folder, rows, unit=unit, metres_per_unit=metres_per_unit)]
+
+
+def write_depth_view(
+    folder: Path, view: View, depth_map: DepthMap, *, kinds: Sequence[DepthFile], unit: float
+) -> dict[str, Any]:
+    """Writes the files of one view; returns its row in the index. `unit` is what `png_unit` says
+    of all views."""
+    near, far = depth_range(depth_map.depth)
+    for kind in kinds:
+        path = _path(folder, kind, view.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, kind, depth_map, unit, (near, far))
+    return {
+        "width": view.camera.width,
+        "height": view.camera.height,
+        "K": view.camera.K.tolist(),
+        "cam_from_world": view.cam_from_world.tolist(),
+        "picture_range": [near, far],
+    }
+
+
+def write_depth_index(
+    folder: Path, rows: Mapping[str, Any], *, unit: float, metres_per_unit: float | None = None
+) -> Path:
+    """Writes `depth.json` from the `rows` of all views, by name; returns its path."""
     index = {
         "unit": "SfM units",
         "metres_per_unit": metres_per_unit,
@@ -88,11 +106,16 @@ def write_depth_set(
         "depth": "along the optical axis",
         "png16": {"units_per_level": unit},
         "pictures": "colours to look at, turbo over inverse depth within picture_range; not data",
-        "views": views,
+        "views": rows,
     }
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / INDEX_NAME
     path.write_text(to_json(index, indent=1) + "\n", encoding="utf-8")
-    return [*written, path]
+    return path
+
+
+def _path(folder: Path, kind: DepthFile, name: str) -> Path:
+    return folder / kind.value / f"{name}{_SUFFIXES[kind]}"
 
 
 def _write(

@@ -7,7 +7,7 @@ stay in SfM units.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.io.colmap import copy_images, copy_masks
+from refdepth.io.colmap import copy_image, copy_mask, mask_name
 from refdepth.io.depth_files import write_depth_file
-from refdepth.io.depth_sets import png_unit
+from refdepth.io.depth_sets import farthest, png_unit
 from refdepth.io.json_text import to_json
 from refdepth.io.ply import write_ply
 from refdepth.types.camera import invert_pose
@@ -48,20 +48,41 @@ def write_nerfstudio(
     world, becomes the initial points.
     """
     names = scene.names if names is None else names
-    folder.mkdir(parents=True, exist_ok=True)
-    unit = png_unit(load, names)
-    written = copy_images(scene, folder / "images", names)
-    written += copy_masks(scene, folder / "masks", names, _mask_name)
+    unit = png_unit(farthest(load(name)) for name in names)
+    written: list[Path] = []
     frames = []
     for done, name in enumerate(names):
-        view = scene[name]
-        path = folder / "depth" / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_depth_file(path, load(name).depth, png_scale=unit)
-        written.append(path)
-        frames.append(frame(view) | {"depth_file_path": f"depth/{name}.png"})
+        frames.append(write_frame(folder, scene[name], load(name), unit=unit))
+        written += [folder / value for key, value in frames[-1].items() if key.endswith("_path")]
         if progress is not None:
             progress(done + 1, len(names))
+    return written + write_transforms(
+        folder, frames, unit=unit, cloud=cloud, metres_per_unit=metres_per_unit
+    )
+
+
+def write_frame(folder: Path, view: View, depth_map: DepthMap, *, unit: float) -> dict[str, Any]:
+    """Writes photo, mask and depth image of one view; returns its entry in `transforms.json`.
+    `unit` is what `png_unit` says of all views."""
+    copy_image(view, folder / "images")
+    copy_mask(view, folder / "masks")
+    path = folder / "depth" / f"{view.name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_depth_file(path, depth_map.depth, png_scale=unit)
+    return frame(view) | {"depth_file_path": f"depth/{view.name}.png"}
+
+
+def write_transforms(
+    folder: Path,
+    frames: Sequence[Mapping[str, Any]],
+    *,
+    unit: float,
+    cloud: PointCloud | None = None,
+    metres_per_unit: float | None = None,
+) -> list[Path]:
+    """Writes `transforms.json` from the entries of all views, and `cloud`, in our world, as its
+    initial points; returns the files."""
+    folder.mkdir(parents=True, exist_ok=True)
     document: dict[str, Any] = {
         "camera_model": "PINHOLE",
         "applied_transform": APPLIED_TRANSFORM.tolist(),
@@ -71,6 +92,7 @@ def write_nerfstudio(
         "metres_per_unit": metres_per_unit,
         "frames": frames,
     }
+    written = []
     if cloud is not None:
         path = folder / POINTS_NAME
         write_ply(path, turned(cloud, APPLIED_TRANSFORM[:, :3]))
@@ -107,9 +129,5 @@ def frame(view: View) -> dict[str, Any]:
         "transform_matrix": (turn @ world_from_cam).tolist(),
     }
     if view.mask_path is not None:
-        entry["mask_path"] = f"masks/{_mask_name(view)}"
+        entry["mask_path"] = f"masks/{mask_name(view)}"
     return entry
-
-
-def _mask_name(view: View) -> str:
-    return f"{view.name}.png"

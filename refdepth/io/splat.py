@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from refdepth.io.colmap import copy_images, copy_masks, to_reconstruction
+from refdepth.io.colmap import copy_image, copy_mask, to_reconstruction
 from refdepth.io.ply import write_ply
 from refdepth.types.cloud import PointCloud
-from refdepth.types.scene import Scene, View
+from refdepth.types.scene import Scene
 
 MAX_POINTS = 300_000
 """More initial points cost training memory and are pruned again."""
@@ -40,8 +40,8 @@ def write_splat_dataset(
     path = sparse / "points3D.ply"
     write_ply(path, cloud)
     return [
-        *copy_images(scene, folder / "images", scene.names),
-        *copy_masks(scene, folder / "masks", scene.names, _mask_name),
+        *(copy_image(view, folder / "images") for view in scene.views),
+        *(copy for view in scene.views if (copy := copy_mask(view, folder / "masks"))),
         *sorted(sparse.iterdir()),
     ]
 
@@ -52,7 +52,3 @@ def add_points(model: Any, cloud: PointCloud) -> None:
 
     for xyz, rgb in zip(cloud.points.astype(np.float64), cloud.colors, strict=True):
         model.add_point3D(xyz, pycolmap.Track(), rgb)
-
-
-def _mask_name(view: View) -> str:
-    return f"{view.name}.png"

@@ -5,9 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from recorded_executor import RecordedExecutor
 
+import refdepth.pipeline.choose_executor
 from refdepth.cli.exit_codes import ExitCode
 from refdepth.cli.main import run
+from refdepth.cli.session import report_on
+from refdepth.errors import Interrupted
+from refdepth.pipeline.cancellation import Cancellation
+from refdepth.pipeline.config import RunInputs, RunRequest, RuntimeSettings, build_config
+from refdepth.pipeline.engine import Engine
+from refdepth.pipeline.files import read_json, write_json
+from refdepth.pipeline.workspace import Workspace
 
 
 def test_several_formats_at_once(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,3 +78,40 @@ def test_the_report_is_written_again(finished: Path, capsys: pytest.CaptureFixtu
     path = Path(capsys.readouterr().out.strip())
     assert path == finished / "report.html"
     assert path.read_text().startswith("<!doctype html>")
+
+
+def test_the_report_command_uses_the_executor_that_was_asked_for(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = build_config(options={"runtime.workers": 3})
+    Workspace(finished).write_request(RunRequest(inputs=RunInputs(images="photos"), config=config))
+    executor, asked = RecordedExecutor(), []
+
+    def choose(runtime: RuntimeSettings, *_: object) -> RecordedExecutor:
+        asked.append(runtime.workers)
+        return executor
+
+    monkeypatch.setattr(refdepth.pipeline.choose_executor, "choose_executor", choose)
+    assert run(["report", str(finished)]) == ExitCode.DONE
+    assert asked == [3]
+    assert len(executor.done) == 7
+    assert executor.closed
+
+
+def test_settings_of_another_version_do_not_stop_the_report(finished: Path) -> None:
+    request = read_json(finished / "refdepth.json")
+    request["config"]["runtime"]["gone"] = 1
+    write_json(finished / "refdepth.json", request)
+    assert run(["report", str(finished)]) == ExitCode.DONE
+
+
+def test_a_run_draws_its_report_with_its_executor_and_can_be_stopped_there(
+    finished: Path,
+) -> None:
+    workspace, cancellation, executor = Workspace(finished), Cancellation(), RecordedExecutor()
+    engine = Engine(workspace, workspace.request(), executor=executor, cancellation=cancellation)
+    report_on(engine)
+    assert len(executor.done) == 7
+    cancellation.request()
+    with pytest.raises(Interrupted):
+        report_on(engine)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from exact_room import ExactRoom, make_exact_room, make_workspace
+from recorded_executor import RecordedExecutor
 
+from refdepth.pipeline.executors import SerialExecutor
+from refdepth.pipeline.workers import WorkerPool
 from refdepth.pipeline.workspace import Workspace
 
 
@@ -25,3 +29,22 @@ def finished_root(room: ExactRoom, tmp_path_factory: pytest.TempPathFactory) -> 
 def finished(finished_root: Path, tmp_path: Path) -> Workspace:
     """A copy that the test may change."""
     return Workspace(Path(shutil.copytree(finished_root, tmp_path / "out")))
+
+
+@pytest.fixture(scope="session")
+def two_workers() -> Iterator[WorkerPool]:
+    pool = WorkerPool(2)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def workers(two_workers: WorkerPool) -> RecordedExecutor:
+    """Two processes beside this one."""
+    return RecordedExecutor(two_workers)
+
+
+@pytest.fixture(params=["this process", "workers"])
+def executor(request: pytest.FixtureRequest, two_workers: WorkerPool) -> RecordedExecutor:
+    """Each kind of executor in turn."""
+    return RecordedExecutor(SerialExecutor() if request.param == "this process" else two_workers)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open3d as o3d
@@ -12,12 +14,13 @@ import trimesh
 from exact_room import ExactRoom
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
+from recorded_executor import RecordedExecutor
 
 import refdepth.fusion.cloud
 import refdepth.fusion.crosscheck
 import refdepth.pipeline.exports
 from refdepth._pycolmap import pycolmap
-from refdepth.errors import ConfigurationError, InputError, Interrupted
+from refdepth.errors import ConfigurationError, InputError, Interrupted, ResourceError
 from refdepth.pipeline.cancellation import Cancellation
 from refdepth.pipeline.config import build_config
 from refdepth.pipeline.exports import (
@@ -29,6 +32,7 @@ from refdepth.pipeline.exports import (
     parse_formats,
 )
 from refdepth.pipeline.items import ItemStore
+from refdepth.pipeline.progress import Silent
 from refdepth.pipeline.registry import STAGES
 from refdepth.pipeline.results import Results
 from refdepth.pipeline.workspace import Workspace
@@ -214,6 +218,103 @@ def test_a_stop_is_obeyed_and_leaves_nothing(finished: Workspace) -> None:
     assert not (finished.root / "export" / "colmap").exists()
 
 
+BY_VIEW = (ExportFormat.COLMAP, ExportFormat.NERFSTUDIO, ExportFormat.DEPTH)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_the_files_do_not_depend_on_who_wrote_them(
+    finished: Workspace, room: ExactRoom, tmp_path: Path, workers: RecordedExecutor
+) -> None:
+    left_out(finished, room, room.scene.names[1])
+    finished.stage_dir("refine").joinpath(f"{room.scene.names[2]}.npz").unlink()
+    options = ExportOptions(min_confidence=0.6, depth_files=tuple(DepthFile))
+    export(finished, BY_VIEW, folder=tmp_path / "here", options=options)
+    export(finished, BY_VIEW, folder=tmp_path / "there", options=options, executor=workers)
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
+    assert len(workers.places) == 2
+    assert "" not in workers.places
+    works = [kind for kind, _ in workers.done]
+    assert works.count("DenseViews") == 7  # photos of all views
+    assert works.count("Frames") == works.count("DepthFiles") == 6
+
+
+def test_who_does_not_see_the_folder_writes_nothing(finished: Workspace, tmp_path: Path) -> None:
+    """Like a node of a cluster, to which --output means a disk of its own."""
+
+    class Elsewhere(RecordedExecutor):
+        def run(self, work: Any, *arguments: Any, **options: Any) -> Any:
+            if hasattr(work, "folder"):
+                work = dataclasses.replace(work, folder=tmp_path / "node" / work.folder.name)
+            return super().run(work, *arguments, **options)
+
+    with pytest.raises(ResourceError, match="machines see"):
+        export(finished, BY_VIEW, folder=tmp_path / "mine", executor=Elsewhere())
+    assert list((tmp_path / "mine").iterdir()) == []
+    assert not (tmp_path / "node").exists()
+
+
+class StopAfter(Silent):
+    """Asks for a stop when so many views are done."""
+
+    def __init__(self, views: float) -> None:
+        self.cancellation = Cancellation()
+        self._views = views
+
+    def step(self, label: str, done: float, total: float | None) -> None:
+        if done >= self._views:
+            self.cancellation.request()
+
+
+def test_a_stop_between_two_views_is_obeyed_and_leaves_nothing(
+    finished: Workspace, executor: RecordedExecutor
+) -> None:
+    stop = StopAfter(2)
+    with pytest.raises(Interrupted):
+        export(
+            finished,
+            [ExportFormat.COLMAP],
+            progress=stop,
+            cancellation=stop.cancellation,
+            executor=executor,
+        )
+    assert 2 <= len(executor.done) < 7
+    assert list((finished.root / "export").iterdir()) == []
+
+
+def test_all_passes_over_the_views_share_one_bar(finished: Workspace) -> None:
+    seen: list[tuple[str, float, float | None]] = []
+
+    class Bar(Silent):
+        def step(self, label: str, done: float, total: float | None) -> None:
+            seen.append((label, done, total))
+
+    export(finished, [ExportFormat.NERFSTUDIO], progress=Bar())
+    assert {(label, total) for label, _, total in seen} == {("depth images", 7)}
+    done = [done for _, done, _ in seen]
+    assert done == sorted(done)
+    assert done[0] == 0
+    assert 6 <= done[-1] <= 7
+
+
+def test_the_marker_says_which_files_and_which_mesh(finished: Workspace) -> None:
+    options = ExportOptions(depth_files=(DepthFile.NPZ,))
+    formats = [ExportFormat.DEPTH, ExportFormat.CLOUD, ExportFormat.MESH]
+    markers = {
+        format_: json.loads((folder / "refdepth-export.json").read_text())
+        for format_, folder in export(finished, formats, options=options).items()
+    }
+    assert markers[ExportFormat.DEPTH]["files"] == ["npz"]
+    assert markers[ExportFormat.CLOUD]["files"] == ["ply"]
+    assert markers[ExportFormat.MESH]["mesh"]["voxel_px"] == build_config().mesh.voxel_px
+
+
 def test_an_unfinished_workspace_says_what_to_run(finished: Workspace) -> None:
     finished.stage_dir("fuse").joinpath("cloud.ply").unlink()
     with pytest.raises(InputError, match="refdepth stage fuse"):
@@ -247,14 +348,20 @@ def test_what_a_mask_leaves_out_is_unknown_in_every_export(
     finished: Workspace, room: ExactRoom
 ) -> None:
     name = room.scene.names[0]
-    masks = finished.root / "sfm" / "undistorted" / "masks"
-    masks.mkdir()
-    height, width = room.depth[name].shape
-    mask = np.full((height, width), 255, np.uint8)
-    mask[:, : width // 2] = 0
-    Image.fromarray(mask).save(masks / f"{name}.png")
+    left_out(finished, room, name)
+    width = room.depth[name].shape[1]
     options = ExportOptions(depth_files=(DepthFile.NPZ,))
     targets = export(finished, [ExportFormat.DEPTH], options=options)
     with np.load(targets[ExportFormat.DEPTH] / "npz" / f"{name}.npz") as stored:
         assert not stored["depth"][:, : width // 2].any()
         assert_array_equal(stored["depth"][:, width // 2 :], room.depth[name][:, width // 2 :])
+
+
+def left_out(workspace: Workspace, room: ExactRoom, name: str) -> None:
+    """Masks the left half of a view."""
+    masks = workspace.root / "sfm" / "undistorted" / "masks"
+    masks.mkdir()
+    height, width = room.depth[name].shape
+    mask = np.full((height, width), 255, np.uint8)
+    mask[:, : width // 2] = 0
+    Image.fromarray(mask).save(masks / f"{name}.png")

@@ -16,10 +16,14 @@ import pytest
 from exact_room import ExactRoom
 from numpy.testing import assert_allclose
 from PIL import Image
+from recorded_executor import RecordedExecutor
 
+from refdepth.errors import Interrupted
+from refdepth.pipeline.cancellation import Cancellation
 from refdepth.pipeline.config import RunInputs, RunRequest, build_config
 from refdepth.pipeline.files import read_sealed, write_json, write_sealed
 from refdepth.pipeline.priors import FALLBACK_NOTE
+from refdepth.pipeline.progress import Silent
 from refdepth.pipeline.report import write_report
 from refdepth.pipeline.report.advice import advise
 from refdepth.pipeline.report.charts import lines, scatter, ticks
@@ -137,6 +141,35 @@ def test_damaged_artifacts_are_left_out(finished: Workspace, room: ExactRoom) ->
     page = Page(write_report(finished))
     assert len(page.images) == 7 * 7 - 3  # refined, confidence, difference
     assert "Seen from above" in page.text
+
+
+def test_the_page_does_not_depend_on_who_drew_it(
+    finished: Workspace, room: ExactRoom, workers: RecordedExecutor
+) -> None:
+    (finished.root / "refine" / f"{room.scene.names[0]}.npz").write_bytes(b"rubbish")
+    here = write_report(finished).read_bytes()
+    there = write_report(finished, workers).read_bytes()
+    assert there == here
+    assert len(workers.places) == 2
+    assert "" not in workers.places
+    assert sorted(name for _, name in workers.done) == sorted(room.scene.names)
+
+
+def test_a_stop_between_two_views_leaves_the_page_as_it_was(
+    finished: Workspace, executor: RecordedExecutor
+) -> None:
+    (finished.root / "report.html").write_text("the page before")
+    cancellation = Cancellation()
+
+    class Stop(Silent):
+        def step(self, label: str, done: float, total: float | None) -> None:
+            if done >= 2:
+                cancellation.request()
+
+    with pytest.raises(Interrupted):
+        write_report(finished, executor, progress=Stop(), cancellation=cancellation)
+    assert 2 <= len(executor.done) < 7
+    assert (finished.root / "report.html").read_text() == "the page before"
 
 
 def test_advice_groups_views_and_says_what_to_try() -> None:
