@@ -123,6 +123,10 @@ bench-renderer: setup ## Time the renderer against other ways
 bench-accuracy: setup ## Measure the depth of every preset on synthetic and given scenes
 	$(PYTHON) benchmarks/accuracy.py
 
+.PHONY: bench-throughput
+bench-throughput: setup ## Views a minute of whole runs (BENCH_ARGS=--help: what else)
+	$(PYTHON) benchmarks/throughput.py --json benchmarks/results/throughput.json $(BENCH_ARGS)
+
 .PHONY: help
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} \
