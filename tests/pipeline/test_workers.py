@@ -113,17 +113,27 @@ def test_an_error_comes_as_it_was_raised(
     assert "pool_works.py" in caught.value.__notes__[0]
 
 
-def test_a_stop_ends_workers_soon_whatever_they_do(pool: WorkerPool, tmp_path: Path) -> None:
-    for work in (Slow(tmp_path), Hang(tmp_path)):
-        cancellation = Cancellation()
-        timer = threading.Timer(1.5, cancellation.request)
-        timer.start()
-        with pytest.raises(Interrupted):
-            list(pool.run(work, ["a", "b"], watch(cancellation)))
-        timer.join()
-        started = [int((tmp_path / name).read_text()) for name in ("a", "b")]
-        assert not any(psutil.pid_exists(pid) for pid in started)
-        assert not list(tmp_path.glob("*.done"))
+@pytest.mark.parametrize("kind", [Slow, Hang])
+def test_a_stop_ends_workers_soon_whatever_they_do(
+    pool: WorkerPool, tmp_path: Path, kind: type[Slow]
+) -> None:
+    cancellation = Cancellation()
+    files = [tmp_path / "a", tmp_path / "b"]
+    asked: list[float] = []
+
+    def stop() -> None:
+        wait_for(lambda: all(f.exists() and f.read_text() for f in files), "no start")
+        asked.append(time.monotonic())
+        cancellation.request()
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    with pytest.raises(Interrupted):
+        list(pool.run(kind(tmp_path), ["a", "b"], watch(cancellation)))
+    assert time.monotonic() - asked[0] < PATIENCE / 4
+    thread.join()
+    assert not any(psutil.pid_exists(int(file.read_text())) for file in files)
+    assert not list(tmp_path.glob("*.done"))
 
 
 def test_who_wants_no_more_items_stops_the_work(pool: WorkerPool, tmp_path: Path) -> None:

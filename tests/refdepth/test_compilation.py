@@ -18,7 +18,7 @@ from refdepth.compilation import compile_kernel, known_kernels, uncompiled
 from refdepth.signature_text import parse_signature, signature_text
 
 ROOT = Path(__file__).parents[2]
-SMALL = "refdepth.matching.propagation_kernels:prolong(float64[:,::1], float64[:,::1])"
+SMALL = "refdepth.matching.aggregation:pick_minimum(float32[:,:,::1], float32[:,::1])"
 SEEN = """
 import json, sys
 import numba.core.event as event
@@ -130,11 +130,11 @@ def test_a_kernel_that_calls_it_finds_the_code_of_the_list(folder, monkeypatch):
     import numpy as np
 
     from refdepth.compiled import kernel
-    from refdepth.matching import propagation_kernels
+    from refdepth.matching import aggregation
 
     compile_elsewhere(SMALL, folder, monkeypatch)
-    again = kernel(propagation_kernels.prolong.py_func, parallel=True)
-    again(np.ones((2, 2)), np.zeros((4, 4)))
+    again = kernel(aggregation.pick_minimum.py_func)
+    again(np.ones((2, 2, 3), np.float32), np.zeros((2, 2), np.float32))
     assert sum(again.stats.cache_hits.values()) == 1
 
 
@@ -148,7 +148,7 @@ def test_nothing_is_compiled_ahead_where_nothing_can_be_kept(monkeypatch):
     [
         "refdepth.no_such_module:f(int64)",
         "refdepth.matching.propagation_kernels:no_such_kernel(int64)",
-        "refdepth.matching.propagation_kernels:prolong(int64, int64)",
+        "refdepth.matching.aggregation:pick_minimum(int64, int64)",
     ],
 )
 def test_a_line_that_fits_nothing_any_more_is_logged_and_passed_over(folder, caplog, line):
