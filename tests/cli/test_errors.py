@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -176,3 +177,26 @@ def test_help_lists_the_commands_and_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
     for command in ("reconstruct", "stage", "status", "demo", "doctor", "evaluate"):
         assert command in done.stdout
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "many", "1.5"])
+def test_a_number_of_workers_that_is_none_is_refused(
+    number: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture(photos / "a.png")
+    assert reconstruct(photos, tmp_path / "out", "--workers", number) == 2
+    assert f"--workers {number}" in capsys.readouterr().err
+    assert reconstruct(photos, tmp_path / "out", "--set", f"runtime.workers={number}") == 2
+    assert "runtime.workers" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_workers_than_photos_are_as_many_as_there_are_photos(
+    photos: Path, tmp_path: Path
+) -> None:
+    for number in range(2):
+        picture(photos / f"{number}.png", seed=number)
+    assert reconstruct(photos, tmp_path / "out", "--workers", "50", "--until", "prepare") == 0
+    log = (tmp_path / "out" / "refdepth.log").read_text()
+    assert {"by worker 1", "by worker 2"} <= set(re.findall(r"by worker \d+", log))
+    assert "by worker 3" not in log
