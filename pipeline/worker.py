@@ -158,7 +158,7 @@ class _Bench:
             try:
                 self._cancellation.check()
                 if make is None:
-                    _use_threads(opened.threads)
+                    use_threads(opened.threads)
                     make = opened.work.open(self._desk(opened))
                 result = make(task.name)
             except BaseException as error:
@@ -203,7 +203,7 @@ class _Sender(logging.Handler):
         )
 
 
-def _use_threads(count: int) -> None:
+def use_threads(count: int) -> None:
     """Has kernels share their loops out over so many threads."""
     import numba
 
