@@ -84,6 +84,7 @@ class Connection:
             (self.expected.workspace / self.expected.probe).unlink(missing_ok=True)
         if self.owned:
             ray.shutdown()
+            _say_nothing(False)
         self.left.set()
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -163,6 +164,7 @@ def _init(options: dict[str, Any], seconds: float, connection: Connection, watch
 
     def init() -> None:
         try:
+            _say_nothing(True)
             ray.init(**options, log_to_driver=False, configure_logging=False)
         except BaseException as error:
             failure.append(error)
@@ -277,6 +279,14 @@ def _hushed() -> Iterator[None]:
         yield
     finally:
         theirs.setLevel(before)
+
+
+def _say_nothing(silent: bool) -> None:
+    """What raylets report goes to standard output otherwise, whatever `ray.init` is told; our log
+    has it."""
+    import ray
+
+    ray._private.worker._worker_logs_enabled = not silent
 
 
 def _set_environment(address: str) -> None:
