@@ -200,9 +200,12 @@ class _Waiting:
 class _Tasks:
     """The items of one work that Ray has."""
 
-    def __init__(self, assignment: Any, most: int | None, options: dict[str, Any]) -> None:
-        """`assignment` is the reference to it, `options` are Ray's."""
-        self._assignment = assignment
+    def __init__(self, assignment: Assignment, most: int | None, options: dict[str, Any]) -> None:
+        """`options` are Ray's."""
+        import ray
+
+        self._assignment = ray.put(assignment)
+        self._started_in = assignment.expected.started_in
         self._asked = most
         self._options = options
         self._flights: dict[Any, tuple[str, frozenset[str]]] = {}
@@ -219,8 +222,6 @@ class _Tasks:
         max_memory_gb: float | None,
     ) -> _Tasks:
         """For a work on a cluster."""
-        import ray
-
         cost, nodes = work.cost, alive().values()
         gpu = cost.gpu and any(node["Resources"].get("GPU") for node in nodes)
         each = WORKER_BYTES + cost.bytes
@@ -238,7 +239,7 @@ class _Tasks:
             "memory": int(min(each, largest)),  # more than any node has would wait without end
             "max_retries": 0,
         }
-        return cls(ray.put(assignment), most, options)
+        return cls(assignment, most, options)
 
     @property
     def in_flight(self) -> int:
@@ -255,7 +256,8 @@ class _Tasks:
         import ray
 
         task = ray.remote(perform).options(name=f"refdepth {name}", **self._options)
-        ref = task.remote([self._assignment], self._assignment.hex(), name)
+        key = self._assignment.hex()
+        ref = task.remote([self._assignment], key, self._started_in, name)
         self._flights[ref] = (name, self._nodes)
 
     def ended(self) -> Iterator[tuple[str, Answer | _Lost]]:

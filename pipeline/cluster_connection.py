@@ -208,6 +208,7 @@ def _expectation(workspace: Path, request: RunRequest) -> Expected:
         content=secrets.token_hex(32),
         given=tuple(row for path in paths for row in _sample(path)),
         versions=versions(),
+        started_in=str(Path.cwd()),
     )
 
 
