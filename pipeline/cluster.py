@@ -205,7 +205,6 @@ class _Tasks:
         import ray
 
         self._assignment = ray.put(assignment)
-        self._started_in = assignment.expected.started_in
         self._asked = most
         self._options = options
         self._flights: dict[Any, tuple[str, frozenset[str]]] = {}
@@ -256,8 +255,7 @@ class _Tasks:
         import ray
 
         task = ray.remote(perform).options(name=f"refdepth {name}", **self._options)
-        key = self._assignment.hex()
-        ref = task.remote([self._assignment], key, self._started_in, name)
+        ref = task.remote([self._assignment], self._assignment.hex(), name)
         self._flights[ref] = (name, self._nodes)
 
     def ended(self) -> Iterator[tuple[str, Answer | _Lost]]:

@@ -158,7 +158,16 @@ def _init(options: dict[str, Any], seconds: float, connection: Connection, watch
     """`ray.init` with an end. In a thread of its own it leaves this process' signals alone, but for
     the handlers of its native part, which are taken back."""
     import ray
+    from ray.job_config import JobConfig
 
+    class InstalledModules(JobConfig):
+        """Ray would have processes on nodes import modules from the folder of the command first:
+        from photos beside a `numba.py`. With a folder of their own they do not."""
+
+        def _runtime_env_has_working_dir(self) -> bool:
+            return True
+
+    options = {**options, "job_config": InstalledModules()}
     ended = threading.Event()
     failure: list[BaseException] = []
 
@@ -208,7 +217,6 @@ def _expectation(workspace: Path, request: RunRequest) -> Expected:
         content=secrets.token_hex(32),
         given=tuple(row for path in paths for row in _sample(path)),
         versions=versions(),
-        started_in=str(Path.cwd()),
     )
 
 

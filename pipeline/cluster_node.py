@@ -46,8 +46,6 @@ class Expected:
     given: tuple[tuple[str, int | None], ...]
     """Paths from outside the workspace, with the size of files in bytes."""
     versions: dict[str, str]
-    started_in: str
-    """Folder that the command was started in, which Ray puts first on the path of modules."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +100,7 @@ def own_code() -> str:
 def check(expected: Expected) -> bytes | None:
     """Compares this node with what is expected of it: None, or the first difference as a packed
     error."""
-    _prepare(expected.started_in)
+    _prepare()
     try:
         _compare(expected)
     except RefdepthError as error:
@@ -110,10 +108,10 @@ def check(expected: Expected) -> bytes | None:
     return None
 
 
-def perform(assignment: Sequence[Any], key: str, started_in: str, name: str) -> Answer:
+def perform(assignment: Sequence[Any], key: str, name: str) -> Answer:
     """Does the item `name` of the work that the one reference in `assignment` stands for; `key` is
-    the same for all items of a work, `started_in` the folder of the command."""
-    _prepare(started_in)
+    the same for all items of a work."""
+    _prepare()
     started, peak = time.perf_counter(), PeakMemory()
     ours = logging.getLogger("refdepth")
     kept = _Kept()
@@ -193,11 +191,8 @@ def _cache_bytes(task: Assignment) -> int:
 
 
 @functools.cache
-def _prepare(started_in: str) -> None:
-    """What a process needs before anything heavy is imported in it. Modules come from where refdepth
-    is installed, as in the command itself, not from a folder of photos that holds a `types.py`."""
-    if Path(started_in) != Path(__file__).parents[2]:
-        sys.path[:] = [path for path in sys.path if path != started_in]
+def _prepare() -> None:
+    """What a process needs before anything heavy is imported in it."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(name, str(THREADS))
     prepare_process()

@@ -84,6 +84,7 @@ class RuntimeSettings(Settings):
         "Ray cluster that works on photos and views: HOST:PORT of its head, auto (the one this"
         " machine is part of) or local (started here, for the run). None: this machine alone.",
         affects_result=False,
+        expert=True,
     )
     threads: int = setting(
         0,

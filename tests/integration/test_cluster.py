@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import logging
 import re
 import shutil
@@ -32,7 +33,7 @@ from fault_runs import (
 
 from refdepth.cli.main import run
 from refdepth.errors import ConfigurationError, InputError, Interrupted, UnavailableError
-from refdepth.pipeline import cluster_connection
+from refdepth.pipeline import cluster, cluster_connection
 from refdepth.pipeline.cancellation import Cancellation
 from refdepth.pipeline.cluster import RayExecutor
 from refdepth.pipeline.config import RunInputs, RunRequest
@@ -59,7 +60,7 @@ QUICK_TO_NOTICE = {
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
+def ray_cluster() -> Iterator[Any]:
     """A head that does no work, and room for nodes of one core."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
@@ -74,22 +75,22 @@ def cluster() -> Iterator[Any]:
 
 
 @pytest.fixture
-def nodes(cluster: Any) -> list[Any]:
+def nodes(ray_cluster: Any) -> list[Any]:
     """Two nodes, whatever became of them before."""
-    for node in list(cluster.worker_nodes):
+    for node in list(ray_cluster.worker_nodes):
         if node.all_processes["raylet"][0].process.poll() is not None:
-            cluster.worker_nodes.discard(node)
-    while len(cluster.worker_nodes) < 2:
-        cluster.add_node(num_cpus=1)
-    return sorted(cluster.worker_nodes, key=lambda node: node.node_id)
+            ray_cluster.worker_nodes.discard(node)
+    while len(ray_cluster.worker_nodes) < 2:
+        ray_cluster.add_node(num_cpus=1)
+    return sorted(ray_cluster.worker_nodes, key=lambda node: node.node_id)
 
 
 @pytest.fixture(scope="module")
-def connected(cluster: Any) -> Iterator[None]:
+def connected(ray_cluster: Any) -> Iterator[None]:
     """This process as a driver, which executors here then use."""
     import ray
 
-    ray.init(cluster.address, log_to_driver=False, configure_logging=False)
+    ray.init(ray_cluster.address, log_to_driver=False, configure_logging=False)
     yield
     ray.shutdown()
 
@@ -158,6 +159,21 @@ def test_an_item_that_ends_its_process_twice_is_left_and_the_others_go_on(
     assert len(tries(tmp_path, "kills-b")) == len(tries(tmp_path, "killsonce-c")) == 2
 
 
+def test_deaths_while_nodes_go_do_not_count_but_have_an_end(
+    executor: RayExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = itertools.count()
+    real = cluster_connection.alive
+    monkeypatch.setattr(
+        cluster, "alive", lambda: real() | {f"short-lived-{next(numbers)}": {"Resources": {}}}
+    )
+    monkeypatch.setattr(cluster, "MOST_TRIES", 4)
+    monkeypatch.setattr(cluster, "_SECONDS_BETWEEN_COUNTS", 0.0)
+    (item,) = done(executor, tmp_path, "kills-a")
+    assert item.failed
+    assert len(tries(tmp_path, "kills-a")) == 4
+
+
 def test_what_an_item_raises_is_raised_here_as_itself(
     executor: RayExecutor, tmp_path: Path
 ) -> None:
@@ -192,7 +208,7 @@ def test_a_stop_ends_what_is_being_done(executor: RayExecutor, tmp_path: Path) -
 
 @pytest.mark.parametrize("how", ["taken away", "raylet killed", "power cut"])
 def test_an_item_whose_node_is_gone_runs_elsewhere_and_that_counts_for_nothing(
-    how: str, executor: RayExecutor, cluster: Any, nodes: list[Any], tmp_path: Path
+    how: str, executor: RayExecutor, ray_cluster: Any, nodes: list[Any], tmp_path: Path
 ) -> None:
     """A process that has lost its raylet may still bring its item to an end."""
     kind = "slow" if how == "raylet killed" else "sleepsonce"
@@ -206,10 +222,10 @@ def test_an_item_whose_node_is_gone_runs_elsewhere_and_that_counts_for_nothing(
         raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
         processes = [raylet, *raylet.children()] if how == "power cut" else [raylet]
         if how == "taken away":
-            cluster.remove_node(node)
+            ray_cluster.remove_node(node)
         for process in processes if how != "taken away" else []:
             process.kill()
-        cluster.add_node(num_cpus=1)
+        ray_cluster.add_node(num_cpus=1)
     working.join(timeout=PATIENCE)
     assert {item.name: item.failed for item in found} == dict.fromkeys(names, "")
     assert how == "raylet killed" or all(len(tries(tmp_path, name)) > 1 for name in names)
@@ -298,12 +314,16 @@ class Driver:
     def __init__(self, photos: Photos, out: Path, address: str) -> None:
         self._said = out.with_name("said.txt")
         command = photos.command(out, "--cluster", address)
+        misleading = out.with_name("started_in")
+        misleading.mkdir(exist_ok=True)
+        for name in ("numba", "colorsys"):  # no process may import modules from here
+            (misleading / f"{name}.py").write_text("raise ImportError(__file__)")
         with self._said.open("a") as said:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "refdepth.cli.main", *command],
+                [sys.executable, "-P", "-m", "refdepth.cli.main", *command],
                 stdout=said,
                 stderr=subprocess.STDOUT,
-                cwd=TESTS.parent,
+                cwd=misleading,
             )
         self._out = out
 
@@ -336,9 +356,9 @@ def check(out: Path, reference: Path) -> None:
 
 
 def test_a_run_on_a_cluster_leaves_the_same_bytes(
-    cluster: Any, nodes: list[Any], photos: Photos, reference: Path, tmp_path: Path
+    ray_cluster: Any, nodes: list[Any], photos: Photos, reference: Path, tmp_path: Path
 ) -> None:
-    driver = Driver(photos, tmp_path / "out", cluster.address)
+    driver = Driver(photos, tmp_path / "out", ray_cluster.address)
     assert driver.end() == 0, driver.said()
     check(tmp_path / "out", reference)
     log = (tmp_path / "out" / "refdepth.log").read_text()
@@ -346,15 +366,15 @@ def test_a_run_on_a_cluster_leaves_the_same_bytes(
 
 
 def test_a_run_goes_on_when_a_node_is_taken_away(
-    cluster: Any, nodes: list[Any], photos: Photos, reference: Path, tmp_path: Path
+    ray_cluster: Any, nodes: list[Any], photos: Photos, reference: Path, tmp_path: Path
 ) -> None:
     out = upto(reference, tmp_path / "out", "refine")
-    driver = Driver(photos, out, cluster.address)
+    driver = Driver(photos, out, ray_cluster.address)
     driver.wait_for_matched(4)
     before = finished(out)
     raylet = psutil.Process(nodes[0].all_processes["raylet"][0].process.pid)
     wait_until(lambda: any("ray::refdepth" in task.cmdline()[0] for task in raylet.children()))
-    cluster.remove_node(nodes[0])
+    ray_cluster.remove_node(nodes[0])
     assert driver.end() == 0, driver.said()
     assert made_again(before, finished(out)) == []
     log = (out / "refdepth.log").read_text()
@@ -364,22 +384,22 @@ def test_a_run_goes_on_when_a_node_is_taken_away(
 
 
 def test_the_same_command_goes_on_after_ctrl_c_and_after_the_driver_was_killed(
-    cluster: Any, nodes: list[Any], photos: Photos, reference: Path, tmp_path: Path
+    ray_cluster: Any, nodes: list[Any], photos: Photos, reference: Path, tmp_path: Path
 ) -> None:
     out = upto(reference, tmp_path / "out", "refine")
-    driver = Driver(photos, out, cluster.address)
+    driver = Driver(photos, out, ray_cluster.address)
     driver.wait_for_matched(1)
     driver.process.send_signal(signal.SIGINT)
     asked = time.monotonic()
     wait_until(lambda: "Go on with" in driver.said())
     assert time.monotonic() - asked < MOST_SECONDS
     assert driver.end() == 130
-    driver = Driver(photos, out, cluster.address)
+    driver = Driver(photos, out, ray_cluster.address)
     driver.wait_for_matched(4)
     driver.process.kill()
     assert driver.end() == -signal.SIGKILL
     before = finished(out)
-    driver = Driver(photos, out, cluster.address)
+    driver = Driver(photos, out, ray_cluster.address)
     assert driver.end() == 0, driver.said()
     assert made_again(before, finished(out)) == []
     check(out, reference)
