@@ -37,7 +37,7 @@ class Errand:
             raise InputError("is refused.", subject=name, action="Leave it out.")
         if kind == "memory":
             raise MemoryError("none left")
-        if kind == "sleeps" or (kind == "sleepsonce" and len(tries(self.folder, name)) == 1):
+        if kind == "sleeps" or (kind == "sleepstwice" and len(tries(self.folder, name)) < 3):
             time.sleep(60)
         if kind == "slow":
             time.sleep(0.3)
