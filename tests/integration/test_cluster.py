@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import logging
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -319,12 +321,17 @@ def reference(tmp_path_factory: pytest.TempPathFactory, photos: Photos) -> Path:
     return out
 
 
+def plain_environment() -> dict[str, str]:
+    """Without what the cluster of these tests needs."""
+    return {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
+
+
 class Driver:
     """A command that works on the cluster."""
 
-    def __init__(self, photos: Photos, out: Path, address: str) -> None:
+    def __init__(self, photos: Photos, out: Path, address: str, *more: str) -> None:
         self._said = out.with_name("said.txt")
-        command = photos.command(out, "--cluster", address)
+        command = photos.command(out, "--cluster", address, *more)
         misleading = out.with_name("started_in")
         misleading.mkdir(exist_ok=True)
         for name in ("numba", "colorsys"):  # no process may import modules from here
@@ -335,6 +342,7 @@ class Driver:
                 stdout=said,
                 stderr=subprocess.STDOUT,
                 cwd=misleading,
+                env=None if address != "local" else plain_environment(),
             )
         self._out = out
 
@@ -422,3 +430,26 @@ def test_a_cluster_that_does_not_answer_is_named(photos: Photos, tmp_path: Path)
     assert driver.end() == 5
     assert time.monotonic() - started < 20
     assert "refdepth: --cluster 127.0.0.1:1: no Ray cluster answers" in driver.said()
+
+
+def test_a_cluster_for_the_run_listens_on_the_loopback_alone_and_leaves_nothing(
+    photos: Photos, tmp_path: Path
+) -> None:
+    folder = Path(tempfile.gettempdir())
+    before = set(folder.glob("refdepth-ray-*"))
+    driver = Driver(photos, tmp_path / "out", "local", "--until", "depth")
+    command = psutil.Process(driver.process.pid)
+    wait_until(lambda: (tmp_path / "out" / "prepare" / "manifest.json").exists())
+    processes = [command, *command.children(recursive=True)]
+    addresses = {
+        connection.laddr.ip
+        for process in processes
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    assert any("raylet" in process.name() for process in processes)
+    assert driver.end() == 0, driver.said()
+    assert "Ray" not in driver.said()
+    wait_until(lambda: not any(process.is_running() for process in processes))
+    assert set(folder.glob("refdepth-ray-*")) == before
