@@ -42,6 +42,15 @@ Workers = Annotated[
         show_default=False,
     ),
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS|local",
+        help="Work on a Ray cluster: HOST:PORT of its head, auto (the one this machine is part of)"
+        " or local (started here, for this command); --workers then limits the tasks at a time.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -63,6 +72,11 @@ def with_debug(command: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {**inspect.get_annotations(command, eval_str=True), "debug": Debug}
     return run
+
+
+def elsewhere(cluster: str | None) -> list[str]:
+    """The part of a command that says where its work is done."""
+    return [] if cluster is None else ["--cluster", cluster]
 
 
 def parse_workers(text: str | None) -> int | str | None:

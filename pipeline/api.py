@@ -40,13 +40,15 @@ def reconstruct(
     settings: Mapping[str, Any] | None = None,
     resume: bool = True,
     workers: int | str | None = None,
+    cluster: str | None = None,
     progress: Progress | None = None,
 ) -> Results:
     """Turns the photos in `images` (or a video) into depth maps and a cloud in the folder `out`.
 
     What is valid there is reused, unless `resume` is False. `settings` are those of
-    `refdepth config`, by dotted name; the other options are those of `refdepth reconstruct`. What
-    happens goes to Python's logging, under `refdepth`.
+    `refdepth config`, by dotted name; the other options are those of `refdepth reconstruct`. Where
+    Ray is initialised already, `cluster` uses that connection and leaves it open. What happens goes
+    to Python's logging, under `refdepth`.
     Raises a `RefdepthError` that says what to do.
 
     Example::
@@ -88,7 +90,8 @@ def reconstruct(
     with WorkspaceLock(workspace.root):
         workspace.clean()
         workspace.write_request(request)
-        executor = choose_executor(config.runtime, workspace.root)
+        runtime = config.runtime.for_command(cluster=cluster)
+        executor = choose_executor(runtime, workspace.root, request)
         try:
             engine = Engine(workspace, request, progress=progress, executor=executor)
             engine.reconstruct(resume=resume)

@@ -79,6 +79,13 @@ class RuntimeSettings(Settings):
         " allow and the work is worth.",
         affects_result=False,
     )
+    cluster: str | None = setting(
+        None,
+        "Ray cluster that works on photos and views: HOST:PORT of its head, auto (the one this"
+        " machine is part of) or local (started here, for the run). None: this machine alone.",
+        affects_result=False,
+        expert=True,
+    )
     threads: int = setting(
         0,
         "Threads that find and match features and undistort photos; 0: one a core.",
@@ -86,6 +93,10 @@ class RuntimeSettings(Settings):
         affects_result=False,
     )
     seed: int = setting(0, "Seed of all random choices.", ge=0, lt=2**31)
+
+    def for_command(self, **values: Any) -> RuntimeSettings:
+        """With other values for one command, where they are given."""
+        return self.model_copy(update={k: v for k, v in values.items() if v is not None})
 
 
 class RunConfig(Settings):

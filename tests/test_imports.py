@@ -38,7 +38,7 @@ ROOMS: dict[str, set[str]] = {
     "api": {"types", "geometry", "io", "matching", "priors", "render", "refine"},
 }
 """What each room of the method may import beyond itself and `COMMON`."""
-HEAVY = ("torch", "open3d", "transformers", "pycolmap", "numba", "scipy", "matplotlib")
+HEAVY = ("torch", "open3d", "transformers", "pycolmap", "numba", "scipy", "matplotlib", "ray")
 
 REPORT = """
 import json, os, sys
@@ -142,10 +142,16 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         pytest.fail(" <- ".join(error.args[1]))
 
 
-@pytest.mark.parametrize("statement", ["import refdepth", "import refdepth.cli.main"])
+@pytest.mark.parametrize(
+    "statement", ["import refdepth", "import refdepth.cli.main", "import refdepth.pipeline.work"]
+)
 def test_nothing_heavy_is_imported_early(statement: str) -> None:
     loaded = set(after(statement)["modules"])
     assert loaded.isdisjoint(HEAVY)
+
+
+def test_ray_is_imported_when_a_cluster_is_asked_for() -> None:
+    assert "ray" not in after("import refdepth.pipeline.cluster")["modules"]
 
 
 def test_only_what_needs_it_imports_open3d() -> None:

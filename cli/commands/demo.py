@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from refdepth.cli.options import Debug, Quiet, Wait, Workers, parse_workers
+from refdepth.cli.options import Cluster, Debug, Quiet, Wait, Workers, elsewhere, parse_workers
 
 
 def demo(
@@ -21,6 +22,7 @@ def demo(
     ] = None,
     seed: Annotated[int, typer.Option(help="Another seed furnishes another room.")] = 0,
     workers: Workers = None,
+    cluster: Cluster = None,
     wait: Wait = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -51,7 +53,13 @@ def demo(
     console.print(f"Photographed a synthetic room: {len(scene.views)} photos.")
     request = build_request(settings, images=photos)
     with working_on(
-        workspace, request, quiet=quiet, debug=debug, wait=wait, go_on=f"refdepth demo {out}"
+        workspace,
+        request,
+        quiet=quiet,
+        debug=debug,
+        wait=wait,
+        go_on=shlex.join(["refdepth", "demo", str(out), *elsewhere(cluster)]),
+        cluster=cluster,
     ) as engine:
         statuses = engine.reconstruct()
         report_on(engine)

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from refdepth.cli.options import Debug, OptionalWorkspace, Quiet, Wait, Workers, parse_workers
+from refdepth.cli.options import (
+    Cluster,
+    Debug,
+    OptionalWorkspace,
+    Quiet,
+    Wait,
+    Workers,
+    elsewhere,
+    parse_workers,
+)
 
 
 def export(
@@ -56,6 +65,7 @@ def export(
         ),
     ] = None,
     workers: Workers = None,
+    cluster: Cluster = None,
     wait: Wait = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -85,7 +95,7 @@ def export(
     )
     workspace = Workspace.find(out)
     asked = [part for format_ in formats for part in ("--to", format_.value)]
-    go_on = shlex.join(["refdepth", "export", str(workspace.root), *asked])
+    go_on = shlex.join(["refdepth", "export", str(workspace.root), *asked, *elsewhere(cluster)])
     with working_on(
         workspace,
         None,
@@ -94,6 +104,7 @@ def export(
         wait=wait,
         go_on=go_on,
         workers=parse_workers(workers),
+        cluster=cluster,
     ) as engine:
         targets = write(
             workspace,

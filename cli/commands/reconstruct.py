@@ -141,6 +141,17 @@ def reconstruct(
             rich_help_panel=_RUN,
         ),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS|local",
+            help="Work on a Ray cluster: HOST:PORT of its head, auto (the one this machine is part"
+            " of) or local (started here, for this run); --workers then limits the tasks at a"
+            " time. See docs/cluster.md.",
+            show_default=False,
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
     max_memory: Annotated[
         float | None,
         typer.Option(
@@ -259,7 +270,13 @@ def reconstruct(
     again = [argument for argument in sys.argv[1:] if argument != "--no-resume"]
     command = shlex.join(["refdepth", *again])
     with working_on(
-        workspace, request, quiet=quiet, debug=debug, wait=wait, go_on=command
+        workspace,
+        request,
+        quiet=quiet,
+        debug=debug,
+        wait=wait,
+        go_on=command,
+        cluster=cluster,
     ) as engine:
         statuses = engine.reconstruct(until=until, resume=resume)
         if formats:

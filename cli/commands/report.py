@@ -22,7 +22,8 @@ def report(out: OptionalWorkspace = Path()) -> None:
     workspace = Workspace.find(out)
     executor: Executor
     try:
-        executor = choose_executor(workspace.request().config.runtime, workspace.root)
+        request = workspace.request()
+        executor = choose_executor(request.config.runtime, workspace.root, request)
     except InputError:  # another version's: there is a report nevertheless
         executor = SerialExecutor()
     with closing(executor):

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from refdepth.cli.options import Debug, Quiet, Wait, Workers, Workspace, parse_workers
+from refdepth.cli.options import (
+    Cluster,
+    Debug,
+    Quiet,
+    Wait,
+    Workers,
+    Workspace,
+    elsewhere,
+    parse_workers,
+)
 
 
 def stage(
@@ -28,6 +37,7 @@ def stage(
         ),
     ] = None,
     workers: Workers = None,
+    cluster: Cluster = None,
     wait: Wait = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -43,7 +53,8 @@ def stage(
             "is for the refine stage only.", subject="--views", action=f"Leave it out for {name}."
         )
     folder = Folder.find(workspace)
-    go_on = shlex.join(["refdepth", "stage", name, "--workspace", str(folder.root), "--resume"])
+    again = ["refdepth", "stage", name, "--workspace", str(folder.root), "--resume"]
+    go_on = shlex.join([*again, *elsewhere(cluster)])
     with working_on(
         folder,
         None,
@@ -52,6 +63,7 @@ def stage(
         wait=wait,
         go_on=go_on,
         workers=parse_workers(workers),
+        cluster=cluster,
     ) as engine:
         status = engine.run_stage(name, resume=resume or bool(views), views=tuple(views or ()))
         report_on(engine)
