@@ -18,6 +18,7 @@ from refdepth.render.interface import (
     check_geometry,
     check_sampling,
     check_texture,
+    place_of,
 )
 
 
@@ -82,12 +83,14 @@ class CpuRenderer:
         check_texture(uv, texture, q)
         if not self.fused or uv.requires_grad or texture.requires_grad:
             rast = self.rasterize(q, triangles, height, width)
-            color = self.sample(texture, self.interpolate(rast, uv, triangles))
-            color = torch.where(rast.coverage[..., None], color, 0)
-            return RenderOutput(color=color, triangle_id=rast.triangle_id, depth=rast.depth)
+            seen = self.interpolate(rast, uv, triangles)
+            color = torch.where(rast.coverage[..., None], self.sample(texture, seen), 0)
+            return RenderOutput(
+                color=color, place=place_of(seen), triangle_id=rast.triangle_id, depth=rast.depth
+            )
         # The kernels read two texels a side. A second one like the first changes no colour.
         texture = cpu_ops.widen(texture.to(q.dtype))
-        color, triangle_id, depth = cpu_ops.Render.apply(
+        color, triangle_id, depth, place = cpu_ops.Render.apply(
             q, triangles, uv.to(q.dtype), texture, height, width
         )
-        return RenderOutput(color=color, triangle_id=triangle_id, depth=depth)
+        return RenderOutput(color=color, place=place, triangle_id=triangle_id, depth=depth)

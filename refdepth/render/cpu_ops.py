@@ -45,7 +45,7 @@ def draw(
 
 
 class Render(torch.autograd.Function):
-    """(q, triangles, uv, texture, height, width) -> colour, ids, depth; gradient to q."""
+    """(q, triangles, uv, texture, height, width) -> colour, ids, depth, places; gradient to q."""
 
     @staticmethod
     def forward(
@@ -56,12 +56,12 @@ class Render(torch.autograd.Function):
         texture: torch.Tensor,
         height: int,
         width: int,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Draws and shades in one pass over the picture."""
         ids = torch.empty((len(q), height, width), dtype=torch.int32)
         depth = torch.empty(ids.shape, dtype=q.dtype)
         color = torch.empty((*ids.shape, texture.shape[2]), dtype=q.dtype)
-        places = depth.new_empty((2, *ids.shape) if ctx.needs_input_grad[0] else (0, 0, 0, 0))
+        places = depth.new_empty((2, *ids.shape))
         vertices, faces = array(q), array(triangles)
         bands = visibility.list_bands(vertices, faces, height, width)
         shade.draw_and_shade(
@@ -82,13 +82,17 @@ class Render(torch.autograd.Function):
         ctx.save_for_backward(q, triangles, uv, texture, ids, depth, places)
         ctx.bands = bands
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(ids)
-        return color, ids, depth
+        ctx.mark_non_differentiable(ids, places)
+        return color, ids, depth, places
 
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any, grad_color: torch.Tensor | None, _: None, grad_depth: torch.Tensor | None
+        ctx: Any,
+        grad_color: torch.Tensor | None,
+        _: None,
+        grad_depth: torch.Tensor | None,
+        __: None,
     ) -> Grads:
         """Gradient to q."""
         q, triangles, uv, texture, ids, depth, places = ctx.saved_tensors

@@ -52,6 +52,9 @@ class RenderOutput(Visibility):
 
     color: torch.Tensor
     """Texture colour, 0 where nothing is visible (B, H, W, C)."""
+    place: torch.Tensor
+    """Where in the texture that is (2, B, H, W): x and y in texels, whole numbers at their centres,
+    without gradient. Of no meaning where nothing is visible."""
 
 
 class Renderer(Protocol):
@@ -172,3 +175,8 @@ def check_attributes(rast: Raster, attributes: torch.Tensor, triangles: torch.Te
             f"attributes must be (V, C) or ({len(rast.depth)}, V, C), not {tuple(attributes.shape)}"
         )
     check_triangles(triangles, attributes.shape[-2])
+
+
+def place_of(uv: torch.Tensor) -> torch.Tensor:
+    """`RenderOutput.place` (2, B, H, W) of interpolated texture coordinates (B, H, W, 2)."""
+    return uv.detach().movedim(-1, 0) - 0.5

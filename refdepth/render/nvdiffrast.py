@@ -18,6 +18,7 @@ from refdepth.render.interface import (
     check_geometry,
     check_sampling,
     check_texture,
+    place_of,
 )
 
 MAX_TILE_PX = 2048
@@ -110,9 +111,11 @@ class NvdiffrastRenderer:
         self._check(q, triangles, height, width)
         check_texture(uv, texture, q)
         rast = self.rasterize(q, triangles, height, width)
-        color = self.sample(texture, self.interpolate(rast, uv, triangles))
-        color = torch.where(rast.coverage[..., None], color, 0)
-        return RenderOutput(color=color, triangle_id=rast.triangle_id, depth=rast.depth)
+        seen = self.interpolate(rast, uv, triangles)
+        color = torch.where(rast.coverage[..., None], self.sample(texture, seen), 0)
+        return RenderOutput(
+            color=color, place=place_of(seen), triangle_id=rast.triangle_id, depth=rast.depth
+        )
 
     def _check(self, q: torch.Tensor, triangles: torch.Tensor, height: int, width: int) -> None:
         check_geometry(q, triangles, height, width, self.device)

@@ -83,9 +83,12 @@ class ReferenceRenderer:
     ) -> RenderOutput:
         """See `Renderer.render`."""
         rast = self.rasterize(q, triangles, height, width)
-        color = self.sample(texture.to(q.dtype), self.interpolate(rast, uv, triangles))
-        color = torch.where(rast.coverage[..., None], color, 0)
-        return RenderOutput(color=color, triangle_id=rast.triangle_id, depth=rast.depth)
+        seen = self.interpolate(rast, uv, triangles)
+        color = torch.where(rast.coverage[..., None], self.sample(texture.to(q.dtype), seen), 0)
+        place = torch.stack([seen[..., 0], seen[..., 1]]).detach() - 0.5
+        return RenderOutput(
+            color=color, place=place, triangle_id=rast.triangle_id, depth=rast.depth
+        )
 
 
 def _pixel_centres(height: int, width: int) -> torch.Tensor:

@@ -1,11 +1,9 @@
 """Second-order steps on the rendered mesh.
 
-Each step renders the mesh twice, moved a fraction of a pixel to either side along its rays. Half
-the sum is the picture, the difference its slope with respect to log depth, pixel by pixel. The
-adjoint of interpolation gathers both onto the vertices: a diagonal Gauss-Newton matrix and a
-gradient. Together with the stiffness of the correction that is one sparse system per step. Its
-solution carries what textured parts know to plain ones at once, where first-order steps would
-crawl.
+Each step renders the mesh twice, moved a fraction of a pixel to either side along its rays: what
+that says about the vertices (`photometric`) is a diagonal Gauss-Newton matrix and a gradient.
+Together with the stiffness of the correction that is one sparse system per step. Its solution
+carries what textured parts know to plain ones at once, where first-order steps would crawl.
 """
 
 from __future__ import annotations
@@ -20,6 +18,7 @@ from torch.nn import functional
 from refdepth.geometry.mesh import GridMesh
 from refdepth.matching.propagation import GridSystem
 from refdepth.refine.mesh.appearance import Level
+from refdepth.refine.mesh.photometric import Photometry
 from refdepth.refine.mesh.settings import SurfaceSettings
 from refdepth.refine.mesh.surface import PointAnchors
 from refdepth.render import Renderer
@@ -31,12 +30,8 @@ PROBE_PX = 0.5
 """
 LARGEST_STEP_PX = 1.0
 """A step moves no vertex further in the sources, in pixels of the level: the slope is local."""
-OUTLIER = 1.5
-"""Residual energy, in medians over all pixels, at which a pixel keeps a quarter of its weight."""
 TEXTURELESS = 1e-3
 """Added to the matrix so that vertices that nothing says anything about stay."""
-SAMPLED = 8
-"""The median is taken over every so many pixels."""
 POINT_OUTLIER = 2.0
 """SfM residual, in standard deviations, at which a point keeps half its weight."""
 LEAST_POINT_ERROR_PX = 0.5
@@ -70,8 +65,8 @@ class GaussNewton:
         flat = functional.pad(self.pixels, (0, 1), value=1.0)
         self.start = flat * torch.from_numpy(mesh.depth).to(device)[:, None]
         self.links = _links(mesh, settings)
-        self.meshed = torch.zeros(len(mesh.depth), dtype=torch.bool, device=device)
-        self.meshed[self.triangles.flatten().long()] = True
+        self.photometry = Photometry(mesh, device)
+        self.meshed = torch.from_numpy(self.photometry.meshed).to(device)
         self.cell_px = float(mesh.vertices_px[1, 0] - mesh.vertices_px[0, 0])
 
     def step(self, level: Level, correction: Grid) -> tuple[Grid, float]:
@@ -123,40 +118,10 @@ class GaussNewton:
                 texture=level.texture,
                 height=height,
                 width=width,
-            ).color
+            )
             for sign in (-1, 1)
         )
-        rast = self.renderer.rasterize(
-            (turned + level.b[:, None]).contiguous(), self.triangles, height, width
-        )
-        visible = rast.coverage & (near[..., -1] > 0.999) & (far[..., -1] > 0.999)
-        weight = level.weight * visible
-        slope = (far - near)[..., :-1] / (2 * probe[..., None])
-        residual = (far + near)[..., :-1] / 2 - level.images
-        energy = residual.square().sum(dim=-1)
-        known = energy[weight > 0]
-        if not len(known):
-            nothing = np.zeros(len(self.pixels))
-            return nothing, nothing.copy(), 0.0
-        scale = OUTLIER * known[::SAMPLED].median().clamp_min(1e-8)
-        # Geman-McClure: weight (1 + e)^-2 for the cost e / (1 + e), e = energy / scale.
-        relative = energy / scale
-        robust = weight / ((1 + relative).square() * scale)
-        per_pixel = torch.stack(
-            [
-                robust * slope.square().sum(dim=-1),
-                robust * (slope * residual).sum(dim=-1),
-            ],
-            dim=-1,
-        )
-        with torch.enable_grad():
-            attributes = torch.zeros((len(self.pixels), 2), device=turned.device)
-            attributes.requires_grad_()
-            spread = self.renderer.interpolate(rast, attributes, self.triangles)
-            (gathered,) = torch.autograd.grad(spread, attributes, per_pixel)
-        curvature, gradient = gathered.double().cpu().numpy().T
-        cost = float((weight * energy / (1 + relative)).sum() / weight.sum())
-        return np.ascontiguousarray(curvature), np.ascontiguousarray(gradient), cost
+        return self.photometry.sums(near, far, level, probe[:, 0, 0])
 
     def _sparse(self, correction: Grid, parallax_px: float) -> tuple[Grid, Grid]:
         """What the SfM points add to the matrix' diagonal and to the right side (V,).

@@ -42,8 +42,8 @@ def draw_and_shade(
     places: Floats,
 ) -> None:
     """Fills `ids` and `depth` (B, H, W) as `visibility.draw` does, `color` (B, H, W, C) with the
-    bilinear texture colour, and `places` (2, B, H, W), unless it is empty, with u and v in texels,
-    whole numbers at their centres. Beyond the outer texel centres the border's colour holds.
+    bilinear texture colour, and `places` (2, B, H, W) with u and v in texels, whole numbers at
+    their centres. Beyond the outer texel centres the border's colour holds.
     `texture` (Ht, Wt, C) has at least two texels a side."""
     views, height, _ = ids.shape
     bands = ((height - 1) >> shift) + 1
@@ -90,20 +90,17 @@ def draw_and_shade_band(
     view, first = item // bands, (item % bands) << shift
     last_v, last_u = texture.shape[0] - 1, texture.shape[1] - 1
     texels = texture.reshape(-1)
-    kept = places.size > 0
     rows = slice(first, min(first + (1 << shift), height))
     own = listed[bounds[item] : bounds[item + 1]]
     table = np.empty((TABLE_ROWS, len(own) + 1))
     marks = np.empty((rows.stop - first, width), np.int32)
     draw_band(q, view, triangles, uv, boxes[view], own, first, marks, depth[view, rows], table)
     w = np.empty(width)
-    some_u, some_v = np.empty(width, q.dtype), np.empty(width, q.dtype)
     texel_u, texel_v = np.empty(width, np.int32), np.empty(width, np.int32)
     part_u, part_v = np.empty(width, texture.dtype), np.empty(width, texture.dtype)
     for row in range(len(marks)):
         y = first + row
-        u = places[0, view, y] if kept else some_u
-        v = places[1, view, y] if kept else some_v
+        u, v = places[0, view, y], places[1, view, y]
         place(marks[row], table, y, w, u, v)
         split(u, last_u, texel_u, part_u)
         split(v, last_v, texel_v, part_v)

@@ -25,6 +25,10 @@ def test_every_pixel_agrees_with_brute_force(make_views, seed, dtype):
     tolerance = 1e-12 if dtype == torch.float64 else 5e-5
     torch.testing.assert_close(got.depth, expected.depth, rtol=tolerance / 10, atol=0)
     torch.testing.assert_close(got.color, expected.color, rtol=0, atol=tolerance)
+    seen = expected.coverage
+    for way in (got, modular.render(views.q, views.triangles, **views.arguments)):
+        place = way.place[:, seen], expected.place[:, seen]
+        torch.testing.assert_close(*place, rtol=0, atol=50 * tolerance)
 
 
 def test_visibility_is_that_of_render(make_views):
@@ -53,6 +57,8 @@ def test_pixel_centres_and_axes_are_ours():
     seen = out.coverage[0]
     torch.testing.assert_close(out.color[0][seen], texture[seen], atol=2e-5, rtol=0)
     torch.testing.assert_close(out.depth[0][seen], torch.from_numpy(depth)[seen])
+    texels = torch.stack(torch.meshgrid(torch.arange(17.0), torch.arange(12.0), indexing="xy"))
+    torch.testing.assert_close(out.place[:, 0][:, seen], texels[:, seen], atol=1e-4, rtol=0)
 
 
 def test_depth_is_perspective_correct_by_hand():
