@@ -34,18 +34,20 @@ def png(picture: NDArray[np.uint8]) -> Markup:
     return _encode(Image.fromarray(picture), "PNG", optimize=True)
 
 
-def photo(path: Path, *, width: int = WIDTH_PX) -> Markup | None:
-    """The photo, reduced to `width`, as a JPEG data URI; None when it cannot be read."""
+def photo(path: Path, *widths: int) -> list[Markup]:
+    """The photo, reduced to each of `widths`, the largest first, as JPEG data URIs; none when it
+    cannot be read."""
     try:
         with Image.open(path) as stored:
-            stored.draft("RGB", (width, width))
+            stored.draft("RGB", (widths[0], widths[0]))
             picture = stored.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
-    height = max(1, round(picture.height * width / picture.width))
-    return _encode(
-        picture.resize((width, height), Image.Resampling.LANCZOS), "JPEG", quality=_QUALITY
-    )
+        return []
+    sizes = [(width, max(1, round(picture.height * width / picture.width))) for width in widths]
+    return [
+        _encode(picture.resize(size, Image.Resampling.LANCZOS), "JPEG", quality=_QUALITY)
+        for size in sizes
+    ]
 
 
 def _encode(picture: Image.Image, kind: str, **options: Any) -> Markup:

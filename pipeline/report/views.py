@@ -16,7 +16,7 @@ from refdepth.io.colors import depth_picture, depth_range, ratio_picture, value_
 from refdepth.pipeline.devices import place_of
 from refdepth.pipeline.report import charts
 from refdepth.pipeline.report.advice import LOW_ACCEPTANCE, accepted_share
-from refdepth.pipeline.report.thumbnails import THUMBNAIL_PX, jpeg, photo, step_for
+from refdepth.pipeline.report.thumbnails import THUMBNAIL_PX, WIDTH_PX, jpeg, photo, step_for
 from refdepth.pipeline.results import Results
 from refdepth.pipeline.work import Cost, Desk
 from refdepth.pipeline.workspace import Workspace
@@ -96,7 +96,7 @@ def describe_view(
 ) -> ViewReport:
     """Reads one view's artifacts. What is missing or unreadable is left out."""
     view = results.scene[name]
-    large = photo(view.image_path)
+    large, thumbnail = photo(view.image_path, WIDTH_PX, THUMBNAIL_PX) or (None, None)
     pictures = [Picture(title="Photo", uri=large)] if large is not None else []
     pictures += _depth_pictures(results, name, fit, step_for(view.camera.width))
     flags = [*fit.get("flags", ()), *record.get("flags", ())]
@@ -107,7 +107,7 @@ def describe_view(
         number=number,
         name=results.names.own(name),
         size=f"{view.camera.width} × {view.camera.height}",
-        thumbnail=photo(view.image_path, width=THUMBNAIL_PX),
+        thumbnail=thumbnail,
         flags=tuple(str(flag).replace("_", " ") for flag in flags),
         accepted="" if share is None else f"{100 * share:.0f} % accepted",
         mostly_kept=share is not None and share < LOW_ACCEPTANCE,
