@@ -82,7 +82,6 @@ class WorkingViews:
         self._max_bytes = max_bytes
         self._grid = grid
         self._views: OrderedDict[str, WorkingView] = OrderedDict()
-        self._bytes = 0
 
     def of(self, view: View) -> WorkingView:
         """A view of the scene on its working grid."""
@@ -92,9 +91,9 @@ class WorkingViews:
         view = self._views.pop(name, None)
         if view is None:
             view = WorkingView.loaded(partial(load_photo, self._scene[name]), **self._grid)
-            self._bytes += view.nbytes
         self._views[name] = view
-        while self._bytes > self._max_bytes and len(self._views) > 1:
+        held = sum(view.nbytes for view in self._views.values())  # what is derived adds to it
+        while held > self._max_bytes and len(self._views) > 1:
             _, dropped = self._views.popitem(last=False)
-            self._bytes -= dropped.nbytes
+            held -= dropped.nbytes
         return view

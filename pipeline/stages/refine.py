@@ -282,7 +282,7 @@ def _cost(scene: Scene, config: RunConfig, seconds: float, *, gpu: bool = False)
     return Cost(
         seconds=seconds * cells / 1e6,
         bytes=_PHOTO_BYTES * pixels + _GRID_BYTES * cells,
-        cache_bytes=_CACHED_VIEWS * 5 * cells,
+        cache_bytes=_CACHED_VIEWS * 10 * cells,
         gpu=gpu,
     )
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.geometry.grid import WorkGrid, block_means
 from refdepth.types.scene import PosedImage
+
+Value = TypeVar("Value")
 
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """Weights of red, green and blue (ITU-R BT.601)."""
@@ -30,6 +33,7 @@ class WorkingView:
         self.usable: NDArray[np.bool_] = grid.shrink_mask(photo.mask)
         """Where the photo may be used (h, w)."""
         self._load = load
+        self._derived: dict[Hashable, Any] = {}
 
     @classmethod
     def of(cls, photo: PosedImage, *, max_pixels: int, least_factor: int = 1) -> WorkingView:
@@ -50,7 +54,16 @@ class WorkingView:
     @property
     def nbytes(self) -> int:
         """Memory that it takes, without full pixels."""
-        return self.gray.nbytes + self.usable.nbytes
+        derived = sum(value.nbytes for value in self._derived.values())
+        return self.gray.nbytes + self.usable.nbytes + derived
+
+    def derived(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """What `make` computes from the photo: once for all views that look at it. `key` says what
+        it is; it is an array or tensor (it has `nbytes`), and nobody may change it."""
+        if key not in self._derived:
+            self._derived[key] = make()
+        found: Value = self._derived[key]
+        return found
 
     def photo(self) -> PosedImage:
         """The full photo with its mask."""

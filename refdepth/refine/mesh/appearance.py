@@ -105,7 +105,10 @@ def _appearance(
     """What of a photo is compared: RGB itself (H, W, 3), or its local contrast (H, W, 1)."""
     if appearance is Appearance.COLOR:
         return torch.from_numpy(block_means(view.photo().rgb, scale)).to(device)
-    return local_contrast(torch.from_numpy(view.gray_at(scale)).to(device), window_px)
+    return view.derived(
+        ("local contrast", scale, window_px, str(device)),
+        lambda: local_contrast(torch.from_numpy(view.gray_at(scale)).to(device), window_px),
+    )
 
 
 def _window_mean(picture: torch.Tensor, side: int) -> torch.Tensor:

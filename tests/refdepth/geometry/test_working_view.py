@@ -27,3 +27,21 @@ def test_a_loaded_view_keeps_no_photo_and_loads_it_when_asked():
     np.testing.assert_allclose(view.gray, blocks, atol=1e-6)
     assert np.array_equal(view.photo().image, image)
     assert [photo() for photo in photos] == [None, None]
+
+
+def test_what_is_derived_is_computed_once_and_counts_as_memory() -> None:
+    camera = PinholeCamera(
+        K=np.array([[50.0, 0, 20], [0, 50.0, 15], [0, 0, 1]]), width=40, height=30
+    )
+    photo = PosedImage(
+        rgb=np.full((30, 40, 3), 0.5, np.float32),
+        camera=camera,
+        cam_from_world=np.eye(4),
+        mask=None,
+    )
+    view = WorkingView.of(photo, max_pixels=10_000)
+    before = view.nbytes
+    made = [view.derived("double", lambda: 2 * view.gray) for _ in range(2)]
+    assert made[0] is made[1]
+    assert view.nbytes == before + made[0].nbytes
+    assert view.derived("other", lambda: view.gray + 1) is not made[0]
