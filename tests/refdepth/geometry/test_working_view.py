@@ -29,16 +29,9 @@ def test_a_loaded_view_keeps_no_photo_and_loads_it_when_asked():
     assert [photo() for photo in photos] == [None, None]
 
 
-def test_what_is_derived_is_computed_once_and_counts_as_memory() -> None:
-    camera = PinholeCamera(
-        K=np.array([[50.0, 0, 20], [0, 50.0, 15], [0, 0, 1]]), width=40, height=30
-    )
-    photo = PosedImage(
-        rgb=np.full((30, 40, 3), 0.5, np.float32),
-        camera=camera,
-        cam_from_world=np.eye(4),
-        mask=None,
-    )
+def test_what_is_derived_is_computed_once_and_counts_as_memory():
+    image = np.full((30, 40, 3), 128, np.uint8)
+    photo = PosedImage(camera=CAMERA, cam_from_world=np.eye(4), image=image)
     view = WorkingView.of(photo, max_pixels=10_000)
     before = view.nbytes
     made = [view.derived("double", lambda: 2 * view.gray) for _ in range(2)]
