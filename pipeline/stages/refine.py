@@ -128,15 +128,23 @@ class RefineStage:
         todo = [name for name in selected if name in chosen and not work.final.is_done(name)]
         on_gpu = bool(todo) and _on_gpu(context.config)
         needed = work.with_sources(name for name in selected if name in chosen)
+        missing = [name for name in needed if not work.first.is_done(name)]
         context.perform(
             "matching views",
-            FirstRounds(brief=context.brief, cost=_cost(scene, context.config, _FIRST_SECONDS)),
-            [name for name in needed if not work.first.is_done(name)],
+            FirstRounds(
+                brief=context.brief,
+                cost=_cost(scene, context.config, _FIRST_SECONDS),
+                sources={name: work.sources(name) for name in missing},
+            ),
+            missing,
         )
-        cost = _cost(scene, context.config, _SECOND_SECONDS, gpu=on_gpu)
         context.perform(
             "refining views",
-            SecondRounds(brief=context.brief, cost=cost),
+            SecondRounds(
+                brief=context.brief,
+                cost=_cost(scene, context.config, _SECOND_SECONDS, gpu=on_gpu),
+                sources={name: work.sources(name) for name in todo},
+            ),
             todo,
             done=len(selected) - len(todo),
         )
@@ -183,6 +191,8 @@ class FirstRounds:
 
     brief: Brief
     cost: Cost
+    sources: Mapping[str, tuple[str, ...]]
+    """The neighbours each view is matched against, best first."""
 
     def open(self, desk: Desk) -> Callable[[str], None]:
         """Loads the scene."""
@@ -193,7 +203,7 @@ class FirstRounds:
         def make(name: str) -> None:
             if table.first.is_done(name):
                 return
-            found = first_round(**table.inputs(name))
+            found = first_round(**table.inputs(name, self.sources[name]))
             arrays = {"depth": found.depth, "confidence": found.confidence}
             table.first.write(name, arrays, found.record)
 
@@ -206,6 +216,8 @@ class SecondRounds:
 
     brief: Brief
     cost: Cost
+    sources: Mapping[str, tuple[str, ...]]
+    """The neighbours each view is refined against, best first."""
 
     def open(self, desk: Desk) -> Callable[[str], None]:
         """Loads the scene and gets a renderer."""
@@ -223,9 +235,9 @@ class SecondRounds:
             )
             if not table.final.is_done(name):
                 found = second_round(
-                    **table.inputs(name),
+                    **table.inputs(name, self.sources[name]),
                     first=table.first_depth(name),
-                    source_depths=tuple(map(table.first_depth, table.sources(name))),
+                    source_depths=tuple(map(table.first_depth, self.sources[name])),
                     renderer=renderer,
                     checkpoint=checkpoint,
                     progress=lambda done, steps: desk.step(done / steps),
@@ -253,15 +265,11 @@ class _Table:
             lambda: WorkingViews(self._scene, max_bytes=desk.cache_bytes, **self.settings.grid),
         )
 
-    def sources(self, name: str) -> tuple[str, ...]:
-        """The neighbours `name` is refined against, best first."""
-        return select_sources(self._scene, self._scene[name], self.settings.sources)
-
-    def inputs(self, name: str) -> dict[str, Any]:
+    def inputs(self, name: str, sources: tuple[str, ...]) -> dict[str, Any]:
         """What both rounds are made from."""
         return {
             "ref": self._views[name],
-            "sources": tuple(self._views[other] for other in self.sources(name)),
+            "sources": tuple(self._views[other] for other in sources),
             "scaled": self._scaled.arrays(name)["depth"],
             "sparse": self._scene.sparse_depth(self._scene[name]),
             "settings": self.settings,

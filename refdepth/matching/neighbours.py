@@ -30,13 +30,16 @@ def select_sources(scene: Scene, view: View, count: int) -> tuple[str, ...]:
     nothing are left out. Deterministic; ties are broken by name.
     """
     anchors, index = _anchors(scene, view)
+    observed = np.zeros(len(scene.points.xyz) + 1, dtype=np.bool_)  # the last is what -1 finds
     scores = []
     for other in scene.views:
         if other.name == view.name:
             continue
         pixels, _ = other.camera.project(transform(other.cam_from_world, anchors))
         weight = np.where(other.camera.contains(pixels), UNSEEN_WEIGHT, 0.0)
-        weight[np.isin(index, other.point_index) & (index >= 0)] = 1.0
+        observed[other.point_index] = True
+        weight[observed[index]] = 1.0
+        observed[other.point_index] = False
         score = float(weight @ _angle_score(anchors, view.center, other.center))
         if score > 1e-6 * len(anchors):
             scores.append((-score, other.name))
