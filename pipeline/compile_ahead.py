@@ -10,7 +10,7 @@ from refdepth.pipeline.work import Cost, Desk
 
 ROOMS = {
     "depth": ("refdepth.matching",),
-    "refine": ("refdepth.geometry", "refdepth.matching", "refdepth.refine", "refdepth.render"),
+    "refine": ("refdepth.matching", "refdepth.refine", "refdepth.render"),
     "fuse": ("refdepth.fusion", "refdepth.geometry"),
 }
 """Where the kernels are that a stage calls."""

@@ -249,9 +249,9 @@ class Engine:
                 _forget(context)
             self.cancellation.check()
             if stage.name in ROOMS:
-                context.perform(
-                    LABEL, Compilation(), kernels_to_compile((stage.name, *self._planned))
-                )
+                kernels = kernels_to_compile((stage.name, *self._planned))
+                for _ in context.stream(LABEL, Compilation(), kernels):
+                    pass  # in order: the one that takes longest is not the last to begin
             with errors_by_photo(self.workspace):
                 outcome = stage.run(context)
         except StageError as error:
