@@ -172,6 +172,10 @@ class WorkerPool:
                 yield place, message
 
     def _resize(self, plan: Plan) -> None:
+        if self._max_memory_gb is not None:  # what earlier works have left there is not planned for
+            for worker in [w for w in self._workers if w.resident() > WORKER_BYTES]:
+                worker.end()
+                self._workers.remove(worker)
         for worker in self._workers[plan.workers :]:
             worker.end()
         del self._workers[plan.workers :]
@@ -299,13 +303,13 @@ class _Runs:
 
 
 class _Line:
-    """Names in order, no further ahead of the first that is not done than there are workers."""
+    """Names in order, one further ahead of the first that is not done than there are workers."""
 
     def __init__(self, names: Sequence[str], workers: int) -> None:
         self._waiting = deque(enumerate(names))
         self._number = {name: number for number, name in enumerate(names)}
         self._open = dict.fromkeys(range(len(names)))
-        self._ahead = 2 * workers
+        self._ahead = workers + 1
 
     def take(self, place: int) -> str | None:
         """The first that waits, if it is its turn."""
@@ -391,6 +395,13 @@ class _Worker:
                 )
                 self.work = work
             self.connection.send(Do(name=name))
+
+    def resident(self) -> int:
+        """Bytes that it holds; 0 when it has ended."""
+        try:
+            return int(psutil.Process(self.process.pid).memory_info().rss)
+        except psutil.Error:
+            return 0
 
     def ask_to_stop(self) -> None:
         """Asks it to leave its item."""

@@ -31,6 +31,8 @@ _DEPTH_BITS = 16
 """Agreed depth is stored to 2**-17 of itself, far below what any view knows: it compresses then."""
 _LEVELS = 255
 """Levels of stored confidence."""
+_WAITING_BYTES = 300
+"""Memory for a pixel, of views that wait for their turn and the one that is fused."""
 _SECONDS, _BYTES = 1.2, 100
 """Of a core for a megapixel, and memory for a pixel, of a view that is checked."""
 
@@ -162,7 +164,8 @@ def _cost(scene: Scene, context: StageContext) -> Cost:
         seconds=_SECONDS * pixels / 1e6,
         bytes=_BYTES * pixels,
         cache_bytes=2 * (context.config.fuse.neighbours + 1) * 8 * pixels,
-        here_bytes=min(context.memory.points, POINT_BYTES * pixels * len(scene)),
+        here_bytes=min(context.memory.points, POINT_BYTES * pixels * len(scene))
+        + _WAITING_BYTES * pixels,
     )
 
 
