@@ -27,7 +27,7 @@ demo: setup ## Make the synthetic photos, reconstruct them, print the depth erro
 	$(REFDEPTH) demo $(OUT)/demo
 
 .PHONY: test
-test: setup ## Run the tests (under 10 minutes on two cores)
+test: setup ## Run the tests (some 13 minutes on two cores)
 	$(PYTHON) -m pytest $(TEST_ARGS)
 
 .PHONY: setup
