@@ -31,7 +31,7 @@ _DEPTH_BITS = 16
 """Agreed depth is stored to 2**-17 of itself, far below what any view knows: it compresses then."""
 _LEVELS = 255
 """Levels of stored confidence."""
-_WAITING_BYTES = 300
+_WAITING_BYTES = 480
 """Memory for a pixel, of views that wait for their turn and the one that is fused."""
 _SECONDS, _BYTES = 1.2, 100
 """Of a core for a megapixel, and memory for a pixel, of a view that is checked."""
