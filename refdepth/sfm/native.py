@@ -13,6 +13,7 @@ import logging
 import os
 import queue
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from refdepth.cores import usable_cores
-from refdepth.errors import Interrupted, StageError
+from refdepth.errors import Interrupted, RefdepthError, ResourceError, StageError
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +56,9 @@ def run_step(
     process and returns its result. `total` is the number of photos or pairs that progress counts
     to.
 
-    pycolmap's messages go to this module's logger. Raises `Interrupted` when `cancelled` says so
-    and `StageError` when the step fails; the child does not outlive this process.
+    pycolmap's messages go to this module's logger. Raises `Interrupted` when `cancelled` says so,
+    `ResourceError` when somebody killed the child (a system short of memory does), and `StageError`
+    when the step fails; the child does not outlive this process.
     """
     child = _start()
     events: queue.Queue[tuple[str, str | None]] = queue.Queue()
@@ -73,12 +75,39 @@ def run_step(
         job = {"step": step, "arguments": arguments}
         _send(child.stdin, json.dumps(job, default=os.fspath))
         return _follow(step, _Meter(label or step, total, progress), events, cancelled)
+    except _Ended as ended:
+        raise _how_it_ended(step, child, ended.reason) from None
     finally:
         child.kill()
         child.wait()
         for reader in started:
             reader.join()
         _close(child)
+
+
+class _Ended(Exception):  # noqa: N818  (an event)
+    """The child has closed its pipes without an answer."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def _how_it_ended(step: str, child: subprocess.Popen[str], reason: str) -> RefdepthError:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(timeout=1)
+    if child.returncode == -signal.SIGKILL:
+        return ResourceError(
+            "was killed; what is finished is kept.",
+            subject=f"pycolmap ({step})",
+            action="Run the same command again; where memory was short, close other programs, or"
+            " lower --max-memory or prepare.max_size.",
+        )
+    return StageError(
+        f"ended unexpectedly ({reason}).",
+        subject=f"pycolmap ({step})",
+        action="The log has its last messages.",
+    )
 
 
 class _Meter:
@@ -182,11 +211,7 @@ def _follow(
             if "error" in event:
                 raise StageError(event["error"], subject=f"pycolmap ({step})")
             meter.report(*event["progress"])
-    raise StageError(
-        f"ended unexpectedly ({reason}).",
-        subject=f"pycolmap ({step})",
-        action="The log has its last messages.",
-    )
+    raise _Ended(reason)
 
 
 def _log(line: str) -> str:

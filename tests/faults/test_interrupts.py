@@ -130,6 +130,25 @@ def test_a_signal_stops_pycolmap(
     survived["interrupts"] += 1
 
 
+def test_pycolmap_killed_is_no_fault_of_the_photos_and_the_command_goes_on(
+    runner: Runner, larger: Photos, placed: Path, tmp_path: Path, survived: Counter[str]
+) -> None:
+    out = tmp_path / "out"
+    command = larger.from_photos(out, "--until", "sfm")
+    pid = runner.start(command)
+    while not (found := workers(pid)):
+        assert runner.running(), runner.said()
+    time.sleep(0.3)
+    found[0].kill()
+    ended = runner.wait()
+    assert ended.code == 7, ended.said
+    assert "was killed" in ended.said
+    assert broken(out) == []
+    assert runner.run(command).code == 0
+    assert difference(result(out), result(placed)) == []
+    survived["kills at a random moment"] += 1
+
+
 def test_a_signal_stops_a_network(
     runner: Runner,
     photos: Photos,

@@ -31,6 +31,7 @@ from fault_runs import (
 from refdepth.pipeline.workspace import REQUEST_NAME
 
 KILLED = -9
+RESOURCE = 7
 MOST_SECONDS = 5.0
 
 
