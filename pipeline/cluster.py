@@ -28,8 +28,10 @@ from refdepth.pipeline.cluster_connection import (
 )
 from refdepth.pipeline.cluster_node import THREADS, Answer, Assignment, perform
 from refdepth.pipeline.config import RunRequest
+from refdepth.pipeline.plan import WORKER_BYTES
+from refdepth.pipeline.queues import sorted_by
 from refdepth.pipeline.work import Cost, Finished, Items, Result, Watch, Work
-from refdepth.pipeline.workers import MOST_DEATHS, WORKER_BYTES, sorted_by
+from refdepth.pipeline.workers import MOST_DEATHS
 
 logger = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ from refdepth.io.images import load_mask
 from refdepth.pipeline.export_options import ExportOptions
 from refdepth.pipeline.results import Results
 from refdepth.pipeline.work import Cost, Desk
+from refdepth.pipeline.workspace import Workspace
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene
 
@@ -69,7 +70,7 @@ class _OfViews:
 
     def depth(self, desk: Desk) -> KeptDepth:
         """The depth of the views, in the process that works on them."""
-        return KeptDepth(Results.kept(self.root, desk), self.options)
+        return KeptDepth(Results(Workspace(self.root)), self.options)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,6 @@ from refdepth.io.ply import read_ply
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.manifest import Manifest
 from refdepth.pipeline.views import UNDISTORTED, load_scene, photo_names
-from refdepth.pipeline.work import Desk
 from refdepth.pipeline.workspace import Workspace
 from refdepth.types.cloud import PointCloud
 from refdepth.types.depth_map import DepthMap
@@ -32,16 +31,6 @@ class Results:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self._views: dict[str, tuple[str, ...]] = {}
-
-    @classmethod
-    def kept(cls, root: Path, desk: Desk) -> Results:
-        """The results in `root`, with the scene that the process has loaded before, if it has."""
-        results = cls(Workspace(root))
-        manifest = results.manifest("sfm")
-        if manifest is not None:
-            key = "scene", root, manifest.fingerprint  # as the stages call it
-            results.scene = desk.keep(key, lambda: load_scene(results.workspace))
-        return results
 
     @cached_property
     def scene(self) -> Scene:

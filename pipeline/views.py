@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from refdepth.errors import InputError, RefdepthError
@@ -21,10 +21,23 @@ UNDISTORTED = Path("sfm") / "undistorted"
 
 
 def load_scene(workspace: Workspace) -> Scene:
-    """The scene that the sfm stage left."""
+    """The scene that the sfm stage left. Stages, report and exports want it one after the other:
+    the last one is kept as long as its files stay as they are."""
     folder = workspace.root / UNDISTORTED
+    return _read_scene(folder, _state(folder))
+
+
+@lru_cache(maxsize=1)
+def _read_scene(folder: Path, state: tuple[tuple[str, int, int], ...]) -> Scene:
     masks = folder / "masks"
     return read_scene(folder / "sparse", folder / "images", masks if masks.is_dir() else None)
+
+
+def _state(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """What changes when the model, or which photos have masks, does."""
+    files = [*(folder / "sparse").glob("*"), folder / "masks"]
+    found = ((path.name, path.stat()) for path in files if path.exists())
+    return tuple(sorted((name, stat.st_mtime_ns, stat.st_size) for name, stat in found))
 
 
 def photo_names(workspace: Workspace) -> NameTable:

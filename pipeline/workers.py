@@ -10,13 +10,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import pairwise
 from multiprocessing.connection import Connection, wait
-from typing import Any, Protocol
+from typing import Any
 
 import psutil
 
@@ -24,16 +22,13 @@ from refdepth.cores import usable_cores
 from refdepth.errors import ResourceError
 from refdepth.pipeline.devices import gpus
 from refdepth.pipeline.executors import SerialExecutor
-from refdepth.pipeline.memory import MemoryBudget
+from refdepth.pipeline.plan import WORKER_BYTES, Plan, plan_workers
+from refdepth.pipeline.queues import InOrder, Queue, Runs, sorted_by
 from refdepth.pipeline.work import Cost, Finished, Items, Result, Watch, Work
 from refdepth.pipeline.worker import Do, Done, Logged, Open, Raised, Ready, Step, Stop
 
 logger = logging.getLogger(__name__)
 
-WORKER_BYTES = 250 << 20
-"""Memory of a worker with its libraries, before it does anything."""
-START_SECONDS = 1.0
-"""Of a core, to start a worker and have it open a work."""
 MOST_DEATHS = 2
 """An item that has ended so many processes is left."""
 STOP_SECONDS = 1.0
@@ -73,7 +68,7 @@ class WorkerPool:
             yield from self._here.run(work, names, watch)
             return
         self._resize(plan)
-        queue = _Line(names, plan.workers) if in_order else _Runs(names, plan.workers)
+        queue = InOrder(names, plan.workers) if in_order else Runs(names, plan.workers)
         try:
             items = self._run(work, queue, len(names), watch, plan)
             yield from sorted_by(items, names) if in_order else items
@@ -107,7 +102,7 @@ class WorkerPool:
         self._here.close()
 
     def _run(
-        self, work: Work[Result], queue: _Queue, count: int, watch: Watch, plan: Plan
+        self, work: Work[Result], queue: Queue, count: int, watch: Watch, plan: Plan
     ) -> Items[Result]:
         deaths: dict[str, list[str]] = {}
         done = 0
@@ -212,131 +207,6 @@ class WorkerPool:
         for worker in self._workers:
             worker.end()
         self._workers.clear()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How many processes do a work, and with what."""
-
-    workers: int
-    """1: this process."""
-    threads: int
-    """Of each."""
-    cache_bytes: int
-    """Of each."""
-
-
-def plan_workers(
-    cost: Cost,
-    items: int,
-    *,
-    asked: int | None,
-    running: int,
-    cores: int,
-    max_memory_gb: float | None,
-) -> Plan:
-    """How many workers do `items` of a `cost`.
-
-    `asked` None: as many as there are cores and items for and memory allows, and no more than are
-    worth starting beside those `running`. A number is kept to, but for `max_memory_gb`.
-    """
-    own = float(psutil.Process().memory_info().rss)
-    limit = MemoryBudget.limit(max_memory_gb) + (0 if max_memory_gb else own)
-    own += cost.here_bytes
-    each = WORKER_BYTES + cost.bytes
-    bearable = max(1, int((limit - own) // each))
-    workers = min(items, asked or cores)
-    if asked is None:
-        total = cost.seconds * items
-        worth = total / START_SECONDS if running < 2 else total / (0.1 * START_SECONDS)
-        workers = min(workers, max(1, int(worth)), bearable)
-    elif max_memory_gb is not None and workers > bearable:
-        logger.warning("%d workers, not %d: --max-memory allows no more", bearable, workers)
-        workers = bearable
-    if cost.gpu:
-        workers = min(workers, max(1, len(gpus())))
-    workers = max(1, workers)
-    left = (limit - own - workers * each) / workers
-    return Plan(
-        workers=workers,
-        threads=max(1, cores // workers),
-        cache_bytes=int(min(max(left, 0), cost.cache_bytes)),
-    )
-
-
-class _Queue(Protocol):
-    """Who does what next."""
-
-    def take(self, place: int) -> str | None:
-        """The next name for the worker at `place`; None when there is none for now."""
-        ...
-
-    def put_back(self, name: str) -> None:
-        """A name that is to be tried again."""
-        ...
-
-    def finished(self, name: str) -> None:
-        """A name that is done with."""
-        ...
-
-
-class _Runs:
-    """Names in runs of neighbours, one a worker."""
-
-    def __init__(self, names: Sequence[str], workers: int) -> None:
-        bounds = [len(names) * place // workers for place in range(workers + 1)]
-        self._runs = [deque(names[start:end]) for start, end in pairwise(bounds)]
-
-    def take(self, place: int) -> str | None:
-        """From the worker's own run; from the end of the longest where that is empty."""
-        if self._runs[place]:
-            return self._runs[place].popleft()
-        longest = max(self._runs, key=len)
-        return longest.pop() if longest else None
-
-    def put_back(self, name: str) -> None:
-        """To whoever has least left."""
-        min(self._runs, key=len).appendleft(name)
-
-    def finished(self, name: str) -> None:
-        """Nothing waits for it."""
-
-
-class _Line:
-    """Names in order, one further ahead of the first that is not done than there are workers."""
-
-    def __init__(self, names: Sequence[str], workers: int) -> None:
-        self._waiting = deque(enumerate(names))
-        self._number = {name: number for number, name in enumerate(names)}
-        self._open = dict.fromkeys(range(len(names)))
-        self._ahead = workers + 1
-
-    def take(self, place: int) -> str | None:
-        """The first that waits, if it is its turn."""
-        if not self._waiting or self._waiting[0][0] >= next(iter(self._open)) + self._ahead:
-            return None
-        return self._waiting.popleft()[1]
-
-    def put_back(self, name: str) -> None:
-        """First of all."""
-        self._waiting.appendleft((self._number[name], name))
-
-    def finished(self, name: str) -> None:
-        """Lets others go ahead."""
-        del self._open[self._number[name]]
-
-
-def sorted_by(items: Items[Result], names: Sequence[str]) -> Items[Result]:
-    """The items in the order of `names`, each as soon as it is its turn."""
-    early: dict[str, Finished[Result]] = {}
-    due = iter(names)
-    waited_for = next(due, None)
-    with closing(items):
-        for item in items:
-            early[item.name] = item
-            while waited_for in early:
-                yield early.pop(waited_for)
-                waited_for = next(due, None)
 
 
 @dataclass(kw_only=True)

@@ -81,7 +81,7 @@ class Descriptions:
 
     def open(self, desk: Desk) -> Callable[[str], ViewReport]:
         """Loads the scene."""
-        results = Results.kept(self.root, desk)
+        results = Results(Workspace(self.root))
         numbers = {name: number for number, name in enumerate(results.scene.names, start=1)}
 
         def describe(name: str) -> ViewReport:

@@ -72,12 +72,13 @@ class DepthStage:
         scene = load_scene(context.workspace)
         items = context.items()
         left = [name for name in scene.names if not items.is_done(name)]
-        context.perform(
-            "estimating depth",
-            Priors(brief=context.brief, cost=cost_of(context.request, context.inputs, scene)),
-            left,
-            done=len(scene) - len(left),
-        )
+        if left:  # else no network is asked for
+            context.perform(
+                "estimating depth",
+                Priors(brief=context.brief, cost=cost_of(context.request, context.inputs, scene)),
+                left,
+                done=len(scene) - len(left),
+            )
         items.remove_others(scene.names)
         records = {name: items.record(name) for name in scene.names}
         silent = [name for name, record in records.items() if record["known_share"] == 0]

@@ -130,7 +130,7 @@ class CrossChecks:
 
         settings = self.brief.config.fuse
         key = self.brief.root, self.brief.inputs.get("refine"), self.names
-        whole = desk.keep(("whole", *key), lambda: load_scene(self.brief.workspace))
+        whole = load_scene(self.brief.workspace)
         scene = Scene([whole[name] for name in self.names], whole.points)
         refined = ItemStore(self.brief.workspace.stage_dir("refine"), "")
         agreed = self.brief.items()

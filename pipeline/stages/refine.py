@@ -258,10 +258,9 @@ class _Table:
         self.first = brief.items(FIRST)
         self._seed = brief.config.runtime.seed
         self._scaled = ItemStore(brief.workspace.stage_dir("scale"), "")
-        key = brief.root, brief.inputs.get("sfm")
-        self._scene = desk.keep(("scene", *key), lambda: load_scene(brief.workspace))
+        self._scene = load_scene(brief.workspace)
         self._views = desk.keep(
-            ("views", *key, *self.settings.grid.items()),
+            ("views", brief.root, brief.inputs.get("sfm"), *self.settings.grid.items()),
             lambda: WorkingViews(self._scene, max_bytes=desk.cache_bytes, **self.settings.grid),
         )
 

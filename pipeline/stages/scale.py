@@ -113,7 +113,7 @@ class Fits:
 
     def open(self, desk: Desk) -> Callable[[str], tuple[ScaleFit, bool]]:
         """Loads the scene."""
-        table = _Table(self.brief, desk)
+        table = _Table(self.brief)
 
         def fit(name: str) -> tuple[ScaleFit, bool]:
             prior = load_prior(table.priors, name)
@@ -133,7 +133,7 @@ class ScaledDepth:
 
     def open(self, desk: Desk) -> Callable[[str], ScaleFit]:
         """Loads the scene."""
-        table = _Table(self.brief, desk)
+        table = _Table(self.brief)
         items = self.brief.items()
 
         def make(name: str) -> ScaleFit:
@@ -150,11 +150,10 @@ class ScaledDepth:
 class _Table:
     """A scene and its priors as fits need them."""
 
-    def __init__(self, brief: Brief, desk: Desk) -> None:
+    def __init__(self, brief: Brief) -> None:
         self.priors = ItemStore(brief.workspace.stage_dir("depth"), "")
         self._settings = brief.config.scale
-        key = "scene", brief.root, brief.inputs.get("sfm")
-        self._scene: Scene = desk.keep(key, lambda: load_scene(brief.workspace))
+        self._scene = load_scene(brief.workspace)
 
     def fit(self, name: str, prior: Prior, fallback: ScaleFit | None) -> ScaleFit:
         """The fit of a view's prior."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from exact_room import ExactRoom
 from refdepth.errors import InputError
 from refdepth.ingest import NameTable, PreparedPhoto
 from refdepth.pipeline.files import write_json
-from refdepth.pipeline.views import errors_by_photo, photo_names, select_views
+from refdepth.pipeline.views import errors_by_photo, load_scene, photo_names, select_views
 from refdepth.pipeline.workspace import Workspace
 
 
@@ -46,3 +47,17 @@ def test_views_are_chosen_by_their_photos_names(room: ExactRoom) -> None:
     assert select_views(room.scene, [], names) == room.scene.names
     with pytest.raises(InputError, match=r"c/\*: matches none.*named like a/x\.jpg"):
         select_views(room.scene, ["c/*"], names)
+
+
+def test_a_scene_is_read_once_and_again_when_its_files_have_changed(finished: Workspace) -> None:
+    first = load_scene(finished)
+    assert load_scene(finished) is first
+    points = finished.root / "sfm" / "undistorted" / "sparse" / "points3D.bin"
+    status = points.stat()
+    os.utime(points, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    second = load_scene(finished)
+    assert second is not first
+    assert second.names == first.names
+    assert load_scene(finished) is second
+    (finished.root / "sfm" / "undistorted" / "masks").mkdir()
+    assert load_scene(finished) is not second

@@ -18,10 +18,11 @@ import pytest
 from pool_works import Fatal, Hang, Order, Raise, Shout, Slow, Threads
 
 from refdepth.errors import InputError, Interrupted, ResourceError
-from refdepth.pipeline import workers
+from refdepth.pipeline import plan, workers
 from refdepth.pipeline.cancellation import Cancellation
+from refdepth.pipeline.plan import plan_workers
 from refdepth.pipeline.work import Cost, Watch
-from refdepth.pipeline.workers import WorkerPool, plan_workers
+from refdepth.pipeline.workers import WorkerPool
 
 NAMES = ["a", "b", "c", "d", "e", "f"]
 PATIENCE = 20.0
@@ -222,8 +223,8 @@ BASE = {"asked": None, "running": 0, "cores": 8, "max_memory_gb": None}
     ],
 )
 def test_how_many_workers(cost: Cost, items: int, changes: dict, expected: tuple) -> None:
-    plan = plan_workers(cost, items, **{**BASE, **changes})
-    assert (plan.workers, plan.threads) == expected
+    found = plan_workers(cost, items, **{**BASE, **changes})
+    assert (found.workers, found.threads) == expected
 
 
 def test_workers_and_caches_keep_within_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,11 +233,11 @@ def test_workers_and_caches_keep_within_the_memory(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(psutil.Process, "memory_info", lambda self: Resident)
     each = GB // 4
-    monkeypatch.setattr(workers, "WORKER_BYTES", each)
+    monkeypatch.setattr(plan, "WORKER_BYTES", each)
     cost = Cost(seconds=10, bytes=each, cache_bytes=10 * GB)
-    plan = plan_workers(cost, 100, **{**BASE, "max_memory_gb": 2.25})
-    assert plan.workers == 3  # 0.5 + 3 x (0.25 + 0.25) leaves 0.25
-    assert plan.cache_bytes == pytest.approx(GB / 12, abs=2)
+    found = plan_workers(cost, 100, **{**BASE, "max_memory_gb": 2.25})
+    assert found.workers == 3  # 0.5 + 3 x (0.25 + 0.25) leaves 0.25
+    assert found.cache_bytes == pytest.approx(GB / 12, abs=2)
     asked = plan_workers(cost, 100, **{**BASE, "max_memory_gb": 2.25, "asked": 8})
     assert asked.workers == 3
     small = plan_workers(cost, 100, **{**BASE, "max_memory_gb": 0.1})
