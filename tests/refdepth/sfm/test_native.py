@@ -10,12 +10,13 @@ import subprocess
 import sys
 import textwrap
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
-from refdepth.errors import Interrupted, StageError
+from refdepth.errors import Interrupted, ResourceError, StageError
 from refdepth.sfm.native import run_step
 
 
@@ -96,12 +97,14 @@ def test_failures_and_crashes_become_errors(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="check_model"):
         run_step("check_model", model=tmp_path, output=tmp_path / "out")
     with pytest.raises(StageError, match="ended unexpectedly"):
-        run_step("crash_on_purpose", cancelled=kill_the_worker)
+        run_step("no_such_step", cancelled=partial(signal_the_worker, signal.SIGABRT))
+    with pytest.raises(ResourceError, match="was killed"):
+        run_step("no_such_step", cancelled=partial(signal_the_worker, signal.SIGKILL))
 
 
-def kill_the_worker() -> bool:
+def signal_the_worker(signal_number: signal.Signals) -> bool:
     for worker in workers(os.getpid()):
-        worker.kill()
+        worker.send_signal(signal_number)
     return False
 
 
