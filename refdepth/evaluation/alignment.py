@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 
 ICP_POINTS = 300_000
+ROUGH_ICP_POINTS = 30_000
+"""Points of the rounds before the last, which only bring the clouds close."""
 ICP_ITERATIONS = 30
 
 
@@ -134,18 +136,18 @@ def icp(cloud: ArrayLike, truth: ArrayLike, distances: Sequence[float]) -> Align
     """Point-to-point ICP with scale from `cloud` (N, 3) to `truth` (M, 3), both thinned, one round
     per matching distance.
 
-    Of a large cloud an even selection of at most 300,000 points is matched. A round that finds no
-    three matches moves nothing.
+    Of a large cloud an even selection of at most 300,000 points is matched, and of at most 30,000
+    before the last round. A round that finds no three matches moves nothing.
     """
     from scipy.spatial import cKDTree
 
     tree = cKDTree(np.asarray(truth, np.float64))
     points = np.asarray(cloud, np.float64)
-    points = points[:: max(1, -(-len(points) // ICP_POINTS))]
     matrix, steps = np.eye(4), []
-    for distance in distances:
-        step, fitness, rmse = _icp(points, tree, distance)
-        points = points @ step[:3, :3].T + step[:3, 3]
+    for number, distance in enumerate(distances, 1):
+        most = ICP_POINTS if number == len(distances) else ROUGH_ICP_POINTS
+        some = points[:: max(1, -(-len(points) // most))]
+        step, fitness, rmse = _icp(some @ matrix[:3, :3].T + matrix[:3, 3], tree, distance)
         matrix = step @ matrix
         steps.append(
             {"distance": distance, "fitness": fitness, "rmse": rmse, "scale": _scale_of(step)}

@@ -10,6 +10,7 @@ an estimate, which is why `coverage` always stands beside them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -219,14 +220,15 @@ def thin(points: ArrayLike, voxel: float) -> Array:
     return np.asarray(np.add.reduceat(points[order], start) / count[:, None])
 
 
-def nearest_distances(points: ArrayLike, others: ArrayLike) -> Array:
-    """Distance (N,) of each point to the nearest of `others` (M, 3); infinite where M is 0."""
+def nearest_distances(points: ArrayLike, others: ArrayLike, within: float = np.inf) -> Array:
+    """Distance (N,) of each point to the nearest of `others` (M, 3); infinite where there is none
+    nearer than `within`."""
     from scipy.spatial import cKDTree
 
     points, others = np.asarray(points, np.float64), np.asarray(others, np.float64)
     if not len(others):
         return np.full(len(points), np.inf)
-    return np.asarray(cKDTree(others).query(points, workers=-1)[0])
+    return np.asarray(cKDTree(others).query(points, distance_upper_bound=within, workers=-1)[0])
 
 
 def f_score(precision: float, recall: float) -> float:
@@ -252,8 +254,10 @@ def cloud_scores(
     """
     cloud, truth = np.asarray(cloud, np.float64), np.asarray(truth, np.float64)
     thinned, true = thin(cloud, spacing), thin(truth, spacing)
-    to_truth, to_cloud = nearest_distances(thinned, true), nearest_distances(true, thinned)
-    near = to_truth < (np.inf if crop is None else crop)
+    farthest = max(distances)
+    to_truth = nearest_distances(thinned, true, farthest if crop is None else max(crop, farthest))
+    to_cloud = nearest_distances(true, thinned, farthest)
+    near = np.ones(len(thinned), bool) if crop is None else to_truth < crop
     out = {
         "points": float(len(cloud)),
         "thinned": float(len(thinned)),
@@ -288,7 +292,14 @@ def _by_voxel(points: Array, voxel: float) -> tuple[NDArray[np.intp], ...]:
     """The order (N,) that brings the points (N, 3) of each voxel together, and start and number of
     points (M,) of each voxel in it."""
     cell = np.floor(points / voxel).astype(np.int64)
-    order = np.lexsort(cell.T[::-1])
-    cell = cell[order]
-    start = np.flatnonzero(np.r_[True, (cell[1:] != cell[:-1]).any(axis=1)])
+    cell -= cell.min(axis=0)
+    size = [int(n) + 1 for n in cell.max(axis=0)]
+    if math.prod(size) > np.iinfo(np.int64).max:
+        order = np.lexsort(cell.T[::-1])
+        changes = (np.diff(cell[order], axis=0) != 0).any(axis=1)
+    else:
+        key = (cell[:, 0] * size[1] + cell[:, 1]) * size[2] + cell[:, 2]
+        order = np.argsort(key, kind="stable")
+        changes = np.diff(key[order]) != 0
+    start = np.flatnonzero(np.r_[True, changes])
     return order, start, np.diff(np.r_[start, len(points)])
