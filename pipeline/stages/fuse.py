@@ -24,7 +24,7 @@ from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene
 
 if TYPE_CHECKING:
-    from refdepth.fusion import KeptPixels
+    from refdepth.fusion import ColourRatio, DepthCache, KeptPixels
 
 _MANTISSA_BITS = 23  # of float32
 _DEPTH_BITS = 16
@@ -41,7 +41,7 @@ class FuseStage:
     """Refined depth in, `cloud.ply` and the depth that views agree on out."""
 
     name = "fuse"
-    version = 3
+    version = 4
     upstream = ("sfm", "refine")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -66,7 +66,7 @@ class FuseStage:
 
     def run(self, context: StageContext) -> StageOutcome:
         """Fuses and writes."""
-        from refdepth.fusion import fuse_kept
+        from refdepth.fusion import even_gains, fuse_kept
         from refdepth.fusion.views import typical_spacing
         from refdepth.io.ply import write_ply
 
@@ -76,28 +76,38 @@ class FuseStage:
         chosen = Scene([scene[name] for name in names], scene.points)
         confirmed: dict[str, float] = {}
         refined = ItemStore(context.workspace.stage_dir("refine"), "")
-        checks = context.stream(
-            "fusing views",
-            CrossChecks(brief=context.brief, cost=_cost(chosen, context), names=names),
-            names,
-        )
+        common: dict[str, Any] = {
+            "brief": context.brief,
+            "cost": _cost(chosen, context),
+            "names": names,
+        }
+        rounds = context.config.fuse.rounds
+        checks = context.perform("checking views", CrossChecks(**common), names)
+        ratios = [ratio for name in names for ratio in checks[name]]
+        for turn in range(1, rounds):
+            context.perform("drawing views together", Rounds(**common, turn=turn), names)
+            discard(context.items(_subfolder(turn - 1)).folder)
+        taken = context.stream("fusing views", LastRound(**common), names)
 
         def kept() -> Iterator[KeptPixels]:
-            for name, pixels in checks:
-                confirmed[table.own(name)] = float(pixels.mask().mean())
+            for name, pixels in taken:
+                confirmed[table.own(name)] = pixels.confirmed
                 yield pixels
 
         path = context.folder / "cloud.ply"
-        with replacing(path) as temporary, closing(checks):
+        with replacing(path) as temporary, closing(taken):
             pieces = fuse_kept(
                 chosen,
                 kept(),
                 context.config.fuse,
-                spacing=typical_spacing(chosen, lambda name: refined_depth(refined, name)),
+                gains=even_gains(names, ratios),
+                spacing=typical_spacing(chosen, lambda name: stored_depth(refined, name)),
                 scratch=context.folder,
                 memory_points=max(1, context.memory.points // POINT_BYTES),
             )
             points = write_ply(temporary, pieces)
+        for folder in context.folder.glob(_subfolder("*")):
+            discard(folder)
         if points == 0:
             raise StageError(
                 "no depth is confirmed by a second view.",
@@ -116,42 +126,111 @@ class FuseStage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossChecks:
-    """What the neighbours say about a view: the agreed depth is stored, its pixels handed back."""
+class _OnViews:
+    """What the steps of the stage share."""
 
     brief: Brief
     cost: Cost
     names: tuple[str, ...]
     """The views of the cloud."""
 
-    def open(self, desk: Desk) -> Callable[[str], KeptPixels]:
-        """Loads the scene."""
-        from refdepth.fusion import DepthCache, KeptPixels, check_view, sources_of
-
-        settings = self.brief.config.fuse
-        key = self.brief.root, self.brief.inputs.get("refine"), self.names
+    def scene(self) -> Scene:
+        """The views of the cloud, and the points."""
         whole = load_scene(self.brief.workspace)
-        scene = Scene([whole[name] for name in self.names], whole.points)
-        refined = ItemStore(self.brief.workspace.stage_dir("refine"), "")
-        agreed = self.brief.items()
-        load = desk.keep(
-            ("depth", *key),
-            lambda: DepthCache(
-                lambda name: refined_depth(refined, name), scene, desk.cache_bytes / 2**20
-            ),
-        )
+        return Scene([whole[name] for name in self.names], whole.points)
 
-        def check(name: str) -> KeptPixels:
+    def cache(
+        self, desk: Desk, scene: Scene, label: str, load: Callable[[str], DepthMap]
+    ) -> DepthCache:
+        """Depth maps of one step, shared by the works of this process."""
+        from refdepth.fusion import DepthCache
+
+        settings = self.brief.config.fuse.model_dump_json()
+        key = label, self.brief.root, self.brief.inputs.get("refine"), self.names, settings
+        return desk.keep(key, lambda: DepthCache(load, scene, desk.cache_bytes / 2**20))
+
+    def after(self, desk: Desk, scene: Scene, turn: int) -> DepthCache:
+        """The depth maps after round `turn`; 0: what the neighbours confirm."""
+        stored = self.brief.items(_subfolder(turn))
+        return self.cache(desk, scene, _subfolder(turn), lambda name: stored_depth(stored, name))
+
+
+class CrossChecks(_OnViews):
+    """What the neighbours confirm of a view is stored; how their colours compare is handed back."""
+
+    def open(self, desk: Desk) -> Callable[[str], list[ColourRatio]]:
+        """Loads the scene."""
+        from refdepth.fusion import Swatches, check_view, compare_colours, sources_of
+
+        settings, scene = self.brief.config.fuse, self.scene()
+        refined = ItemStore(self.brief.workspace.stage_dir("refine"), "")
+        confirmed = self.brief.items(_subfolder(0))
+        load = self.cache(desk, scene, "refined", lambda name: stored_depth(refined, name))
+
+        swatches, ratio = Swatches(scene), settings.max_depth_ratio
+
+        def check(name: str) -> list[ColourRatio]:
             view = scene[name]
-            checked = check_view(view, sources_of(view, scene, settings), load, settings)
-            agreed.write_arrays(name, compact(checked.depth_map), compressed=True)
-            return KeptPixels.of(view, checked)
+            sources = sources_of(view, scene, settings)
+            checked = check_view(view, sources, load, settings)
+            confirmed.write_arrays(name, compact(checked.depth_map), compressed=True)
+            return compare_colours(view, checked.depth, sources, load, swatches, ratio)
 
         return check
 
 
-def refined_depth(items: ItemStore, name: str) -> DepthMap:
-    """The stored refined depth of a view."""
+@dataclass(frozen=True, kw_only=True)
+class Rounds(_OnViews):
+    """The depth of a view after a round of consensus is stored."""
+
+    turn: int
+    """Which round, from 1."""
+
+    def open(self, desk: Desk) -> Callable[[str], None]:
+        """Loads the scene."""
+        from refdepth.fusion import draw_together, sources_of
+
+        settings, scene = self.brief.config.fuse, self.scene()
+        before = self.after(desk, scene, self.turn - 1)
+        drawn = self.brief.items(_subfolder(self.turn))
+
+        def draw(name: str) -> None:
+            view = scene[name]
+            found = draw_together(view, sources_of(view, scene, settings), before, settings)
+            drawn.write_arrays(name, compact(found), compressed=True)
+
+        return draw
+
+
+class LastRound(_OnViews):
+    """The depth that views agree on is stored; what the cloud takes of the view is handed back."""
+
+    def open(self, desk: Desk) -> Callable[[str], KeptPixels]:
+        """Loads the scene."""
+        from refdepth.fusion import KeptPixels, draw_together, gives, rivals_of, sources_of
+
+        settings, scene = self.brief.config.fuse, self.scene()
+        before = self.after(desk, scene, settings.rounds - 1)
+        agreed = self.brief.items()
+
+        def take(name: str) -> KeptPixels:
+            view = scene[name]
+            found = draw_together(view, sources_of(view, scene, settings), before, settings)
+            agreed.write_arrays(name, compact(found), compressed=True)
+            rivals = rivals_of(view, scene, settings)
+            given = gives(view, found.depth, rivals, before, settings)
+            return KeptPixels.of(view, found, given)
+
+        return take
+
+
+def _subfolder(turn: int | str) -> str:
+    """Where the depth after a round lies until the stage is done; for "*" their pattern."""
+    return f"round-{turn}"
+
+
+def stored_depth(items: ItemStore, name: str) -> DepthMap:
+    """A view's depth in one of the stores."""
     arrays = items.arrays(name)
     return DepthMap(depth=arrays["depth"], confidence=arrays["confidence"])
 
@@ -163,7 +242,7 @@ def _cost(scene: Scene, context: StageContext) -> Cost:
     return Cost(
         seconds=_SECONDS * pixels / 1e6,
         bytes=_BYTES * pixels,
-        cache_bytes=2 * (context.config.fuse.neighbours + 1) * 8 * pixels,
+        cache_bytes=2 * (context.config.fuse.rivals + 1) * 8 * pixels,
         here_bytes=min(context.memory.points, POINT_BYTES * pixels * len(scene))
         + _WAITING_BYTES * pixels,
     )

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.fusion.crosscheck import WEIGHT_FLOOR, DepthCache, ViewConsistency, check_view
+from refdepth.fusion.consensus import WEIGHT_FLOOR, draw_together, gives
+from refdepth.fusion.crosscheck import DepthCache, ViewConsistency, check_view
+from refdepth.fusion.exposure import ColourRatio, Swatches, compare_colours, even_gains
 from refdepth.fusion.settings import FusionSettings
 from refdepth.fusion.views import median_center, position_type, typical_spacing
 from refdepth.fusion.voxels import VoxelGrid
 from refdepth.io.images import read_rgb
-from refdepth.types.camera import projection_from_ref, relative_pose
 from refdepth.types.cloud import PointCloud
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene, View
@@ -29,6 +31,7 @@ MEMORY_POINTS = 8_000_000
 """Unmerged points in memory, others going to temporary files, where no limit is given."""
 
 OnView = Callable[[str, ViewConsistency], None]
+OnAgreed = Callable[[str, DepthMap], None]
 Progress = Callable[[int, int], None]
 
 
@@ -39,6 +42,7 @@ def fuse(
     progress: Progress | None = None,
     *,
     on_view: OnView | None = None,
+    on_agreed: OnAgreed | None = None,
     scratch: Path | None = None,
     cache_mb: float = CACHE_MB,
     memory_points: int = MEMORY_POINTS,
@@ -51,6 +55,7 @@ def fuse(
         settings,
         progress,
         on_view=on_view,
+        on_agreed=on_agreed,
         scratch=scratch,
         cache_mb=cache_mb,
         memory_points=memory_points,
@@ -65,6 +70,7 @@ def fuse_pieces(
     progress: Progress | None = None,
     *,
     on_view: OnView | None = None,
+    on_agreed: OnAgreed | None = None,
     scratch: Path | None = None,
     cache_mb: float = CACHE_MB,
     memory_points: int = MEMORY_POINTS,
@@ -72,14 +78,15 @@ def fuse_pieces(
     """The scene's cloud, one piece of space after another.
 
     `load` gives a view's depth map; it is called again when a map has left the cache. `progress`
-    hears (views done, views in all), `on_view` each view's `ViewConsistency`. Beyond the cache of
-    `cache_mb` MiB and `memory_points` unmerged points, memory holds one view, one of its sources
-    and one piece; temporary files go to a folder in `scratch` (default: the system's).
+    hears (views done, views in all), `on_view` each view's `ViewConsistency`, `on_agreed` the depth
+    that it and its neighbours agree on. Beyond the cache of `cache_mb` MiB and `memory_points`
+    unmerged points, memory holds one view, one of its sources and one piece; temporary files go to
+    a folder in `scratch` (default: the system's).
 
-    A pixel is kept when enough neighbours agree and few contradict; its depth is the agreed one.
-    A surface that an earlier view has given is not given again by a view that sees it no more
-    finely. Points that still share a voxel, about a pixel wide at their distance, are averaged by
-    confidence.
+    A pixel is kept when enough neighbours agree and few contradict (`check_view`). In a few rounds
+    its depth becomes one that all views agree on (`draw_together`). A surface is given by the view
+    that sees it most finely (`gives`), in colours evened for exposure (`even_gains`). Points that
+    still share a voxel, about a pixel wide at their distance, are averaged by confidence.
 
     Raises `InputError` when a depth map does not have its photo's size.
     """
@@ -87,23 +94,71 @@ def fuse_pieces(
     if not scene.views:
         return
     cache = DepthCache(load, scene, cache_mb)
-
-    def kept() -> Iterator[KeptPixels]:
+    with TemporaryDirectory(prefix=".tmp-refdepth-rounds-", dir=scratch) as folder:
+        rounds = _Rounds(scene, settings, Path(folder), cache_mb)
+        swatches, ratios = Swatches(scene), list[ColourRatio]()
         for view in scene.views:
-            checked = check_view(view, sources_of(view, scene, settings), cache, settings)
+            sources = sources_of(view, scene, settings)
+            checked = check_view(view, sources, cache, settings)
             if on_view is not None:
                 on_view(view.name, checked)
-            yield KeptPixels.of(view, checked)
+            ratios += compare_colours(
+                view, checked.depth, sources, cache, swatches, settings.max_depth_ratio
+            )
+            rounds.write(view.name, 0, checked.depth_map)
+        yield from fuse_kept(
+            scene,
+            rounds.kept(on_agreed),
+            settings,
+            progress,
+            spacing=typical_spacing(scene, cache),
+            gains=even_gains(scene.names, ratios),
+            scratch=scratch,
+            memory_points=memory_points,
+        )
 
-    yield from fuse_kept(
-        scene,
-        kept(),
-        settings,
-        progress,
-        spacing=typical_spacing(scene, cache),
-        scratch=scratch,
-        memory_points=memory_points,
-    )
+
+class _Rounds:
+    """The rounds of consensus, their depth maps in files of a folder."""
+
+    def __init__(
+        self, scene: Scene, settings: FusionSettings, folder: Path, cache_mb: float
+    ) -> None:
+        self._scene, self._settings = scene, settings
+        self._folder, self._cache_mb = folder, cache_mb
+        self._index = {name: index for index, name in enumerate(scene.names)}
+
+    def write(self, name: str, turn: int, found: DepthMap) -> None:
+        """Stores what a view has after a round; 0: what the neighbours confirm."""
+        np.save(self._path(name, turn), np.stack([found.depth, found.confidence]))
+
+    def kept(self, on_agreed: OnAgreed | None) -> Iterator[KeptPixels]:
+        """What the cloud takes of each view."""
+        scene, settings = self._scene, self._settings
+        for turn in range(1, settings.rounds):
+            before = self._after(turn - 1)
+            for view in scene.views:
+                sources = sources_of(view, scene, settings)
+                self.write(view.name, turn, draw_together(view, sources, before, settings))
+            for name in scene.names:
+                self._path(name, turn - 1).unlink()
+        before = self._after(settings.rounds - 1)
+        for view in scene.views:
+            agreed = draw_together(view, sources_of(view, scene, settings), before, settings)
+            if on_agreed is not None:
+                on_agreed(view.name, agreed)
+            given = gives(view, agreed.depth, rivals_of(view, scene, settings), before, settings)
+            yield KeptPixels.of(view, agreed, given)
+
+    def _after(self, turn: int) -> DepthCache:
+        def read(name: str) -> DepthMap:
+            depth, confidence = np.load(self._path(name, turn))
+            return DepthMap(depth=depth, confidence=confidence)
+
+        return DepthCache(read, self._scene, self._cache_mb)
+
+    def _path(self, name: str, turn: int) -> Path:
+        return self._folder / f"{self._index[name]}-{turn}.npy"
 
 
 def fuse_kept(
@@ -113,25 +168,18 @@ def fuse_kept(
     progress: Progress | None = None,
     *,
     spacing: float,
+    gains: Mapping[str, NDArray[np.float64]],
     scratch: Path | None = None,
     memory_points: int = MEMORY_POINTS,
 ) -> Iterator[PointCloud]:
-    """`fuse_pieces` from pixels that others have checked: those of every view, in the scene's
-    order. `spacing` is the scene's `typical_spacing`."""
-    claimed: dict[str, NDArray[np.uint8]] = {}
+    """`fuse_pieces` from what others take of the views: of every view, in the scene's order.
+    `spacing` is the scene's `typical_spacing`; `gains` even the views' colours (`even_gains`)."""
     voxel = settings.voxel_px * spacing
     grid = VoxelGrid(median_center(scene), voxel, memory_points, scratch)
     with contextlib.closing(grid):
         for done, (view, pixels) in enumerate(zip(scene.views, kept, strict=True)):
-            emitted = pixels.mask()
-            if view.name in claimed:
-                packed = claimed.pop(view.name)
-                emitted &= np.unpackbits(packed, count=emitted.size).reshape(emitted.shape) == 0
-            sources = [scene[name] for name in pixels.sources]
-            later = [source for source in sources if source.name > view.name]
-            _claim(view, sources, later, pixels, emitted, claimed)
-            if emitted.any():
-                points, values, weight, widths = _points(view, pixels, emitted)
+            if len(pixels.depth):
+                points, values, weight, widths = _points(view, pixels, gains[view.name])
                 grid.add(points, values, weight, widths * settings.voxel_px)
             if progress is not None:
                 progress(done + 1, len(scene))
@@ -147,9 +195,16 @@ def sources_of(view: View, scene: Scene, settings: FusionSettings) -> list[View]
     return [scene[name] for name in select_sources(scene, view, settings.neighbours)]
 
 
+def rivals_of(view: View, scene: Scene, settings: FusionSettings) -> list[View]:
+    """The views that may give a view's surfaces in its stead."""
+    from refdepth.matching.neighbours import select_sources
+
+    return [scene[name] for name in select_sources(scene, view, settings.rivals)]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class KeptPixels:
-    """What the cloud takes of a view: the K pixels that others confirm, row by row."""
+    """What the cloud takes of a view: K pixels, row by row."""
 
     packed: NDArray[np.uint8]
     """Which pixels these are, one bit a pixel."""
@@ -158,33 +213,30 @@ class KeptPixels:
     """Agreed depth (K,), SfM units."""
     confidence: NDArray[np.float32]
     """In [0, 1] (K,)."""
-    voters: NDArray[np.uint32]
-    """Bit i set where the i-th source agrees (K,)."""
     normals: NDArray[np.float32]
     """Unit normals (K, 3), camera axes; zero where unknown."""
-    sources: tuple[str, ...]
-    """The views that were asked."""
+    confirmed: float
+    """Share of the view's pixels that others confirm, whether they are taken of it or of another
+    view."""
 
     @classmethod
-    def of(cls, view: View, checked: ViewConsistency) -> KeptPixels:
-        """From what a view's neighbours say."""
+    def of(cls, view: View, agreed: DepthMap, given: NDArray[np.bool_]) -> KeptPixels:
+        """From the depth that views agree on and which pixels (height, width) are taken."""
         from refdepth.geometry.normals import estimate_normals
 
-        mask = checked.mask
         normals = estimate_normals(
-            checked.depth,
+            agreed.depth,
             view.camera,
             radius_px=NORMAL_RADIUS_PX,
             max_ratio=NORMAL_RADIUS_PX * 0.01,
         )
         return cls(
-            packed=np.packbits(mask),
+            packed=np.packbits(given),
             shape=view.camera.shape,
-            depth=checked.depth[mask],
-            confidence=checked.confidence[mask],
-            voters=checked.voters[mask],
-            normals=normals[mask],
-            sources=checked.sources,
+            depth=agreed.depth[given],
+            confidence=agreed.confidence[given],
+            normals=normals[given],
+            confirmed=float(agreed.valid.mean()),
         )
 
     def mask(self) -> NDArray[np.bool_]:
@@ -192,61 +244,21 @@ class KeptPixels:
         count = self.shape[0] * self.shape[1]
         return np.unpackbits(self.packed, count=count).reshape(self.shape) > 0
 
-    def spread(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Values (K,) as a map (height, width), zero elsewhere."""
-        out = np.zeros(self.shape, values.dtype)
-        out[self.mask()] = values
-        return out
-
-
-def _claim(
-    view: View,
-    sources: list[View],
-    later: list[View],
-    pixels: KeptPixels,
-    emitted: NDArray[np.bool_],
-    claimed: dict[str, NDArray[np.uint8]],
-) -> None:
-    """Marks what `view` gives in the views that come after it. Masks are kept packed."""
-    from refdepth.fusion import kernels
-
-    if not later:
-        return
-    depth, voters = pixels.spread(pixels.depth), pixels.spread(pixels.voters)
-    for source in later:
-        shape = source.camera.shape
-        mask = np.zeros(shape, np.bool_)
-        if source.name in claimed:
-            mask = np.unpackbits(claimed[source.name], count=mask.size).reshape(shape) > 0
-        source_from_ref = relative_pose(source.cam_from_world, view.cam_from_world)
-        A, b = projection_from_ref(view.camera, source.camera, source_from_ref)
-        kernels.claim(
-            depth,
-            emitted,
-            voters,
-            np.uint32(1 << sources.index(source)),
-            A,
-            b,
-            view.camera.mean_focal_px / source.camera.mean_focal_px,
-            mask,
-        )
-        claimed[source.name] = np.packbits(mask)
-
 
 def _points(
-    view: View, pixels: KeptPixels, emitted: NDArray[np.bool_]
+    view: View, pixels: KeptPixels, gain: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], ...]:
     """World points (N, 3), values (N, 7), weights (N,) and pixel spacing (N,) of a view."""
-    chosen = emitted[pixels.mask()]
-    depth = pixels.depth[chosen].astype(np.float64)
-    rays = view.camera.rays()[emitted]
+    taken = pixels.mask()
+    depth = pixels.depth.astype(np.float64)
+    rays = view.camera.rays()[taken]
     world_from_cam = np.linalg.inv(view.cam_from_world)
     points = (rays * depth[:, None]) @ world_from_cam[:3, :3].T + world_from_cam[:3, 3]
-    normal = pixels.normals[chosen].astype(np.float64)
+    normal = pixels.normals.astype(np.float64)
     cosine = -(normal * rays).sum(axis=1) / np.linalg.norm(rays, axis=1)
-    confidence = pixels.confidence[chosen].astype(np.float64)
+    confidence = pixels.confidence.astype(np.float64)
     weight = np.maximum(confidence, WEIGHT_FLOOR) * np.maximum(cosine, GRAZING_COSINE)
-    color = read_rgb(view.image_path)[emitted].astype(np.float64)
+    color = read_rgb(view.image_path)[taken] * gain
     values = np.concatenate([normal @ world_from_cam[:3, :3].T, color, confidence[:, None]], axis=1)
     return points, values, weight, depth / view.camera.mean_focal_px
 

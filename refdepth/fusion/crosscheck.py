@@ -1,4 +1,4 @@
-"""Which pixels of a depth map its neighbours confirm, and the depth they agree on."""
+"""Which pixels of a depth map its neighbours confirm."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from refdepth.types.camera import projection_from_ref, relative_pose
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene, View
 
-WEIGHT_FLOOR = 0.05  # an estimate that claims no confidence still counts a little in the average
 STEP_RADIUS_PX = 2  # depth is interpolated, so wrong, this close to a step
 OWN_OPINION = 1.0  # a view's own confidence weighs as much as the word of so many neighbours
 
@@ -53,8 +52,7 @@ class ViewConsistency:
     """What the neighbours say about one view's depth map."""
 
     depth: NDArray[np.float32]
-    """Agreed depth (height, width), SfM units: confidence-weighted mean of this view's estimate
-    and of those that hardly differ from it; 0 where the pixel is not kept."""
+    """The view's own depth (height, width), SfM units; 0 where the pixel is not kept."""
     confidence: NDArray[np.float32]
     """In [0, 1] (height, width): mean confidence of the agreeing estimates times the belief in
     the pixel; 0 where it is not kept."""
@@ -62,10 +60,6 @@ class ViewConsistency:
     """Number of neighbours that agree (height, width)."""
     contradicting: NDArray[np.uint8]
     """Number of neighbours that see through the pixel's point (height, width)."""
-    voters: NDArray[np.uint32]
-    """Bit i set where the i-th source agrees (height, width)."""
-    sources: tuple[str, ...]
-    """The views that were asked."""
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -74,7 +68,7 @@ class ViewConsistency:
 
     @property
     def depth_map(self) -> DepthMap:
-        """Agreed depth and its confidence: what a mesh is made from."""
+        """What is kept of the view's depth, and its confidence: where `draw_together` starts."""
         return DepthMap(depth=self.depth, confidence=self.confidence)
 
 
@@ -84,7 +78,7 @@ def check_view(
     load: Callable[[str], DepthMap],
     settings: FusionSettings,
 ) -> ViewConsistency:
-    """Compares `view`'s depth map with those of its sources (at most 32).
+    """Compares `view`'s depth map with those of its sources (at most 255).
 
     A source agrees with a pixel when its depth at the pixel's point, carried back, lands within
     `max_reprojection_px` of the pixel and within `max_depth_ratio` of its depth; it contradicts
@@ -99,13 +93,10 @@ def check_view(
     own = load(view.name)
     shape = own.depth.shape
     agreeing, contradicting = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
-    voters = np.zeros(shape, np.uint32)
     depth = np.where(own.confidence >= settings.min_confidence, own.depth, 0).astype(np.float32)
     valid = depth > 0
-    weight = np.maximum(own.confidence, WEIGHT_FLOOR).astype(np.float64)
-    weighted_inverse = np.divide(weight, depth, out=np.zeros_like(weight), where=valid)
     trust = own.confidence.astype(np.float64)
-    for index, source in enumerate(sources):
+    for source in sources:
         other = load(source.name)
         source_from_ref = relative_pose(source.cam_from_world, view.cam_from_world)
         A, b = projection_from_ref(view.camera, source.camera, source_from_ref)
@@ -122,14 +113,8 @@ def check_view(
             b_back,
             settings.max_reprojection_px,
             settings.max_depth_ratio,
-            settings.average_ratio,
-            WEIGHT_FLOOR,
-            np.uint32(1 << index),
             agreeing,
             contradicting,
-            voters,
-            weight,
-            weighted_inverse,
             trust,
         )
     belief = (OWN_OPINION * own.confidence + agreeing) / (
@@ -141,15 +126,12 @@ def check_view(
     keep = valid & (agreeing >= needed) & (belief >= settings.min_belief)
     least = int(np.ceil(settings.min_segment * keep.size))
     kernels.small_segments(depth, keep, 2 * settings.max_depth_ratio, least)
-    agreed = np.divide(weight, weighted_inverse, out=np.zeros_like(weight), where=keep)
     confidence = np.where(keep, trust / (1.0 + agreeing) * belief, 0)
     return ViewConsistency(
-        depth=agreed.astype(np.float32),
+        depth=np.where(keep, depth, 0),
         confidence=confidence.astype(np.float32),
         agreeing=agreeing,
         contradicting=contradicting,
-        voters=voters,
-        sources=tuple(source.name for source in sources),
     )
 
 

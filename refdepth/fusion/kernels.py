@@ -1,5 +1,5 @@
-"""Compiled loops of the cross-view check. Every pixel writes only its own place, so the results do
-not depend on the number of threads."""
+"""Compiled loops of the cross-view check and of the consensus. Every pixel writes only its own
+place, so the results do not depend on the number of threads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from refdepth.compiled import kernel, parallel_kernel
 Array = NDArray[np.float64]
 Map = NDArray[np.float32]
 Counts = NDArray[np.uint8]
-Bits = NDArray[np.uint32]
 
 
 @kernel(inline="always")
@@ -47,14 +46,8 @@ def compare(
     b_back: Array,
     max_px: float,
     max_ratio: float,
-    average_ratio: float,
-    floor: float,
-    bit: np.uint32,
     agreeing: Counts,
     contradicting: Counts,
-    voters: Bits,
-    weight: Array,
-    weighted_inverse: Array,
     trust: Array,
 ) -> None:
     """Adds one source's opinion on every pixel of `depth` to the accumulators (height, width)."""
@@ -67,8 +60,7 @@ def compare(
             if not z > 0:
                 continue
             px = x + 0.5
-            slope = A[2, 0] * px + A[2, 1] * py + A[2, 2]
-            seen = slope * z + b[2]
+            seen = (A[2, 0] * px + A[2, 1] * py + A[2, 2]) * z + b[2]
             if not seen > 0:
                 continue
             u = ((A[0, 0] * px + A[0, 1] * py + A[0, 2]) * z + b[0]) / seen
@@ -89,46 +81,91 @@ def compare(
             ex, ey = ex / back - px, ey / back - py
             if ex * ex + ey * ey > max_px * max_px or abs(measured / seen - 1) > max_ratio:
                 continue
-            # The source's surface, met on the ref pixel's own ray.
-            met = (measured - b[2]) / slope if slope > 0 else back
-            confidence = float(source_confidence[int(v), int(u)])
-            w = max(confidence, floor)
             agreeing[y, x] += 1
-            voters[y, x] |= bit
-            trust[y, x] += confidence
-            if abs(met / z - 1) <= average_ratio:
-                weight[y, x] += w
-                weighted_inverse[y, x] += w / met
+            trust[y, x] += float(source_confidence[int(v), int(u)])
 
 
 @parallel_kernel
-def claim(
+def draw(
     depth: Map,
-    emitted: NDArray[np.bool_],
-    voters: Bits,
-    bit: np.uint32,
+    source_depth: Map,
+    source_confidence: Map,
     A: Array,
     b: Array,
     focal_ratio: float,
-    claimed: NDArray[np.bool_],
+    max_ratio: float,
+    spread: float,
+    floor: float,
+    weight: Array,
+    weighted_inverse: Array,
 ) -> None:
-    """Marks the source pixels whose surface the emitted ref pixels have already given, unless the
-    source sees it more finely. Threads may mark one pixel twice, with the same value."""
+    """Adds what one source measures on the ray of every pixel of `depth` to the accumulators
+    (height, width), where that is within `max_ratio` of the pixel's depth. `focal_ratio` is the
+    source's focal length over the pixel's. The weight is the square of confidence and of how
+    much more finely the source sees, times a bell of relative width `spread` around the pixel's
+    depth."""
     height, width = depth.shape
-    source_height, source_width = claimed.shape
+    source_height, source_width = source_depth.shape
     for y in prange(height):
         py = y + 0.5
         for x in range(width):
-            if not (emitted[y, x] and voters[y, x] & bit):
+            z = float(depth[y, x])
+            if not z > 0:
                 continue
-            px, z = x + 0.5, float(depth[y, x])
-            seen = (A[2, 0] * px + A[2, 1] * py + A[2, 2]) * z + b[2]
-            if not seen > 0 or seen * focal_ratio < z * 0.75:
+            px = x + 0.5
+            slope = A[2, 0] * px + A[2, 1] * py + A[2, 2]
+            seen = slope * z + b[2]
+            if not (seen > 0 and slope > 0):
                 continue
             u = ((A[0, 0] * px + A[0, 1] * py + A[0, 2]) * z + b[0]) / seen
             v = ((A[1, 0] * px + A[1, 1] * py + A[1, 2]) * z + b[1]) / seen
-            if u >= 0 and v >= 0 and u < source_width and v < source_height:
-                claimed[int(v), int(u)] = True
+            if not (u >= 0 and v >= 0 and u < source_width and v < source_height):
+                continue
+            measured = _sample(source_depth, u, v, max_ratio)
+            if not (measured > 0 and abs(measured / seen - 1) <= max_ratio):
+                continue
+            met = (measured - b[2]) / slope  # the source's surface, met on the pixel's own ray
+            off = (met / z - 1) / spread
+            finer = focal_ratio * z / measured
+            confidence = max(float(source_confidence[int(v), int(u)]), floor)
+            w = confidence * confidence * finer * finer * np.exp(-0.5 * off * off)
+            weight[y, x] += w
+            weighted_inverse[y, x] += w / met
+
+
+@parallel_kernel
+def yield_to(
+    depth: Map,
+    source_depth: Map,
+    A: Array,
+    b: Array,
+    focal_ratio: float,
+    max_ratio: float,
+    lead: float,
+    given: NDArray[np.bool_],
+) -> None:
+    """Clears from `given` (height, width) the pixels whose surface the source has, too, and sees
+    more than `lead` times as finely. `focal_ratio` is the source's focal length over the pixel's.
+    """
+    height, width = depth.shape
+    source_height, source_width = source_depth.shape
+    for y in prange(height):
+        py = y + 0.5
+        for x in range(width):
+            z = float(depth[y, x])
+            if not given[y, x]:
+                continue
+            px = x + 0.5
+            seen = (A[2, 0] * px + A[2, 1] * py + A[2, 2]) * z + b[2]
+            if not (seen > 0 and focal_ratio * z > lead * seen):
+                continue
+            u = ((A[0, 0] * px + A[0, 1] * py + A[0, 2]) * z + b[0]) / seen
+            v = ((A[1, 0] * px + A[1, 1] * py + A[1, 2]) * z + b[1]) / seen
+            if not (u >= 0 and v >= 0 and u < source_width and v < source_height):
+                continue
+            measured = _sample(source_depth, u, v, max_ratio)
+            if measured > 0 and abs(measured / seen - 1) <= max_ratio:
+                given[y, x] = False
 
 
 @parallel_kernel

@@ -29,11 +29,24 @@ class FusionSettings(Settings):
         lt=1,
         expert=True,
     )
+    rounds: int = setting(
+        2,
+        "How often the depth of each view is averaged with what its neighbours have by then.",
+        ge=1,
+        expert=True,
+    )
     average_ratio: float = setting(
-        0.003,
-        "Estimates of a depth that differ by less are averaged.",
-        ge=0,
+        0.006,
+        "Estimates of a depth that differ by more count little in the average.",
+        gt=0,
         lt=1,
+        expert=True,
+    )
+    rivals: int = setting(
+        32,
+        "How many neighbouring views may give a surface in a view's stead that they see more "
+        "finely.",
+        ge=1,
         expert=True,
     )
     min_agreeing: int = setting(

@@ -15,15 +15,15 @@ import refdepth
 from refdepth.cli.main import run
 from refdepth.errors import ConfigurationError, InputError
 from refdepth.evaluation.ground_truth import open_ground_truth
-from refdepth.fusion import FusionSettings, check_view
+from refdepth.fusion import fuse
 from refdepth.io.images import load_mask
 from refdepth.io.ply import read_ply_points
-from refdepth.matching.neighbours import select_sources
 from refdepth.pipeline.export_formats import metres_per_unit
 from refdepth.pipeline.results import Results
 from refdepth.pipeline.workspace import Workspace
 from refdepth.synthetic import SyntheticScene, make_scene
 from refdepth.types.camera import camera_center
+from refdepth.types.depth_map import DepthMap
 
 PLACES = ("left/0.jpg", "left/1.jpg", "left/x.jpg", "right/x.jpg", "right/2.jpg", "right/3.jpg")
 OPTIONS = ("--depth-model", "sweep", "--set", "refine.iterations=2")
@@ -80,16 +80,18 @@ def test_every_stage_leaves_its_artifacts_and_a_manifest(base: Path) -> None:
 
 def test_fusion_keeps_the_depth_that_views_agree_on(base: Path) -> None:
     results = Results(Workspace(base / "out"))
-    scene, settings = results.scene, FusionSettings()
+    scene, agreed = results.scene, dict[str, DepthMap]()
+    cloud = fuse(scene, results.refined, on_agreed=lambda name, found: agreed.update({name: found}))
+    assert len(read_ply_points(base / "out" / "fuse" / "cloud.ply")) == pytest.approx(
+        len(cloud), rel=0.002
+    )
     for name in scene.names:
-        sources = select_sources(scene, scene[name], settings.neighbours)
-        found = check_view(scene[name], [scene[s] for s in sources], results.refined, settings)
-        stored = results.fused(name)
-        np.testing.assert_array_equal(stored.valid, found.mask)
-        np.testing.assert_allclose(stored.depth, found.depth, rtol=1e-5)
+        found, stored = agreed[name], results.fused(name)
+        np.testing.assert_array_equal(stored.valid, found.valid)
+        np.testing.assert_allclose(stored.depth, found.depth, rtol=1e-4)
         np.testing.assert_allclose(stored.confidence, found.confidence, atol=0.003)
-        np.testing.assert_array_equal(results.consistent(name), found.mask)
-        assert 0.3 < found.mask.mean() < 1
+        np.testing.assert_array_equal(results.consistent(name), found.valid)
+        assert 0.3 < found.valid.mean() < 1
 
 
 def test_the_depth_is_close_to_the_exact_depth(
