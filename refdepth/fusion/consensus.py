@@ -15,8 +15,9 @@ from refdepth.types.scene import View
 
 WEIGHT_FLOOR = 0.05  # an estimate that claims no confidence still counts a little in the average
 LEAD = 1.02
-"""Of two views, the later in name gives what it sees this much more finely. Where they see about
-equally finely both may give a place, so that none falls between them."""
+"""Of two views that see a place about equally finely the first in name gives it. Where the other
+sees slightly more finely, by less than this, both do, so that no place falls between them."""
+EQUAL = 1 - 1e-4  # what rounding makes of equal distances
 
 
 def draw_together(
@@ -85,7 +86,7 @@ def gives(
             b,
             _focal_ratio(view, rival),
             settings.max_depth_ratio,
-            1.0 if rival.name < view.name else LEAD,
+            EQUAL if rival.name < view.name else LEAD,
             given,
         )
     return given
