@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from refdepth.geometry.grid import log_ratio
 from refdepth.geometry.working_view import WorkingView
 from refdepth.refine.acceptance import accept
-from refdepth.refine.confidence import view_confidence
+from refdepth.refine.calibration import Calibration, Evidence
+from refdepth.refine.confidence import Trust, view_trust
 from refdepth.refine.edges import sharpen_edges
 from refdepth.refine.problem import ViewProblem
 from refdepth.refine.settings import Method, RefineSettings
@@ -43,6 +44,8 @@ class RefinedView:
     """In [0, 1]; 0 where the depth is unknown."""
     record: dict[str, Any]
     """What was done: sources, accepted share, scores, flags, seconds by part. JSON-able."""
+    trust: Trust | None = None
+    """After the second round: what the scene's confidence is made from, on the working grid."""
 
     @property
     def depth_map(self) -> DepthMap:
@@ -132,10 +135,11 @@ def second_round(
     then renders, refines and sharpens depth edges. The result lies in the photo's grid.
 
     `first` is the view's own first round, `source_depths` its neighbours', in the order of
-    `sources`, each on its working grid. The gradient steps need a `renderer`; `checkpoint` and
-    `progress` belong to them. Where the neighbour left out does not see an improvement, `scaled`
-    stays. Deterministic for a `seed`, interrupted or not. Raises `ValueError` when gradient steps
-    are asked for without a renderer.
+    `sources`, each on its working grid. The confidence is a guess from this view alone: a scene's
+    is made from the `trust` of all (see `calibration`). The gradient steps need a `renderer`;
+    `checkpoint` and `progress` belong to them. Where the neighbour left out does not see an
+    improvement, `scaled` stays. Deterministic for a `seed`, interrupted or not. Raises `ValueError`
+    when gradient steps are asked for without a renderer.
     """
     settings = settings or RefineSettings()
     if settings.gradient_steps and renderer is None:
@@ -144,7 +148,12 @@ def second_round(
     used, judge = split_held_out(len(sources), settings)
     record = _record(scaled, used, judge)
     if record["flags"]:
-        return RefinedView(depth=scaled, confidence=np.zeros_like(scaled), record=record)
+        return RefinedView(
+            depth=scaled,
+            confidence=np.zeros_like(scaled),
+            record=record,
+            trust=Trust.none(ref.grid.shape),
+        )
     helpers = [sources[i] for i in used]
     problem = ViewProblem(ref, helpers, sparse, settings)
     transferred = transfer(ref, helpers, [source_depths[i] for i in used])
@@ -199,13 +208,17 @@ def second_round(
             mixed = _sharpened(taken_over(scaled, depth, share), photo, settings)
             sharp = np.where(share > 0, mixed, scaled)
         clock.lap("acceptance")
-    confidence = view_confidence(
-        problem.comparison, ref.grid.shrink_depth(sharp), transferred, settings
-    )
+    trust = view_trust(problem.comparison, ref.grid.shrink_depth(sharp), transferred, settings)
+    alone = Calibration.of([Evidence.of(trust, ref.grid, sharp, None)])
     clock.lap("confidence")
     record["seconds"] = clock.seconds
-    sure = ref.grid.grow(confidence) * (sharp > 0)
-    return RefinedView(depth=sharp, confidence=sure if mask is None else sure * mask, record=record)
+    sure = ref.grid.grow(alone.apply(trust.order)) * (sharp > 0)
+    return RefinedView(
+        depth=sharp,
+        confidence=sure if mask is None else sure * mask,
+        record=record,
+        trust=trust,
+    )
 
 
 def taken_over(scaled: Map, depth: Map, share: Map) -> Map:

@@ -73,6 +73,12 @@ class RefineSettings(Settings):
     held_out: bool = setting(
         True, "One neighbour is left out and decides where the refinement is kept"
     )
+    left_out: float = setting(
+        0.2,
+        "Share of the SfM points that the refinement is not given: they judge its confidence",
+        ge=0,
+        le=0.5,
+    )
     edge_reach: float = setting(
         0.008,
         "How far from a smeared depth edge its two sides are looked for, as a share of the"
@@ -125,7 +131,7 @@ class RefineSettings(Settings):
                 consistency=ConsistencySettings(rounds=5),
             )
         if quality == Quality.PAPER:
-            return cls(method=Method.PAPER, iterations=0, held_out=False, edge_reach=0)
+            return cls(method=Method.PAPER, iterations=0, held_out=False, edge_reach=0, left_out=0)
         return cls()
 
     def result_fields(self) -> dict[str, Any]:
