@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.prior import DepthPrior
-from refdepth.types.scene import Scene
+from refdepth.types.scene import Scene, SparseDepth
 
 if TYPE_CHECKING:
     from refdepth.priors.fit import ScaleSettings
@@ -88,6 +88,7 @@ def refine_scene(
     from refdepth.geometry.working_view import WorkingView
     from refdepth.io.images import load_photo
     from refdepth.matching.neighbours import select_sources
+    from refdepth.refine.calibration import Calibration, Evidence, split_points
     from refdepth.refine.rounds import first_round, second_round
     from refdepth.refine.settings import RefineSettings
     from refdepth.render import select_renderer
@@ -108,12 +109,16 @@ def refine_scene(
     if settings.gradient_steps and renderer is None:
         renderer = select_renderer()
 
+    def points(name: str) -> tuple[SparseDepth, SparseDepth]:
+        whole = known.sparse_depth(known[name])
+        return split_points(whole, settings.left_out, len(known.points))
+
     def inputs(name: str) -> dict[str, object]:
         return {
             "ref": photos[name],
             "sources": [photos[other] for other in sources[name]],
             "scaled": scaled[name],
-            "sparse": known.sparse_depth(known[name]),
+            "sparse": points(name)[0],
             "settings": settings,
             "seed": seed,
         }
@@ -123,14 +128,19 @@ def refine_scene(
         if progress is not None:
             progress("matching views", number, len(needed))
         first[name] = first_round(**inputs(name)).depth_map  # type: ignore[arg-type]
-    refined = {}
+    second = {}
     for number, name in enumerate(wanted):
         if progress is not None:
             progress("refining views", number, len(wanted))
-        refined[name] = second_round(
+        second[name] = second_round(
             **inputs(name),  # type: ignore[arg-type]
             first=first[name],
             source_depths=[first[other] for other in sources[name]],
             renderer=renderer,
-        ).depth_map
-    return refined
+        )
+    curve = Calibration.of(
+        Evidence.of(view.trust, photos[name].grid, view.depth, points(name)[1])
+        for name, view in sorted(second.items())
+        if view.trust is not None
+    )
+    return {name: view.under(curve, photos[name].grid) for name, view in second.items()}

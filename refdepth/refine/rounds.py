@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.geometry.grid import log_ratio
+from refdepth.geometry.grid import WorkGrid, log_ratio
 from refdepth.geometry.working_view import WorkingView
 from refdepth.refine.acceptance import accept
 from refdepth.refine.calibration import Calibration, Evidence
@@ -51,6 +51,12 @@ class RefinedView:
     def depth_map(self) -> DepthMap:
         """Depth and confidence alone: what the neighbours' second round needs."""
         return DepthMap(depth=self.depth, confidence=self.confidence)
+
+    def under(self, curve: Calibration, grid: WorkGrid) -> DepthMap:
+        """Depth, and the confidence that a scene's curve states; after the second round."""
+        order = np.zeros(grid.shape, np.float32) if self.trust is None else self.trust.order
+        sure = grid.grow(curve.apply(order)) * (self.confidence > 0)
+        return DepthMap(depth=self.depth, confidence=sure.astype(np.float32))
 
 
 @dataclass
