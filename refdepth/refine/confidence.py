@@ -26,9 +26,9 @@ EDGE_FALL, CONTRADICTION_FALL, HIDDEN_FALL = 3.0, 3.0, 1.0
 surface, and with the share that see something in front of it (which may be true)."""
 CHANCE = {"offset": 3.93, "agreeing": 0.71, "match": 0.58, "neighbours": -0.71, "doubt": -0.33}
 """Log odds that a depth lies within 3 % of the truth: a logistic regression over the pixels of
-synthetic scenes with exact depth (textured, plain, repetitive, with thin things, a mirror, motion
-blur, changing exposure; priors wrong smoothly and object by object), each scene with equal weight.
-Many neighbours that look and do not agree say more against a depth than none that look."""
+three synthetic scenes with exact depth (a textured room, plain walls, thin things; priors wrong
+smoothly and object by object), each with equal weight. Many neighbours that look and do not agree
+say more against a depth than none that look."""
 LEAST_AGREEING, LEAST_MATCH, MOST_DOUBT = 0.03, 0.05, 3.0
 
 

@@ -78,6 +78,7 @@ class RefineSettings(Settings):
         "Share of the SfM points that the refinement is not given: they judge its confidence",
         ge=0,
         le=0.5,
+        expert=True,
     )
     edge_reach: float = setting(
         0.008,
