@@ -73,14 +73,14 @@ class Calibrating:
 
 
 def second_item(
-    found: RefinedView, grid: WorkGrid, left_out: SparseDepth
+    found: RefinedView, grid: WorkGrid, judges: SparseDepth
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Arrays and record of a second round, to be kept until all are done."""
     from refdepth.refine.calibration import Evidence
     from refdepth.refine.confidence import Trust
 
     trust = found.trust or Trust.none(grid.shape)
-    evidence = Evidence.of(trust, grid, found.depth, left_out)
+    evidence = Evidence.of(trust, grid, found.depth, judges)
     arrays = {"depth": found.depth, "order": trust.order, "usable": found.confidence > 0}
     return arrays, {**found.record, EVIDENCE: evidence.to_dict(), "factor": grid.factor}
 

@@ -52,7 +52,7 @@ def evaluate_workspace(
             raise InputError(
                 "holds no SfM points that judge the confidence.",
                 subject=workspace.root,
-                action="Finish the stage refine with left_out above 0, or give --ground-truth.",
+                action="Finish the stage refine, or give --ground-truth.",
             )
         return {"points": at_points}
     if truth.suffix.lower() == ".json":

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.prior import DepthPrior
-from refdepth.types.scene import Scene, SparseDepth
+from refdepth.types.scene import Scene
 
 if TYPE_CHECKING:
     from refdepth.priors.fit import ScaleSettings
@@ -88,7 +88,8 @@ def refine_scene(
     from refdepth.geometry.working_view import WorkingView
     from refdepth.io.images import load_photo
     from refdepth.matching.neighbours import select_sources
-    from refdepth.refine.calibration import Calibration, Evidence, split_points
+    from refdepth.refine.calibration import Calibration, Evidence
+    from refdepth.refine.judges import Judges
     from refdepth.refine.rounds import first_round, second_round
     from refdepth.refine.settings import RefineSettings
     from refdepth.render import select_renderer
@@ -109,16 +110,14 @@ def refine_scene(
     if settings.gradient_steps and renderer is None:
         renderer = select_renderer()
 
-    def points(name: str) -> tuple[SparseDepth, SparseDepth]:
-        whole = known.sparse_depth(known[name])
-        return split_points(whole, settings.left_out, len(known.points))
+    judges = Judges(known, settings.judging_points)
 
     def inputs(name: str) -> dict[str, object]:
         return {
             "ref": photos[name],
             "sources": [photos[other] for other in sources[name]],
             "scaled": scaled[name],
-            "sparse": points(name)[0],
+            "sparse": judges.given(known[name]),
             "settings": settings,
             "seed": seed,
         }
@@ -139,7 +138,7 @@ def refine_scene(
             renderer=renderer,
         )
     curve = Calibration.of(
-        Evidence.of(view.trust, photos[name].grid, view.depth, points(name)[1])
+        Evidence.of(view.trust, photos[name].grid, view.depth, judges.of(known[name]))
         for name, view in sorted(second.items())
         if view.trust is not None
     )

@@ -37,7 +37,7 @@ from refdepth.pipeline.work import Cost, Desk
 from refdepth.pipeline.workspace import Workspace
 from refdepth.render.selection import DeviceName, RendererName
 from refdepth.types.depth_map import DepthMap
-from refdepth.types.scene import Scene, SparseDepth
+from refdepth.types.scene import Scene
 
 if TYPE_CHECKING:
     from refdepth.refine.rounds import RefinedView
@@ -267,12 +267,15 @@ class _Table:
     """A scene as the rounds need it, view by view."""
 
     def __init__(self, brief: Brief, desk: Desk) -> None:
+        from refdepth.refine.judges import Judges
+
         self.settings = brief.config.refine
         self.first = brief.items(FIRST)
         self.second = brief.items(SECOND)
         self._seed = brief.config.runtime.seed
         self._scaled = ItemStore(brief.workspace.stage_dir("scale"), "")
         self._scene = load_scene(brief.workspace)
+        self._judges = Judges(self._scene, self.settings.judging_points)
         self._views = desk.keep(
             ("views", brief.root, brief.inputs.get("sfm"), *self.settings.grid.items()),
             lambda: WorkingViews(self._scene, max_bytes=desk.cache_bytes, **self.settings.grid),
@@ -284,23 +287,16 @@ class _Table:
             "ref": self._views[name],
             "sources": tuple(self._views[other] for other in sources),
             "scaled": self._scaled.arrays(name)["depth"],
-            "sparse": self._points(name)[0],
+            "sparse": self._judges.given(self._scene[name]),
             "settings": self.settings,
             "seed": self._seed,
         }
 
     def write_second(self, name: str, found: RefinedView, made_on: Mapping[str, Any]) -> None:
         """Stores the second round of a view, and what it says about the scene's confidence."""
-        grid, left_out = self._views[name].grid, self._points(name)[1]
-        arrays, record = second_item(found, grid, left_out)
+        judges = self._judges.of(self._scene[name])
+        arrays, record = second_item(found, self._views[name].grid, judges)
         self.second.write(name, arrays, {**record, **made_on})
-
-    def _points(self, name: str) -> tuple[SparseDepth, SparseDepth]:
-        """The SfM points of a view: given to the refinement, and left out to judge it."""
-        from refdepth.refine.calibration import split_points
-
-        points = self._scene.sparse_depth(self._scene[name])
-        return split_points(points, self.settings.left_out, len(self._scene.points))
 
     def first_depth(self, name: str) -> DepthMap:
         """What the first round found."""

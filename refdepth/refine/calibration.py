@@ -26,10 +26,6 @@ Map = NDArray[np.float32]
 Array = NDArray[np.float64]
 WITHIN = 0.03
 """Relative error up to which a depth is right."""
-LEAST_POINTS = 200
-"""Scenes with fewer SfM points need all of them: none is left out."""
-MOST_ERROR_PX, LEAST_TRACK = 1.0, 4
-"""Points with a larger reprojection error, or seen by fewer views, are no judges."""
 WRONG_POINTS = 0.05
 """Share of the judges that are taken to be wrong themselves."""
 OFFSET_SPREAD, MOST_OFFSET = 1.0, 4.0
@@ -38,19 +34,6 @@ BINS = 64
 """Bins of the order, narrow where it is small."""
 TIE_BREAK = 0.01
 """Share of the order itself in the confidence, so that no two orders share a confidence."""
-_SPREAD = np.uint64(0x9E3779B97F4A7C15)
-"""Odd number near 2**64 / golden ratio: multiples of it are spread evenly (Knuth 6.4)."""
-
-
-def split_points(sparse: SparseDepth, share: float, total: int) -> tuple[SparseDepth, SparseDepth]:
-    """The points that a view's refinement is given, and those left out to judge it: a `share` of
-    the scene's `total` points, the same in every view."""
-    if total < LEAST_POINTS:
-        share = 0.0
-    with np.errstate(over="ignore"):
-        mixed = (sparse.point_index.astype(np.uint64) + np.uint64(1)) * _SPREAD
-    out = (mixed >> np.uint64(11)).astype(np.float64) / 2.0**53 < share
-    return sparse.select(~out), sparse.select(out)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,14 +52,15 @@ class Evidence:
     """Views see the same points: each counts with the inverse of its number of views (M,)."""
 
     @classmethod
-    def of(cls, trust: Trust, grid: WorkGrid, depth: Map, left_out: SparseDepth | None) -> Evidence:
-        """Of a view with `depth` (H, W; photo's grid) and the points it was not given, if any."""
+    def of(cls, trust: Trust, grid: WorkGrid, depth: Map, judges: SparseDepth | None) -> Evidence:
+        """Of a view with `depth` (H, W; photo's grid) and the points that judge it (see `Judges`),
+        if any."""
         known = trust.order > 0
         place = _bins(trust.order[known])
         return cls(
             count=np.bincount(place, minlength=BINS).astype(np.float64),
             chance=np.bincount(place, trust.chance[known], BINS).astype(np.float64),
-            **_judged(trust, grid, depth, left_out),
+            **_judged(trust, grid, depth, judges),
         )
 
     def to_dict(self) -> dict[str, list[float]]:
@@ -138,14 +122,13 @@ class Calibration:
 def _judged(
     trust: Trust, grid: WorkGrid, depth: Map, points: SparseDepth | None
 ) -> dict[str, Array]:
-    """Order, error and weight at the points that are good enough to judge."""
+    """Order, error and weight at the judging points whose depth is known."""
     if points is None:
         return {name: np.zeros(0) for name in ("order", "error", "weight")}
     column, row = points.xy.astype(np.int64).reshape(-1, 2).T
     found = depth[row, column].astype(np.float64)
     order = trust.order[grid.cells(points.xy)].astype(np.float64)
-    good = (points.error_px <= MOST_ERROR_PX) & (points.track_length >= LEAST_TRACK)
-    good &= (found > 0) & (order > 0)
+    good = (found > 0) & (order > 0)
     return {
         "order": order[good],
         "error": np.abs(found / points.depth - 1)[good],

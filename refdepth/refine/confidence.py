@@ -30,6 +30,8 @@ three synthetic scenes with exact depth (a textured room, plain walls, thin thin
 smoothly and object by object), each with equal weight. Many neighbours that look and do not agree
 say more against a depth than none that look."""
 LEAST_AGREEING, LEAST_MATCH, MOST_DOUBT = 0.03, 0.05, 3.0
+LEAST_ORDER = 1e-6
+"""Order of a known depth that nothing supports: not that of an unknown one."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,7 +70,7 @@ def view_trust(
         log_depth, EDGE_WINDOW_PX
     )
     doubt = EDGE_FALL * step + CONTRADICTION_FALL * behind + HIDDEN_FALL * before
-    order = support / (HALF_SUPPORT + support) * np.exp(-doubt)
+    order = np.maximum(support / (HALF_SUPPORT + support) * np.exp(-doubt), LEAST_ORDER)
     seen_by = ((transferred.depth > 0) & known).sum(axis=0)
     odds = (
         CHANCE["offset"]

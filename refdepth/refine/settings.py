@@ -73,7 +73,7 @@ class RefineSettings(Settings):
     held_out: bool = setting(
         True, "One neighbour is left out and decides where the refinement is kept"
     )
-    left_out: float = setting(
+    judging_points: float = setting(
         0.2,
         "Share of the SfM points that the refinement is not given: they judge its confidence",
         ge=0,
@@ -132,7 +132,9 @@ class RefineSettings(Settings):
                 consistency=ConsistencySettings(rounds=5),
             )
         if quality == Quality.PAPER:
-            return cls(method=Method.PAPER, iterations=0, held_out=False, edge_reach=0, left_out=0)
+            return cls(
+                method=Method.PAPER, iterations=0, held_out=False, edge_reach=0, judging_points=0
+            )
         return cls()
 
     def result_fields(self) -> dict[str, Any]:

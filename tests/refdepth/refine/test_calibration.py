@@ -6,14 +6,7 @@ import numpy as np
 import pytest
 
 from refdepth.geometry.grid import WorkGrid
-from refdepth.refine.calibration import (
-    BINS,
-    LEAST_POINTS,
-    WRONG_POINTS,
-    Calibration,
-    Evidence,
-    split_points,
-)
+from refdepth.refine.calibration import BINS, WRONG_POINTS, Calibration, Evidence
 from refdepth.refine.confidence import Trust
 from refdepth.types.camera import PinholeCamera
 from refdepth.types.scene import SparseDepth
@@ -47,22 +40,6 @@ def judged(evidence: Evidence, order: np.ndarray, right: np.ndarray) -> Evidence
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(4)
-
-
-def test_the_same_share_of_points_is_left_out_in_every_view() -> None:
-    index = np.arange(20_000)
-    kept, out = split_points(points(index), 0.2, len(index))
-    assert len(kept) + len(out) == len(index)
-    assert len(out) / len(index) == pytest.approx(0.2, abs=0.01)
-    some = index[1234:5678:3]
-    _, there = split_points(points(some), 0.2, len(index))
-    assert set(there.point_index) == set(out.point_index) & set(some)
-
-
-@pytest.mark.parametrize(("share", "total"), [(0.2, LEAST_POINTS - 1), (0.0, 10_000)])
-def test_where_points_are_few_none_is_left_out(share: float, total: int) -> None:
-    kept, out = split_points(points(np.arange(150)), share, total)
-    assert (len(kept), len(out)) == (150, 0)
 
 
 def test_the_curve_is_the_mean_chance_at_an_order_and_keeps_the_order(rng) -> None:
@@ -113,21 +90,21 @@ def test_what_is_unknown_has_no_confidence_and_nothing_known_gives_a_curve_all_t
     assert Calibration.of([]).confidence == nothing.confidence
 
 
-def test_the_depth_is_judged_at_the_pixels_of_good_points() -> None:
+def test_the_depth_is_judged_at_the_pixels_of_the_points() -> None:
     depth = np.full(CAMERA.shape, 2.0, np.float32)
     depth[8, 10] = 2.1
+    depth[:, 70:] = 0
     order = np.full(GRID.shape, 0.3, np.float32)
     order[4, 5] = 0.7
     trust = Trust(order=order, chance=order)
     given = points(
-        np.arange(5),
-        xy=np.array([[10.5, 8.5], [30.5, 40.5], [10.5, 8.5], [10.5, 8.5], [50.2, 20.9]]),
-        error_px=np.array([0.5, 0.5, 1.5, 0.5, 0.9]),
-        track_length=np.array([5, 8, 5, 3, 4]),
+        np.arange(3),
+        xy=np.array([[10.5, 8.5], [30.5, 40.5], [72.5, 8.5]]),
+        track_length=np.array([5, 8, 4]),
     )
     found = Evidence.of(trust, GRID, depth, given)
-    np.testing.assert_allclose(found.error, [0.05, 0, 0], atol=1e-6)
-    np.testing.assert_allclose(found.order, [0.7, 0.3, 0.3], rtol=1e-6)
-    np.testing.assert_allclose(found.weight, [1 / 5, 1 / 8, 1 / 4])
+    np.testing.assert_allclose(found.error, [0.05, 0], atol=1e-6)
+    np.testing.assert_allclose(found.order, [0.7, 0.3], rtol=1e-6)
+    np.testing.assert_allclose(found.weight, [1 / 5, 1 / 8])
     again = Evidence.from_dict(found.to_dict())
     assert Calibration.of([again]) == Calibration.of([found])
