@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 SECOND = "second"
 EVIDENCE, CURVE = "evidence", "calibration"
 """In the record of a second round, its `Evidence`; in a final one, the curve it was made under."""
-_SECONDS, _BYTES = 0.1, 40
-"""Of a core and of memory, for a megapixel and a pixel of a photo."""
+_SECONDS, _BYTES = 0.1, 64
+"""Seconds of a core for a megapixel, bytes for a pixel of a photo."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class Calibrating:
             factor = record.pop("factor")
             record.pop(EVIDENCE)
             grid = WorkGrid(photo=scene[name].camera, factor=factor)
-            sure = grid.grow(self.curve.apply(found["order"])) * found["usable"]
+            sure = self.curve.apply(grid.grow(found["order"])) * found["usable"]
             arrays = {"depth": found["depth"], "confidence": sure.astype(np.float32)}
             final.write(name, arrays, {**record, CURVE: key_of(self.curve)})
 

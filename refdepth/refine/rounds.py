@@ -55,7 +55,7 @@ class RefinedView:
     def under(self, curve: Calibration, grid: WorkGrid) -> DepthMap:
         """Depth, and the confidence that a scene's curve states; after the second round."""
         order = np.zeros(grid.shape, np.float32) if self.trust is None else self.trust.order
-        sure = grid.grow(curve.apply(order)) * (self.confidence > 0)
+        sure = curve.apply(grid.grow(order)) * (self.confidence > 0)
         return DepthMap(depth=self.depth, confidence=sure.astype(np.float32))
 
 
@@ -218,7 +218,7 @@ def second_round(
     alone = Calibration.of([Evidence.of(trust, ref.grid, sharp, None)])
     clock.lap("confidence")
     record["seconds"] = clock.seconds
-    sure = ref.grid.grow(alone.apply(trust.order)) * (sharp > 0)
+    sure = alone.apply(ref.grid.grow(trust.order)) * (sharp > 0)
     return RefinedView(
         depth=sharp,
         confidence=sure if mask is None else sure * mask,
