@@ -106,8 +106,8 @@ class Calibration:
         )
 
     def apply(self, order: Map) -> Map:
-        """Confidence of an order, an array of any shape; 0 where that is 0. Applied after an order is
-        grown to the photo's grid, it leaves the order of the pixels as it is."""
+        """Confidence of an order, both (H, W); 0 where that is 0. Applied after an order is grown
+        to the photo's grid, it leaves the order of the pixels as it is."""
         stated = _interpolated(np.asarray(self.confidence), order.astype(np.float64))
         return np.where(order > 0, np.clip(stated, 0, 1), 0).astype(np.float32)
 
