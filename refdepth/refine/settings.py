@@ -30,6 +30,44 @@ class SearchSettings(Settings):
     )
 
 
+class WideSettings(Settings):
+    """How a prior is bent to the photos before the search, where it is far off."""
+
+    from_error: float = setting(
+        0.09,
+        "A prior is bent where a quarter of the SfM points is further off in log depth than this",
+        gt=0,
+    )
+    reduction: int = setting(2, "The sweep's grid is so many times as coarse", ge=1)
+    planes: int = setting(64, "How many depths are tried between the scene's bounds", ge=8)
+    margin: float = setting(1.1, "How far they reach behind the SfM points, as a factor", ge=1)
+    near_margin: float = setting(4.0, "How far they reach in front of them", ge=1)
+    match: MatchSettings = setting(MatchSettings(), "How windows are compared")
+    least_confidence: float = setting(
+        0.4, "Matches that are less sure than this bend nothing", ge=0, lt=1
+    )
+    smoothness: float = setting(
+        120.0, "Weight of a smooth correction for a prior that is 10 % off", gt=0
+    )
+    least_smoothness: float = setting(2.0, "The same for the worst priors", gt=0)
+    softening: float = setting(4.0, "Power of the error by which that weight falls", ge=0)
+    image_edge: float = setting(
+        6.0, "How fast an image edge frees neighbours from each other", ge=0
+    )
+    depth_edge: float = setting(
+        40.0, "How fast a depth edge frees neighbours from each other", ge=0
+    )
+    outlier: float = setting(
+        0.1, "Log-depth distance from the solution at which a match loses half its weight", gt=0
+    )
+    sparse_weight: float = setting(3.0, "Weight of an SfM point against a sure pixel", ge=0)
+    rounds: int = setting(4, "Solves, each with new weights", ge=1)
+
+    def smoothness_for(self, error: float) -> float:
+        """The weight of a smooth correction for a prior that is `error` off in log depth."""
+        return max(self.least_smoothness, self.smoothness * (0.1 / error) ** self.softening)
+
+
 class ConsistencySettings(Settings):
     """How much neighbours' depth counts."""
 
@@ -84,6 +122,9 @@ class RefineSettings(Settings):
         Method.SEARCH, "search, or paper: the published method alone", expert=True
     )
     match: MatchSettings = setting(MatchSettings(), "How windows are compared", expert=True)
+    wide: WideSettings = setting(
+        WideSettings(), "How a prior that is far off is bent to the photos first", expert=True
+    )
     search: SearchSettings = setting(SearchSettings(), "Which depths are tried first")
     search_again: SearchSettings = setting(
         SearchSettings(range=0.06, steps=25),
@@ -132,7 +173,7 @@ class RefineSettings(Settings):
         """See `Settings.result_fields`; without the groups that the chosen method does not read."""
         fields = super().result_fields()
         if self.method is Method.PAPER:
-            unread = {"search", "search_again", "propagation", "surface", "iterations"}
+            unread = {"wide", "search", "search_again", "propagation", "surface", "iterations"}
         else:
             unread = {"paper"} if self.iterations else {"paper", "surface"}
         return {name: value for name, value in fields.items() if name not in unread}

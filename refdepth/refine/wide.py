@@ -1,0 +1,103 @@
+"""A prior too far off for the search around it is first bent to what the photos alone say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdepth.geometry.grid import WorkGrid, log_ratio
+from refdepth.geometry.working_view import WorkingView
+from refdepth.matching.plane_sweep import sweep_planes
+from refdepth.matching.propagation import propagate
+from refdepth.matching.search import edge_links
+from refdepth.refine.settings import WideSettings
+from refdepth.types.scene import SparseDepth
+
+Map = NDArray[np.float32]
+LEAST_POINTS = 20
+"""Fewer SfM points say nothing about a prior."""
+ERROR_QUANTILE = 0.75
+BOUND_QUANTILES = 0.005, 0.995
+ANCHOR = 1e-4
+"""Pull towards no change: decides where nothing else does."""
+
+
+def measured_error(base: Map, sparse: SparseDepth, grid: WorkGrid) -> float:
+    """How far off a scaled prior (H, W, working grid) is: log depth within which three quarters of
+    the SfM points lie. 0 where there are too few points to say."""
+    y, x = grid.cells(sparse.xy)
+    there = base[y, x]
+    known = there > 0
+    if known.sum() < LEAST_POINTS:
+        return 0.0
+    error = np.abs(np.log(sparse.depth[known] / there[known]))
+    return float(np.quantile(error, ERROR_QUANTILE))
+
+
+def bend_to_photos(
+    ref: WorkingView,
+    sources: Sequence[WorkingView],
+    base: Map,
+    sparse: SparseDepth,
+    error: float,
+    settings: WideSettings,
+) -> Map:
+    """Depth `base` (H, W, working grid; 0 unknown), which is `error` off in log depth, moved to
+    where a plane sweep between the scene's bounds is sure.
+
+    The sweep runs on a coarser grid. The correction is a smooth change of log depth, so that the
+    prior keeps its shape between sure pixels; the worse the prior, the more it bends.
+    """
+    if not (base > 0).any():
+        return base
+    coarse = ref.reduced(settings.reduction)
+    others = [source.reduced(settings.reduction) for source in sources]
+    known = base > 0
+    filled = np.where(known, base, np.float32(np.median(base[known])))
+    shape = _reduced_depth(ref, coarse, filled)
+    swept = sweep_planes(
+        coarse, others, _bounds(filled, sparse, settings), settings.planes, settings.match
+    )
+    sure = swept.confidence
+    weight = np.where(sure > settings.least_confidence, sure**2, 0).astype(np.float32)
+    points, point_weight = np.zeros_like(shape), np.zeros_like(shape)
+    y, x = coarse.grid.cells(sparse.xy)
+    points[y, x] = np.log(sparse.depth / shape[y, x])
+    point_weight[y, x] = settings.sparse_weight
+    links = edge_links(
+        coarse.gray,
+        shape,
+        image_edge=settings.image_edge,
+        depth_edge=settings.depth_edge,
+        floor=ANCHOR,
+    )
+    change = propagate(
+        np.stack([swept.log_depth - np.log(shape), points]).astype(np.float32),
+        np.stack([weight, point_weight]),
+        *links,
+        smoothness=settings.smoothness_for(error),
+        outlier=settings.outlier,
+        anchor=ANCHOR,
+        rounds=settings.rounds,
+    )
+    grown = coarse.grid.grow(change)
+    return np.where(known, filled * np.exp(ref.grid.sample(grown)), 0).astype(np.float32)
+
+
+def moved(scaled: Map, base: Map, depth: Map, grid: WorkGrid) -> Map:
+    """`scaled` (photo's grid) changed as `base` became `depth` (working grid)."""
+    return scaled * np.exp(grid.grow(log_ratio(depth, base)))
+
+
+def _reduced_depth(ref: WorkingView, coarse: WorkingView, depth: Map) -> Map:
+    """A depth map of `ref`'s grid on the coarser one."""
+    return coarse.grid.shrink_depth(ref.grid.grow_depth(depth))
+
+
+def _bounds(base: Map, sparse: SparseDepth, settings: WideSettings) -> tuple[float, float]:
+    """Nearest and farthest depth worth trying."""
+    known = sparse.depth if len(sparse) >= LEAST_POINTS else base[base > 0]
+    near, far = np.quantile(known, BOUND_QUANTILES)
+    return float(near / settings.near_margin), float(far * settings.margin)
