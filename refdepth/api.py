@@ -69,6 +69,7 @@ def refine_scene(
     *,
     settings: RefineSettings | None = None,
     views: Sequence[str] | None = None,
+    prior_errors: Mapping[str, float] | None = None,
     renderer: Renderer | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -76,8 +77,10 @@ def refine_scene(
     """Refined depth and confidence of every view that has a `scaled` depth map (H, W; SfM units, 0
     unknown), or of `views` alone; both rounds, in memory.
 
-    `settings` default to the preset `balanced`; `renderer` to the best there is. Deterministic for
-    a `seed` on one device. Raises `InputError` for a view without a scaled depth map.
+    `prior_errors` say how far off each view's scaled depth is (see `first_round`); by default that
+    is measured at the SfM points. `settings` default to the preset `balanced`; `renderer` to the
+    best there is. Deterministic for a `seed` on one device. Raises `InputError` for a view without
+    a scaled depth map.
 
     Example::
 
@@ -116,6 +119,7 @@ def refine_scene(
             "sparse": known.sparse_depth(known[name]),
             "settings": settings,
             "seed": seed,
+            "prior_error": None if prior_errors is None else prior_errors[name],
         }
 
     first: dict[str, DepthMap] = {}

@@ -81,7 +81,7 @@ class RefineStage:
     """Scaled depth and photos in, refined depth and confidence out."""
 
     name = "refine"
-    version = 6
+    version = 7
     upstream = ("sfm", "scale")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -135,6 +135,7 @@ class RefineStage:
                 brief=context.brief,
                 cost=_cost(scene, context.config, _FIRST_SECONDS),
                 sources={name: work.sources(name) for name in missing},
+                errors=work.errors,
             ),
             missing,
         )
@@ -144,6 +145,7 @@ class RefineStage:
                 brief=context.brief,
                 cost=_cost(scene, context.config, _SECOND_SECONDS, gpu=on_gpu),
                 sources={name: work.sources(name) for name in todo},
+                errors=work.errors,
             ),
             todo,
             done=len(selected) - len(todo),
@@ -166,6 +168,8 @@ class _Plan:
         self.scene = scene
         self.final = context.items()
         self.first = context.items(FIRST)
+        self.errors = _prior_errors(context.workspace, scene)
+        """How far off each view's scaled prior is taken to be, in log depth."""
         self._count = context.config.refine.sources
         self._sources: dict[str, tuple[str, ...]] = {}
 
@@ -193,6 +197,8 @@ class FirstRounds:
     cost: Cost
     sources: Mapping[str, tuple[str, ...]]
     """The neighbours each view is matched against, best first."""
+    errors: Mapping[str, float]
+    """How far off each view's scaled prior is taken to be, in log depth."""
 
     def open(self, desk: Desk) -> Callable[[str], None]:
         """Loads the scene."""
@@ -203,7 +209,7 @@ class FirstRounds:
         def make(name: str) -> None:
             if table.first.is_done(name):
                 return
-            found = first_round(**table.inputs(name, self.sources[name]))
+            found = first_round(**table.inputs(name, self.sources[name], self.errors[name]))
             arrays = {"depth": found.depth, "confidence": found.confidence}
             table.first.write(name, arrays, found.record)
 
@@ -218,6 +224,8 @@ class SecondRounds:
     cost: Cost
     sources: Mapping[str, tuple[str, ...]]
     """The neighbours each view is refined against, best first."""
+    errors: Mapping[str, float]
+    """How far off each view's scaled prior is taken to be, in log depth."""
 
     def open(self, desk: Desk) -> Callable[[str], None]:
         """Loads the scene and gets a renderer."""
@@ -235,7 +243,7 @@ class SecondRounds:
             )
             if not table.final.is_done(name):
                 found = second_round(
-                    **table.inputs(name, self.sources[name]),
+                    **table.inputs(name, self.sources[name], self.errors[name]),
                     first=table.first_depth(name),
                     source_depths=tuple(map(table.first_depth, self.sources[name])),
                     renderer=renderer,
@@ -264,7 +272,7 @@ class _Table:
             lambda: WorkingViews(self._scene, max_bytes=desk.cache_bytes, **self.settings.grid),
         )
 
-    def inputs(self, name: str, sources: tuple[str, ...]) -> dict[str, Any]:
+    def inputs(self, name: str, sources: tuple[str, ...], error: float) -> dict[str, Any]:
         """What both rounds are made from."""
         return {
             "ref": self._views[name],
@@ -273,12 +281,24 @@ class _Table:
             "sparse": self._scene.sparse_depth(self._scene[name]),
             "settings": self.settings,
             "seed": self._seed,
+            "prior_error": error,
         }
 
     def first_depth(self, name: str) -> DepthMap:
         """What the first round found."""
         arrays = self.first.arrays(name)
         return DepthMap(depth=arrays["depth"], confidence=arrays["confidence"])
+
+
+def _prior_errors(workspace: Workspace, scene: Scene) -> dict[str, float]:
+    """From what the scale fits say of the points they left out."""
+    from refdepth.refine.wide import ERROR_QUANTILE, prior_errors
+
+    fits = ItemStore(workspace.stage_dir("scale"), "")
+    at = f"{ERROR_QUANTILE:g}"
+    return prior_errors(
+        {name: fits.record(name)["left_out_quantiles"].get(at, np.nan) for name in scene.names}
+    )
 
 
 def _cost(scene: Scene, config: RunConfig, seconds: float, *, gpu: bool = False) -> Cost:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,15 @@ ERROR_QUANTILE = 0.75
 BOUND_QUANTILES = 0.005, 0.995
 ANCHOR = 1e-4
 """Pull towards no change: decides where nothing else does."""
+
+
+def prior_errors(measured: Mapping[str, float]) -> dict[str, float]:
+    """How far off each view's scaled prior is taken to be, from what was measured at its points
+    (NaN: nothing): priors of one scene are of one kind, and points are few in plain views, so that
+    a view counts as no better than the scene's middling one."""
+    known = [error for error in measured.values() if np.isfinite(error)]
+    typical = float(np.median(known)) if known else 0.0
+    return {name: float(np.fmax(error, typical)) for name, error in measured.items()}
 
 
 def measured_error(base: Map, sparse: SparseDepth, grid: WorkGrid) -> float:
