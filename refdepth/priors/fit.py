@@ -1,7 +1,8 @@
 """Fitting a prior to the SfM points of its view: robust, deterministic, with diagnostics.
 
 With t = 1 / z for inverse-affine priors and t = z otherwise, the model is t = a x + b with a > 0
-(b = 0 for metric priors), fitted on relative depth errors (see `robust_line`).
+(b = 0 for metric priors), fitted on relative depth errors (see `robust_line`), times a factor that
+varies slowly over the picture where left-out points show that it helps (see `bend`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.geometry.lens import sample_map
+from refdepth.priors.bend import Bend, fit_bend
 from refdepth.priors.robust_line import fit_line, improve_line, log_error, weighted_median
 from refdepth.settings import Settings, setting
 from refdepth.types.prior import Prior, PriorKind
@@ -23,6 +25,7 @@ from refdepth.types.scene import SparseDepth
 Array = NDArray[np.float64]
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95)
+_LEFT_OUT_QUANTILES = (0.5, 0.75, 0.9)
 _CELLS = 8
 _SAMPLES = 300
 _BORROWED_SHARE = 0.1
@@ -49,6 +52,9 @@ class ScaleSettings(Settings):
     )
     near_factor: float = setting(
         5.0, "Depth nearer than the nearest SfM points by this factor is unknown.", ge=1, le=1000
+    )
+    bend: bool = setting(
+        True, "Bend the fit smoothly over the picture where left-out SfM points gain by it."
     )
 
 
@@ -93,6 +99,13 @@ class ScaleFit:
     """Median of the prior over the picture."""
     prior_spread: float = 0.0
     """Half the distance between the prior's 10 % and 90 % quantiles over the picture."""
+    bend: Bend | None = None
+    """The slowly varying factor on the line's depth; None where there is none."""
+    left_out_before: Mapping[str, float] = field(default_factory=dict)
+    """Quantiles of |log depth error| of the line at points spread over the picture."""
+    left_out_quantiles: Mapping[str, float] = field(default_factory=dict)
+    """The same with `bend`, each point with its part of the picture left out of it: what to expect
+    between the points. Without `bend` those of the line."""
     samples: Sequence[tuple[float, float, bool]] = ()
     """Some of the points as (prior value, depth, inlier), for a scatter plot."""
     flags: tuple[ScaleFlag, ...] = ()
@@ -122,6 +135,7 @@ class ScaleFit:
             **{
                 **values,
                 "kind": PriorKind(values["kind"]),
+                "bend": Bend.from_dict(values["bend"]) if values["bend"] else None,
                 "flags": tuple(ScaleFlag(flag) for flag in values["flags"]),
                 "samples": tuple((float(x), float(z), bool(i)) for x, z, i in values["samples"]),
             }
@@ -170,6 +184,11 @@ def fit_scale(
         flags.append(ScaleFlag.POOR_FIT)
     if len(x) >= settings.min_points and _rank_correlation(x, target) < -0.3:
         flags.append(ScaleFlag.OPPOSED)
+    good = a * x + b > 0
+    ratio = _log_depth_ratio(prior.kind, a * x[good] + b, target[good])
+    bend, before, after = None, ratio, ratio
+    if settings.bend and not _WEAK.intersection(flags):
+        bend, before, after = fit_bend(points.xy[good], ratio, weight[good], prior.values.shape)
     return ScaleFit(
         kind=prior.kind,
         a=a,
@@ -178,10 +197,13 @@ def fit_scale(
         far=far,
         points=len(x),
         inliers=int(inlier.sum()),
-        residual_quantiles=_quantiles(error),
+        residual_quantiles=_quantiles(error, _QUANTILES),
         coverage=coverage,
         prior_center=center,
         prior_spread=spread,
+        bend=bend,
+        left_out_before=_quantiles(np.abs(before), _LEFT_OUT_QUANTILES),
+        left_out_quantiles=_quantiles(np.abs(after), _LEFT_OUT_QUANTILES),
         samples=_scatter(x, points.depth, inlier),
         flags=tuple(flags),
     )
@@ -194,6 +216,8 @@ def apply_fit(prior: Prior, fit: ScaleFit) -> NDArray[np.float32]:
     t = fit.a * prior.values.astype(np.float64) + fit.b
     with np.errstate(divide="ignore", invalid="ignore"):
         depth = 1 / t if fit.kind == PriorKind.INVERSE_AFFINE else t
+        if fit.bend is not None:
+            depth *= fit.bend.factor(depth.shape)
         known = (t > 0) & (depth >= fit.near) & (depth <= fit.far)
     return np.where(known, depth, 0).astype(np.float32)
 
@@ -273,8 +297,10 @@ def _borrow(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Points:
-    """What the prior says at the SfM points, all arrays (N,)."""
+    """What the prior says at the SfM points, arrays (N,)."""
 
+    xy: Array
+    """Pixels (N, 2)."""
     x: Array
     depth: Array
     target: Array
@@ -293,6 +319,7 @@ def _observe(prior: Prior, sparse: SparseDepth) -> _Points:
     depth = sparse.depth[usable]
     cell = _cells(sparse.xy[usable], prior.values.shape)
     return _Points(
+        xy=sparse.xy[usable],
         x=x[usable],
         depth=depth,
         target=1 / depth if prior.kind == PriorKind.INVERSE_AFFINE else depth,
@@ -301,12 +328,18 @@ def _observe(prior: Prior, sparse: SparseDepth) -> _Points:
     )
 
 
-def _quantiles(error: Array) -> dict[str, float]:
+def _quantiles(error: Array, at: Sequence[float]) -> dict[str, float]:
     """Quantiles of the errors under their names; none without errors."""
     if len(error) == 0:
         return {}
-    values = np.quantile(error, _QUANTILES)
-    return {f"{q:g}": float(value) for q, value in zip(_QUANTILES, values, strict=True)}
+    values = np.quantile(error, at)
+    return {f"{q:g}": float(value) for q, value in zip(at, values, strict=True)}
+
+
+def _log_depth_ratio(kind: PriorKind, t: Array, target: Array) -> Array:
+    """Log of the points' depth over the line's."""
+    ratio = np.log(target / t)
+    return -ratio if kind == PriorKind.INVERSE_AFFINE else ratio
 
 
 def _scatter(
