@@ -13,7 +13,7 @@ from refdepth.evaluation.ground_truth import GroundTruth, open_ground_truth
 from refdepth.geometry.lens import InputPhoto
 from refdepth.ingest import find_photos, prepare_photo, safe_stems
 from refdepth.io.colmap_model import read_scene
-from refdepth.priors.fit import ScaleSettings, apply_fit, borrowed_fit, fit_scale
+from refdepth.priors.fit import apply_fit, fit_scene
 from refdepth.priors.maps import MapsPrior
 from refdepth.sfm.mapping import reconstruct
 from refdepth.synthetic import PriorError, SyntheticScene, Variant, make_scene
@@ -35,14 +35,9 @@ class Task:
 
     def scaled(self) -> dict[str, np.ndarray]:
         """Every view's prior, fitted to the SfM points."""
-        settings = ScaleSettings()
         priors = {view.name: self.prior(view) for view in self.scene.views}
         points = {view.name: self.scene.sparse_depth(view) for view in self.scene.views}
-        fits = {name: fit_scale(priors[name], points[name], settings) for name in priors}
-        fallback = borrowed_fit(list(fits.values()))
-        for name, fit in fits.items():
-            if fit.weak:
-                fits[name] = fit_scale(priors[name], points[name], settings, fallback=fallback)
+        fits = fit_scene(priors, points)
         return {name: apply_fit(priors[name], fit) for name, fit in fits.items()}
 
 

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.priors.kriging_kernels import factorise, solve, solve_blocks
+
 Array = NDArray[np.float64]
 
 _MOST_POINTS, _FEWEST_POINTS = 300, 24
@@ -85,14 +87,17 @@ def fit_bend(
     if len(y) < _FEWEST_POINTS:
         return None, y, y
     fold = _folds(place, shape)
+    order = np.argsort(fold, kind="stable")
+    place, y, weight = place[order], y[order], weight[order]
+    ends = np.searchsorted(fold[order], np.arange(_FOLDS), side="right")
     spread = float(np.clip(1.48 * np.median(np.abs(y)), _LEAST_SPREAD, _MOST_SPREAD))
     unsure = np.sqrt(np.median(weight) / weight)
     best, error, chosen = _saturated(y, weight), y, None
     trust = np.ones(len(y))
     for reach, tolerance in _STRENGTHS:
         noise = np.square(tolerance * unsure)
-        inverse, pull, trust = _solve(spread**2 * _kernel(place, place, reach), noise, y, trust)
-        missed = _left_out(inverse, pull, fold)
+        covariance = spread**2 * _kernel(place, place, reach)
+        pull, missed, trust = _solve(covariance, noise, y, trust, ends)
         found = _saturated(missed, weight)
         if found < _WORTH * best:
             best, error, chosen = found, missed, (reach, tolerance, pull, trust)
@@ -100,11 +105,13 @@ def fit_bend(
         return None, y, y
     reach, tolerance, pull, trust = chosen
     at = _grid(shape)
-    correction = spread**2 * (_kernel(at.reshape(-1, 2), place, reach) @ pull)
+    correction = spread**2 * np.einsum("ij,j", _kernel(at.reshape(-1, 2), place, reach), pull)
     believed = y[trust > 0.5]
     correction = np.clip(correction, believed.min(initial=0.0), believed.max(initial=0.0))
     nodes = correction.reshape(at.shape[:2]).round(5)
-    bend = Bend(nodes=tuple(tuple(map(float, row)) for row in nodes), reach=reach, tolerance=tolerance)
+    bend = Bend(
+        nodes=tuple(tuple(map(float, row)) for row in nodes), reach=reach, tolerance=tolerance
+    )
     return bend, y, error
 
 
@@ -122,25 +129,26 @@ def _kernel(a: Array, b: Array, reach: float) -> Array:
     return 1 / (1 + squared / reach**2)
 
 
-def _solve(covariance: Array, noise: Array, y: Array, trust: Array) -> tuple[Array, Array, Array]:
-    """(inverse (N, N) of the data's covariance, its product with y (N,), trust (N,) in each point),
-    iteratively reweighted: what lies far from the correction, in its expected errors, is noise."""
+def _solve(
+    covariance: Array, noise: Array, y: Array, trust: Array, ends: NDArray[np.int64]
+) -> tuple[Array, Array, Array]:
+    """(pull (N,) of each point on the correction, what the correction misses at each point (N,)
+    when its fold is left out, trust (N,) in each point) for points in folds that end before `ends`.
+
+    Iteratively reweighted: what lies far from the correction, in its expected errors, is noise.
+    Folds are left out without solving anew, each point weighing what it does with all of them
+    (Rasmussen & Williams 2006, section 5.4.2, for groups of points).
+    """
     for _ in range(_ROUNDS):
         inflated = noise / trust
-        inverse: Array = np.linalg.inv(covariance + np.diag(inflated)).astype(np.float64)
-        pull: Array = inverse @ y
+        factor = covariance + np.diag(inflated)
+        factorise(factor)
+        pull = y.copy()
+        solve(factor, pull)
         trust = 1 / (1 + np.square(inflated * pull) / (_OUTLIER**2 * noise))
-    return inverse, pull, trust
-
-
-def _left_out(inverse: Array, pull: Array, fold: NDArray[np.int64]) -> Array:
-    """What the correction misses at each point (N,) when its fold is left out, without solving
-    anew (Rasmussen & Williams 2006, section 5.4.2, for groups of points)."""
-    error = np.zeros_like(pull)
-    for number in range(_FOLDS):
-        held = np.flatnonzero(fold == number)
-        error[held] = np.linalg.solve(inverse[np.ix_(held, held)], pull[held])
-    return error
+    missed = pull.copy()
+    solve_blocks(factor, missed, ends)
+    return pull, missed, trust
 
 
 def _saturated(error: Array, weight: Array) -> float:

@@ -222,6 +222,20 @@ def apply_fit(prior: Prior, fit: ScaleFit) -> NDArray[np.float32]:
     return np.where(known, depth, 0).astype(np.float32)
 
 
+def fit_scene(
+    priors: Mapping[str, Prior],
+    points: Mapping[str, SparseDepth],
+    settings: ScaleSettings | None = None,
+) -> dict[str, ScaleFit]:
+    """The fits of all views by name, of which weak ones borrow what the others found."""
+    fits = {name: fit_scale(priors[name], points[name], settings) for name in priors}
+    fallback = borrowed_fit(list(fits.values()))
+    if fallback is not None:
+        for name in [name for name, fit in fits.items() if fit.weak]:
+            fits[name] = fit_scale(priors[name], points[name], settings, fallback=fallback)
+    return fits
+
+
 def borrowed_fit(fits: Sequence[ScaleFit]) -> ScaleFit | None:
     """What a view without points of its own may assume: the typical fit of the others.
 
