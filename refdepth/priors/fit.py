@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.geometry.lens import sample_map
 from refdepth.priors.bend import Bend, fit_bend
+from refdepth.priors.observed import CELLS, observe
 from refdepth.priors.robust_line import fit_line, improve_line, log_error, weighted_median
 from refdepth.settings import Settings, setting
 from refdepth.types.prior import Prior, PriorKind
@@ -26,8 +26,9 @@ Array = NDArray[np.float64]
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95)
 _LEFT_OUT_QUANTILES = (0.5, 0.75, 0.9)
-_CELLS = 8
 _SAMPLES = 300
+_OPPOSED, _RELATED = -0.3, 0.2
+"""Rank correlation of prior and points below which they are opposed; from which on related."""
 _BORROWED_SHARE = 0.1
 """Weight of a borrowed fit against all of a weak view's own points."""
 
@@ -69,6 +70,8 @@ class ScaleFlag(StrEnum):
     POOR_FIT = "poor_fit"
     OPPOSED = "opposed"
     """The prior grows where it should shrink: probably of another kind than said."""
+    UNRELATED = "unrelated"
+    """The prior says nothing of the points: constant, or of another photo."""
     BORROWED = "borrowed"
     """The scene's fit was used."""
 
@@ -158,7 +161,7 @@ def fit_scale(
     """
     settings = settings or ScaleSettings()
     center, spread = _statistics(prior.values)
-    points = _observe(prior, sparse)
+    points = observe(prior, sparse)
     x, target, weight = points.x, points.target, points.weight
     flags: list[ScaleFlag] = []
     if len(x) == 0:
@@ -168,7 +171,7 @@ def fit_scale(
     a, b = fit_line(x, target, weight, metric=prior.kind == PriorKind.METRIC)
     error = log_error(a, b, x, target)
     inlier = error <= settings.inlier_error
-    coverage = len(np.unique(points.cell[inlier])) / _CELLS**2
+    coverage = len(np.unique(points.cell[inlier])) / CELLS**2
     if len(x) and coverage < settings.min_coverage:
         flags.append(ScaleFlag.BADLY_SPREAD)
     near, far = _bounds(points.depth[inlier] if inlier.any() else points.depth, settings)
@@ -182,8 +185,8 @@ def fit_scale(
         flags.append(ScaleFlag.BORROWED)
     if len(x) and float(np.median(error)) > settings.poor_fit:
         flags.append(ScaleFlag.POOR_FIT)
-    if len(x) >= settings.min_points and _rank_correlation(x, target) < -0.3:
-        flags.append(ScaleFlag.OPPOSED)
+    if len(x) >= settings.min_points:
+        flags += _disagreement(x, target, settings)
     good = a * x + b > 0
     ratio = _log_depth_ratio(prior.kind, a * x[good] + b, target[good])
     bend, before, after = None, ratio, ratio
@@ -309,51 +312,12 @@ def _borrow(
     )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Points:
-    """What the prior says at the SfM points, arrays (N,)."""
-
-    xy: Array
-    """Pixels (N, 2)."""
-    x: Array
-    depth: Array
-    target: Array
-    """What x is fitted to: depth, or its inverse."""
-    weight: Array
-    cell: NDArray[np.int64]
-    """In which of the picture's cells the point lies."""
-
-
-def _observe(prior: Prior, sparse: SparseDepth) -> _Points:
-    """The SfM points at which the prior says something."""
-    x = sample_map(prior.values, sparse.xy).astype(np.float64)
-    usable = np.isfinite(x) & (sparse.depth > 0)
-    if prior.kind == PriorKind.METRIC:
-        usable &= x > 0
-    depth = sparse.depth[usable]
-    cell = _cells(sparse.xy[usable], prior.values.shape)
-    return _Points(
-        xy=sparse.xy[usable],
-        x=x[usable],
-        depth=depth,
-        target=1 / depth if prior.kind == PriorKind.INVERSE_AFFINE else depth,
-        weight=_weights(sparse.track_length[usable], sparse.error_px[usable], cell),
-        cell=cell,
-    )
-
-
 def _quantiles(error: Array, at: Sequence[float]) -> dict[str, float]:
     """Quantiles of the errors under their names; none without errors."""
     if len(error) == 0:
         return {}
     values = np.quantile(error, at)
     return {f"{q:g}": float(value) for q, value in zip(at, values, strict=True)}
-
-
-def _log_depth_ratio(kind: PriorKind, t: Array, target: Array) -> Array:
-    """Log of the points' depth over the line's."""
-    ratio = np.log(target / t)
-    return -ratio if kind == PriorKind.INVERSE_AFFINE else ratio
 
 
 def _scatter(
@@ -365,12 +329,10 @@ def _scatter(
     return tuple((float(x[i]), float(depth[i]), bool(inlier[i])) for i in shown)
 
 
-def _weights(track_length: NDArray[np.int64], error_px: Array, cells: NDArray[np.int64]) -> Array:
-    """Long tracks and small reprojection errors count more; crowds of points in one part of the
-    picture count less than their number."""
-    weight = np.minimum(track_length - 1, 6) / (1 + np.square(error_px))
-    crowd = np.bincount(cells, minlength=1)[cells]
-    return np.maximum(weight, 0.1) / np.sqrt(np.maximum(crowd, 1))
+def _log_depth_ratio(kind: PriorKind, t: Array, target: Array) -> Array:
+    """Log of the points' depth over the line's."""
+    ratio = np.log(target / t)
+    return -ratio if kind == PriorKind.INVERSE_AFFINE else ratio
 
 
 def _bounds(z: Array, settings: ScaleSettings) -> tuple[float, float]:
@@ -381,13 +343,6 @@ def _bounds(z: Array, settings: ScaleSettings) -> tuple[float, float]:
     return float(low / settings.near_factor), float(high * settings.far_factor)
 
 
-def _cells(xy: Array, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Cell number (N,) of each pixel in an 8 x 8 division of the picture."""
-    column = np.clip(xy[:, 0] * _CELLS / shape[1], 0, _CELLS - 1).astype(np.int64)
-    row = np.clip(xy[:, 1] * _CELLS / shape[0], 0, _CELLS - 1).astype(np.int64)
-    return row * _CELLS + column
-
-
 def _statistics(values: NDArray[np.float32]) -> tuple[float, float]:
     """Median and half the 10 % to 90 % distance of the known values."""
     known = values[np.isfinite(values)]
@@ -395,6 +350,19 @@ def _statistics(values: NDArray[np.float32]) -> tuple[float, float]:
         return 0.0, 0.0
     low, middle, high = np.quantile(known.astype(np.float64), [0.1, 0.5, 0.9])
     return float(middle), float(high - low) / 2
+
+
+def _disagreement(x: Array, target: Array, settings: ScaleSettings) -> list[ScaleFlag]:
+    """Whether the prior runs against the points, or has nothing to do with them although their
+    depth differs."""
+    correlation = _rank_correlation(x, target) if np.ptp(x) > 0 else 0.0
+    if correlation < _OPPOSED:
+        return [ScaleFlag.OPPOSED]
+    log = np.log(target)
+    spread = 1.48 * float(np.median(np.abs(log - np.median(log))))
+    if correlation < _RELATED and spread > settings.inlier_error:
+        return [ScaleFlag.UNRELATED]
+    return []
 
 
 def _rank_correlation(x: Array, y: Array) -> float:
