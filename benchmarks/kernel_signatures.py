@@ -61,7 +61,8 @@ def kernel_name(dispatcher: Any, arguments: tuple[Any, ...]) -> str:
 
 
 def small_run(folder: Path) -> None:
-    """Reconstructs and exports 4 views of 96x72 pixels, enough for points that bend a scale fit, from photos and given cameras."""
+    """Reconstructs and exports 4 views of 96x72 pixels, from photos and given cameras; smaller ones
+    have too few points for all that a scale fit does."""
     import refdepth
     from refdepth import compilation
     from refdepth.io.colmap import to_reconstruction

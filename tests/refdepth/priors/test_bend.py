@@ -96,13 +96,13 @@ def test_far_from_points_and_beyond_them_nothing_grows() -> None:
 
 
 def test_many_points_are_thinned_evenly_and_their_order_does_not_matter() -> None:
-    xy = np.concatenate([places(300), 5 + 0.2 * places(3000, 1)])
+    xy = np.concatenate([SHAPE[::-1] - 0.2 * places(3000, 1), places(200)])
     ratio = bump(xy)
     bend, before, _ = bent(xy, ratio)
     assert bend is not None
     assert len(before) == 300
     left = np.abs(np.log(bend.factor(SHAPE)) - bump(pixels()))
-    assert np.quantile(left, 0.9) < 0.05  # the crowd did not crowd the others out
+    assert np.quantile(left, 0.9) < 0.03  # the crowd did not crowd the others out
     mixed = np.random.default_rng(0).permutation(len(xy))
     again, _, _ = bent(xy[mixed], ratio[mixed])
     assert again is not None
