@@ -27,7 +27,7 @@ _THINNING_CELLS = 24
 """Points are thinned evenly over cells; so many lie along the picture's width."""
 _CELLS, _FOLDS = 8, 5
 """Cells along each side of the picture that are left out whole, and how many times some are."""
-_STRENGTHS = ((0.4, 0.05), (0.2, 0.05), (0.2, 0.02))
+_STRENGTHS = ((0.4, 0.1), (0.2, 0.1), (0.2, 0.05))
 """(reach as a share of the picture's width, relative error expected of a point), from stiff to
 yielding."""
 _WORTH = 0.98
