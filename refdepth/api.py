@@ -39,28 +39,22 @@ def scale_scene(
         scaled = refdepth.scale_scene(scene, refdepth.SweepPrior())
     """
     from refdepth.errors import StageError
-    from refdepth.priors.fit import apply_fit, borrowed_fit, fit_scale
+    from refdepth.priors.fit import apply_fit, fit_scene
 
-    priors, fits = {}, {}
+    priors = {}
     for number, view in enumerate(scene.views):
         if progress is not None:
             progress("estimating depth", number, len(scene))
         priors[view.name] = prior.estimate(view, scene)
-        fits[view.name] = fit_scale(priors[view.name], scene.sparse_depth(view), settings)
-    fallback = borrowed_fit(list(fits.values()))
-    if fallback is None and all(fit.weak for fit in fits.values()):
+    fits = fit_scene(
+        priors, {view.name: scene.sparse_depth(view) for view in scene.views}, settings
+    )
+    if all(fit.weak for fit in fits.values()):
         raise StageError(
             "no view has enough SfM points to fit its depth to.",
             action="Give more photos with more overlap and texture.",
         )
-    scaled = {}
-    for view in scene.views:
-        fit = fits[view.name]
-        if fit.weak and fallback is not None:
-            sparse = scene.sparse_depth(view)
-            fit = fit_scale(priors[view.name], sparse, settings, fallback=fallback)
-        scaled[view.name] = apply_fit(priors[view.name], fit)
-    return scaled
+    return {name: apply_fit(priors[name], fit) for name, fit in fits.items()}
 
 
 def refine_scene(
