@@ -291,13 +291,13 @@ class _Table:
 
 
 def _prior_errors(workspace: Workspace, scene: Scene) -> dict[str, float]:
-    """From what the scale fits say of the points they left out."""
+    """From how far the SfM points lie from the scale fits before these were bent."""
     from refdepth.refine.wide import ERROR_QUANTILE, prior_errors
 
     fits = ItemStore(workspace.stage_dir("scale"), "")
     at = f"{ERROR_QUANTILE:g}"
     return prior_errors(
-        {name: fits.record(name)["left_out_quantiles"].get(at, np.nan) for name in scene.names}
+        {name: fits.record(name)["left_out_before"].get(at, np.nan) for name in scene.names}
     )
 
 

@@ -54,8 +54,11 @@ class ScaleSettings(Settings):
     near_factor: float = setting(
         5.0, "Depth nearer than the nearest SfM points by this factor is unknown.", ge=1, le=1000
     )
-    bend: bool = setting(
-        True, "Bend the fit smoothly over the picture where left-out SfM points gain by it."
+    bend_from: float = setting(
+        0.12,
+        "A prior is bent over the picture towards the SfM points, where left-out ones gain by it, if"
+        " a quarter of them is further off in log depth than this.",
+        ge=0,
     )
 
 
@@ -190,7 +193,8 @@ def fit_scale(
     good = a * x + b > 0
     ratio = _log_depth_ratio(prior.kind, a * x[good] + b, target[good])
     bend, before, after = None, ratio, ratio
-    if settings.bend and not _WEAK.intersection(flags):
+    far_off = len(ratio) > 0 and float(np.quantile(np.abs(ratio), 0.75)) > settings.bend_from
+    if far_off and not _WEAK.intersection(flags):
         bend, before, after = fit_bend(points.xy[good], ratio, weight[good], prior.values.shape)
     return ScaleFit(
         kind=prior.kind,

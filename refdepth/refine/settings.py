@@ -34,7 +34,7 @@ class WideSettings(Settings):
     """How a prior is bent to the photos before the search, where it is far off."""
 
     from_error: float = setting(
-        0.09,
+        0.12,
         "A prior is bent where a quarter of the SfM points is further off in log depth than this",
         gt=0,
     )

@@ -292,7 +292,7 @@ def test_useless_priors_come_through_as_what_the_points_allow(
     for index, view in enumerate(scene.views):
         prior, truth = spoiled(room, index, kind, how), room.views[index].depth
         sparse = scene.sparse_depth(view)
-        line, bent = (fit_scale(prior, sparse, ScaleSettings(bend=b)) for b in (False, True))
+        line, bent = (fit_scale(prior, sparse, ScaleSettings(bend_from=b)) for b in (9.0, 0.0))
         depth, unbent = apply_fit(prior, bent), apply_fit(prior, line)
         assert np.isfinite(depth).all()
         assert ((depth > 0) == np.isfinite(prior.values)).all()  # unknown stays unknown
