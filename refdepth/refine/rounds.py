@@ -88,7 +88,8 @@ def first_round(
     """Searches around the `scaled` depth (H, W; 0 unknown; photo's grid) and spreads what is sure.
 
     `prior_error` is how far off the prior is, as log depth within which it lies for three quarters
-    of the SfM points before it is bent to them; without it, the residuals at `sparse` count. A prior that is too far off for the search is bent first to what the photos say.
+    of the SfM points before it is bent to them; without it, the residuals at `sparse` count. A
+    prior that is too far off for the search is bent first to what the photos say.
 
     `sources` are the neighbours, best first. Without any, the scaled depth is returned, flagged
     and without confidence. The confidence is that of the photometric match, for use by the
