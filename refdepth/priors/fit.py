@@ -56,8 +56,8 @@ class ScaleSettings(Settings):
     )
     bend_from: float = setting(
         0.12,
-        "A prior is bent over the picture towards the SfM points, where left-out ones gain by it, if"
-        " a quarter of them is further off in log depth than this.",
+        "A prior is bent over the picture towards the SfM points, where left-out ones gain by it,"
+        " if a quarter of them is further off in log depth than this.",
         ge=0,
     )
 
