@@ -55,7 +55,7 @@ class ScaleSettings(Settings):
         5.0, "Depth nearer than the nearest SfM points by this factor is unknown.", ge=1, le=1000
     )
     bend_from: float = setting(
-        0.15,
+        0.2,
         "A prior is bent over the picture towards the SfM points, where left-out ones gain by it,"
         " if a quarter of them is further off in log depth than this.",
         ge=0,
