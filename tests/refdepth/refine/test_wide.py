@@ -159,8 +159,8 @@ def test_the_error_of_a_prior_is_three_quarters_of_its_points(room):
 
 
 def test_the_middling_view_speaks_for_all_but_those_that_stand_out():
-    measured = {"a": 0.1, "b": 0.2, "c": 0.39, "d": 0.41, "e": 0.15, "f": np.nan}
-    assert prior_errors(measured) == dict.fromkeys("abcef", 0.2) | {"d": 0.41}
+    measured = {"a": 0.1, "b": 0.2, "c": 0.59, "d": 0.61, "e": 0.15, "f": np.nan}
+    assert prior_errors(measured) == dict.fromkeys("abcef", 0.2) | {"d": 0.61}
     assert prior_errors({"a": np.nan}) == {"a": 0.0}
 
 
