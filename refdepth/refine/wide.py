@@ -29,7 +29,8 @@ ANCHOR = 1e-4
 def prior_errors(measured: Mapping[str, float]) -> dict[str, float]:
     """How far off each view's scaled prior is taken to be, from what was measured at its points
     (NaN: nothing). Priors of one scene are of one kind, and a view's points are few and on texture:
-    the scene's middling error counts, except for a view that is more than three times as far off."""
+    the scene's middling error counts, except for a view that is more than three times as far
+    off."""
     known = [error for error in measured.values() if np.isfinite(error)]
     typical = float(np.median(known)) if known else 0.0
     return {name: own if own > OUTSTANDING * typical else typical for name, own in measured.items()}
