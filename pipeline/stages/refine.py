@@ -295,10 +295,12 @@ def _prior_errors(workspace: Workspace, scene: Scene) -> dict[str, float]:
     from refdepth.refine.wide import ERROR_QUANTILE, prior_errors
 
     fits = ItemStore(workspace.stage_dir("scale"), "")
-    at = f"{ERROR_QUANTILE:g}"
-    return prior_errors(
-        {name: fits.record(name)["left_out_before"].get(at, np.nan) for name in scene.names}
-    )
+
+    def measured(name: str) -> float:
+        quantiles = fits.record(name).get("left_out_before", {})
+        return float(quantiles.get(f"{ERROR_QUANTILE:g}", np.nan))
+
+    return prior_errors({name: measured(name) for name in scene.names})
 
 
 def _cost(scene: Scene, config: RunConfig, seconds: float, *, gpu: bool = False) -> Cost:
