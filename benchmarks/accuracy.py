@@ -79,7 +79,7 @@ class Bench:
         self.images = {name: WorkingView.of(photo, **grid) for name, photo in photos.items()}
         self.points = {view.name: self.scene.sparse_depth(view) for view in self.scene.views}
         start = time.perf_counter()
-        self.scaled = task.scaled()
+        self.scaled, self.prior_errors = task.scaled()
         self.seconds = {"scaled": (time.perf_counter() - start) / len(self.scene)}
         self.maps: dict[str, Maps] = {"scaled": self._unsure(self.scaled)}
         self._first: dict[str, tuple[Maps, float]] = {}
@@ -114,6 +114,7 @@ class Bench:
                 [self.images[source] for source in sources[name]],
                 scaled=self.scaled[name],
                 sparse=self.points[name],
+                prior_error=self.prior_errors[name],
                 first=first[name],
                 source_depths=[first[source] for source in sources[name]],
                 settings=settings,
@@ -136,6 +137,7 @@ class Bench:
                     [self.images[source] for source in sources[name]],
                     scaled=self.scaled[name],
                     sparse=self.points[name],
+                    prior_error=self.prior_errors[name],
                     settings=settings,
                 ).depth_map
                 for name in needed

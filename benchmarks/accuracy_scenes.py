@@ -20,6 +20,7 @@ from refdepth.io.colmap_model import read_scene
 from refdepth.priors.fit import apply_fit, fit_scene
 from refdepth.priors.maps import MapsPrior
 from refdepth.priors.sweep import SweepPrior
+from refdepth.refine.wide import ERROR_QUANTILE, prior_errors
 from refdepth.sfm.mapping import reconstruct
 from refdepth.sfm.poses_entry import use_poses
 from refdepth.synthetic import (
@@ -54,12 +55,18 @@ class Task:
     patch: GroundTruth | None = None
     """The truth on the mirror alone."""
 
-    def scaled(self) -> dict[str, np.ndarray]:
-        """Every view's prior, fitted to the SfM points."""
+    def scaled(self) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        """Every view's prior, fitted to the SfM points, and how far off it is taken to be."""
         priors = {view.name: self.prior(view) for view in self.scene.views}
         points = {view.name: self.scene.sparse_depth(view) for view in self.scene.views}
         fits = fit_scene(priors, points)
-        return {name: apply_fit(priors[name], fit) for name, fit in fits.items()}
+        errors = prior_errors(
+            {
+                name: fit.left_out_before.get(f"{ERROR_QUANTILE:g}", np.nan)
+                for name, fit in fits.items()
+            }
+        )
+        return {name: apply_fit(priors[name], fit) for name, fit in fits.items()}, errors
 
 
 def synthetic_tasks(

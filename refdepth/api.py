@@ -71,10 +71,10 @@ def refine_scene(
     """Refined depth and confidence of every view that has a `scaled` depth map (H, W; SfM units, 0
     unknown), or of `views` alone; both rounds, in memory.
 
-    `prior_errors` say how far off each view's scaled depth is (see `first_round`); by default that
-    is measured at the SfM points. `settings` default to the preset `balanced`; `renderer` to the
-    best there is. Deterministic for a `seed` on one device. Raises `InputError` for a view without
-    a scaled depth map.
+    `prior_errors` say how far off each view's scaled depth is (see `first_round`); by default the
+    middling residual at the SfM points counts, which says too little of priors bent to them.
+    `settings` default to the preset `balanced`; `renderer` to the best there is. Deterministic for
+    a `seed` on one device. Raises `InputError` for a view without a scaled depth map.
 
     Example::
 
@@ -87,6 +87,7 @@ def refine_scene(
     from refdepth.matching.neighbours import select_sources
     from refdepth.refine.rounds import first_round, second_round
     from refdepth.refine.settings import RefineSettings
+    from refdepth.refine.wide import scene_errors
     from refdepth.render import select_renderer
 
     settings = settings or RefineSettings()
@@ -104,6 +105,9 @@ def refine_scene(
     }
     if settings.gradient_steps and renderer is None:
         renderer = select_renderer()
+    errors = prior_errors
+    if errors is None:
+        errors = scene_errors(known, {name: scaled[name] for name in known.names}, settings.grid)
 
     def inputs(name: str) -> dict[str, object]:
         return {
@@ -113,7 +117,7 @@ def refine_scene(
             "sparse": known.sparse_depth(known[name]),
             "settings": settings,
             "seed": seed,
-            "prior_error": None if prior_errors is None else prior_errors[name],
+            "prior_error": errors[name],
         }
 
     first: dict[str, DepthMap] = {}

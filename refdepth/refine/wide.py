@@ -13,7 +13,7 @@ from refdepth.matching.plane_sweep import sweep_planes
 from refdepth.matching.propagation import propagate
 from refdepth.matching.search import edge_links
 from refdepth.refine.settings import WideSettings
-from refdepth.types.scene import SparseDepth
+from refdepth.types.scene import Scene, SparseDepth
 
 Map = NDArray[np.float32]
 LEAST_POINTS = 20
@@ -46,6 +46,20 @@ def measured_error(base: Map, sparse: SparseDepth, grid: WorkGrid) -> float:
         return 0.0
     error = np.abs(np.log(sparse.depth[known] / there[known]))
     return float(np.quantile(error, ERROR_QUANTILE))
+
+
+def scene_errors(
+    scene: Scene, scaled: Mapping[str, Map], grid: Mapping[str, int]
+) -> dict[str, float]:
+    """`prior_errors` of `scaled` depth maps (H, W) by view name, from the residuals at the SfM
+    points; `grid` are the working grid's limits."""
+    measured = {}
+    for name, depth in scaled.items():
+        view = scene[name]
+        working = WorkGrid.for_photo(view.camera, **grid)
+        base = working.shrink_depth(depth)
+        measured[name] = measured_error(base, scene.sparse_depth(view), working)
+    return prior_errors(measured)
 
 
 def bend_to_photos(
