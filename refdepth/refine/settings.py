@@ -46,26 +46,20 @@ class WideSettings(Settings):
     least_confidence: float = setting(
         0.4, "Matches that are less sure than this bend nothing", ge=0, lt=1
     )
-    smoothness: float = setting(
-        120.0, "Weight of a smooth correction for a prior that is 10 % off", gt=0
+    spread: PropagationSettings = setting(
+        PropagationSettings(smoothness=120.0, outlier=0.1, rounds=4),
+        "How the correction spreads from sure pixels, for a prior that is 10 % off",
     )
-    least_smoothness: float = setting(2.0, "The same for the worst priors", gt=0)
-    softening: float = setting(4.0, "Power of the error by which that weight falls", ge=0)
-    image_edge: float = setting(
-        6.0, "How fast an image edge frees neighbours from each other", ge=0
+    least_smoothness: float = setting(
+        2.0, "Weight of a smooth correction for the worst priors", gt=0
     )
-    depth_edge: float = setting(
-        40.0, "How fast a depth edge frees neighbours from each other", ge=0
+    softening: float = setting(
+        4.0, "Power of the error by which the weight of a smooth correction falls", ge=0
     )
-    outlier: float = setting(
-        0.1, "Log-depth distance from the solution at which a match loses half its weight", gt=0
-    )
-    sparse_weight: float = setting(3.0, "Weight of an SfM point against a sure pixel", ge=0)
-    rounds: int = setting(4, "Solves, each with new weights", ge=1)
 
     def smoothness_for(self, error: float) -> float:
         """The weight of a smooth correction for a prior that is `error` off in log depth."""
-        return max(self.least_smoothness, self.smoothness * (0.1 / error) ** self.softening)
+        return max(self.least_smoothness, self.spread.smoothness * (0.1 / error) ** self.softening)
 
 
 class ConsistencySettings(Settings):

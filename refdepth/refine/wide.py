@@ -91,12 +91,12 @@ def bend_to_photos(
     points, point_weight = np.zeros_like(shape), np.zeros_like(shape)
     y, x = coarse.grid.cells(sparse.xy)
     points[y, x] = np.log(sparse.depth / shape[y, x])
-    point_weight[y, x] = settings.sparse_weight
+    point_weight[y, x] = settings.spread.sparse_weight
     links = edge_links(
         coarse.gray,
         shape,
-        image_edge=settings.image_edge,
-        depth_edge=settings.depth_edge,
+        image_edge=settings.spread.image_edge,
+        depth_edge=settings.spread.depth_edge,
         floor=ANCHOR,
     )
     change = propagate(
@@ -104,9 +104,9 @@ def bend_to_photos(
         np.stack([weight, point_weight]),
         *links,
         smoothness=settings.smoothness_for(error),
-        outlier=settings.outlier,
+        outlier=settings.spread.outlier,
         anchor=ANCHOR,
-        rounds=settings.rounds,
+        rounds=settings.spread.rounds,
     )
     grown = coarse.grid.grow(change)
     return np.where(known, filled * np.exp(ref.grid.sample(grown)), 0).astype(np.float32)

@@ -7,7 +7,7 @@ from refdepth.geometry.working_view import WorkingView
 from refdepth.io.images import load_photo
 from refdepth.matching.neighbours import select_sources
 from refdepth.matching.plane_sweep import sweep_planes
-from refdepth.matching.settings import MatchSettings
+from refdepth.matching.settings import MatchSettings, PropagationSettings
 from refdepth.refine.rounds import first_round, second_round
 from refdepth.refine.settings import RefineSettings, WideSettings
 from refdepth.refine.wide import bend_to_photos, measured_error, prior_errors
@@ -165,7 +165,9 @@ def test_the_middling_view_speaks_for_all_but_those_that_stand_out():
 
 
 def test_worse_priors_bend_more():
-    settings = WideSettings(smoothness=100, softening=2, least_smoothness=5)
+    settings = WideSettings(
+        spread=PropagationSettings(smoothness=100), softening=2, least_smoothness=5
+    )
     assert settings.smoothness_for(0.1) == pytest.approx(100)
     assert settings.smoothness_for(0.2) == pytest.approx(25)
     assert settings.smoothness_for(2.0) == 5
