@@ -84,7 +84,7 @@ class RefineStage:
     """Scaled depth and photos in, refined depth and confidence out."""
 
     name = "refine"
-    version = 7
+    version = 8
     upstream = ("sfm", "scale")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -138,6 +138,7 @@ class RefineStage:
                 brief=context.brief,
                 cost=_cost(scene, context.config, _FIRST_SECONDS),
                 sources={name: work.sources(name) for name in missing},
+                errors=work.errors,
             ),
             missing,
         )
@@ -147,6 +148,7 @@ class RefineStage:
                 brief=context.brief,
                 cost=_cost(scene, context.config, _SECOND_SECONDS, gpu=on_gpu),
                 sources={name: work.sources(name) for name in todo},
+                errors=work.errors,
             ),
             todo,
             done=len(selected) - len(todo),
@@ -181,6 +183,8 @@ class _Plan:
         self.final = context.items()
         self.first = context.items(FIRST)
         self.second = context.items(SECOND)
+        self.errors = _prior_errors(context.workspace, scene)
+        """How far off each view's scaled prior is taken to be, in log depth."""
         self._count = context.config.refine.sources
         self._sources: dict[str, tuple[str, ...]] = {}
 
@@ -208,6 +212,8 @@ class FirstRounds:
     cost: Cost
     sources: Mapping[str, tuple[str, ...]]
     """The neighbours each view is matched against, best first."""
+    errors: Mapping[str, float]
+    """How far off each view's scaled prior is taken to be, in log depth."""
 
     def open(self, desk: Desk) -> Callable[[str], None]:
         """Loads the scene."""
@@ -218,7 +224,7 @@ class FirstRounds:
         def make(name: str) -> None:
             if table.first.is_done(name):
                 return
-            found = first_round(**table.inputs(name, self.sources[name]))
+            found = first_round(**table.inputs(name, self.sources[name], self.errors[name]))
             arrays = {"depth": found.depth, "confidence": found.confidence}
             table.first.write(name, arrays, found.record)
 
@@ -233,6 +239,8 @@ class SecondRounds:
     cost: Cost
     sources: Mapping[str, tuple[str, ...]]
     """The neighbours each view is refined against, best first."""
+    errors: Mapping[str, float]
+    """How far off each view's scaled prior is taken to be, in log depth."""
 
     def open(self, desk: Desk) -> Callable[[str], None]:
         """Loads the scene and gets a renderer."""
@@ -250,7 +258,7 @@ class SecondRounds:
             )
             if not table.second.is_done(name):
                 found = second_round(
-                    **table.inputs(name, self.sources[name]),
+                    **table.inputs(name, self.sources[name], self.errors[name]),
                     first=table.first_depth(name),
                     source_depths=tuple(map(table.first_depth, self.sources[name])),
                     renderer=renderer,
@@ -281,7 +289,7 @@ class _Table:
             lambda: WorkingViews(self._scene, max_bytes=desk.cache_bytes, **self.settings.grid),
         )
 
-    def inputs(self, name: str, sources: tuple[str, ...]) -> dict[str, Any]:
+    def inputs(self, name: str, sources: tuple[str, ...], error: float) -> dict[str, Any]:
         """What both rounds are made from."""
         return {
             "ref": self._views[name],
@@ -290,6 +298,7 @@ class _Table:
             "sparse": self._judges.given(self._scene[name]),
             "settings": self.settings,
             "seed": self._seed,
+            "prior_error": error,
         }
 
     def write_second(self, name: str, found: RefinedView, made_on: Mapping[str, Any]) -> None:
@@ -302,6 +311,19 @@ class _Table:
         """What the first round found."""
         arrays = self.first.arrays(name)
         return DepthMap(depth=arrays["depth"], confidence=arrays["confidence"])
+
+
+def _prior_errors(workspace: Workspace, scene: Scene) -> dict[str, float]:
+    """From how far the SfM points lie from the scale fits before these were bent."""
+    from refdepth.refine.wide import ERROR_QUANTILE, prior_errors
+
+    fits = ItemStore(workspace.stage_dir("scale"), "")
+
+    def measured(name: str) -> float:
+        quantiles = fits.record(name).get("left_out_before", {})
+        return float(quantiles.get(f"{ERROR_QUANTILE:g}", np.nan))
+
+    return prior_errors({name: measured(name) for name in scene.names})
 
 
 def _cost(scene: Scene, config: RunConfig, seconds: float, *, gpu: bool = False) -> Cost:

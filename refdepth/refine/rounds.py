@@ -23,6 +23,7 @@ from refdepth.refine.edges import sharpen_edges
 from refdepth.refine.problem import ViewProblem
 from refdepth.refine.settings import Method, RefineSettings
 from refdepth.refine.transfer import Transferred, opinions, transfer
+from refdepth.refine.wide import bend_to_photos, measured_error, moved
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import PosedImage, SparseDepth
 
@@ -91,8 +92,13 @@ def first_round(
     sparse: SparseDepth,
     settings: RefineSettings | None = None,
     seed: int = 0,
+    prior_error: float | None = None,
 ) -> RefinedView:
     """Searches around the `scaled` depth (H, W; 0 unknown; photo's grid) and spreads what is sure.
+
+    `prior_error` is how far off the prior is, as log depth within which it lies for three quarters
+    of the SfM points before it is bent to them; without it, the residuals at `sparse` count. A
+    prior that is too far off for the search is bent first to what the photos say.
 
     `sources` are the neighbours, best first. Without any, the scaled depth is returned, flagged
     and without confidence. The confidence is that of the photometric match, for use by the
@@ -113,8 +119,14 @@ def first_round(
         clock.lap("coarse")
         record["seconds"] = clock.seconds
         return RefinedView(depth=ref.grid.shrink_depth(bent), confidence=unsure, record=record)
-    problem = ViewProblem(ref, [sources[i] for i in used], sparse, settings)
+    helpers = [sources[i] for i in used]
+    problem = ViewProblem(ref, helpers, sparse, settings)
     base = ref.grid.shrink_depth(scaled)
+    error = measured_error(base, sparse, ref.grid) if prior_error is None else prior_error
+    record["prior_error"] = round(error, 4)
+    if error > settings.wide.from_error:
+        base = bend_to_photos(ref, helpers, base, sparse, error, settings.wide)
+        clock.lap("sweep")
     change, sure = problem.search(base, settings.search)
     clock.lap("search")
     change = problem.spread(base, (change[None], sure[None]), problem.points(base))
@@ -134,6 +146,7 @@ def second_round(
     settings: RefineSettings | None = None,
     renderer: Renderer | None = None,
     seed: int = 0,
+    prior_error: float | None = None,
     checkpoint: Checkpoint | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> RefinedView:
@@ -141,11 +154,12 @@ def second_round(
     then renders, refines and sharpens depth edges. The result lies in the photo's grid.
 
     `first` is the view's own first round, `source_depths` its neighbours', in the order of
-    `sources`, each on its working grid. The confidence is a guess from this view alone: a scene's
-    is made from the `trust` of all (see `calibration`). The gradient steps need a `renderer`;
-    `checkpoint` and `progress` belong to them. Where the neighbour left out does not see an
-    improvement, `scaled` stays. Deterministic for a `seed`, interrupted or not. Raises `ValueError`
-    when gradient steps are asked for without a renderer.
+    `sources`, each on its working grid; `prior_error` is as in `first_round`. The confidence is a
+    guess from this view alone: a scene's is made from the `trust` of all (see `calibration`). The
+    gradient steps need a `renderer`; `checkpoint` and `progress` belong to them. Where the
+    neighbour left out does not see an improvement, `scaled` stays, or what the first round made of
+    a prior far off. Deterministic for a `seed`, interrupted or not. Raises `ValueError` when
+    gradient steps are asked for without a renderer.
     """
     settings = settings or RefineSettings()
     if settings.gradient_steps and renderer is None:
@@ -164,6 +178,7 @@ def second_round(
     problem = ViewProblem(ref, helpers, sparse, settings)
     transferred = transfer(ref, helpers, [source_depths[i] for i in used])
     steps: dict[str, Any] = {"renderer": renderer, "checkpoint": checkpoint, "progress": progress}
+    start = scaled
     if settings.method is Method.PAPER:
         from refdepth.refine.paper.refine import refine_paper
 
@@ -180,7 +195,11 @@ def second_round(
         depth, record["fine"] = found.depth, found.record
         clock.lap("fine")
     else:
-        depth = _agree(problem, scaled, first, transferred, settings)
+        base = ref.grid.shrink_depth(scaled)
+        error = measured_error(base, sparse, ref.grid) if prior_error is None else prior_error
+        if error > settings.wide.from_error:
+            start = moved(scaled, base, first.depth, ref.grid)
+        depth = _agree(problem, start, first, transferred, settings)
         clock.lap("agreement")
         if settings.iterations:
             from refdepth.refine.mesh.refine import refine_surface
@@ -202,17 +221,17 @@ def second_round(
     clock.lap("edges")
     if judge is not None:
         held_out = ViewProblem(ref, [sources[judge]], sparse, settings, problem.windows)
-        verdict = accept(
-            held_out,
-            transfer(ref, [sources[judge]], [source_depths[judge]]),
-            ref.grid.shrink_depth(scaled),
-            ref.grid.shrink_depth(sharp),
-        )
+        seen = transfer(ref, [sources[judge]], [source_depths[judge]])
+        shrink, before = ref.grid.shrink_depth, scaled
+        if start is not scaled:  # what the photos alone say may be the better of the two to keep
+            share = ref.grid.grow(accept(held_out, seen, shrink(scaled), shrink(start)).share)
+            before = taken_over(scaled, start, share)
+        verdict = accept(held_out, seen, shrink(before), shrink(sharp))
         record.update(verdict.summary())
         if verdict.share.min() < 1:
             share = ref.grid.grow(verdict.share)
-            mixed = _sharpened(taken_over(scaled, depth, share), photo, settings)
-            sharp = np.where(share > 0, mixed, scaled)
+            mixed = _sharpened(taken_over(before, depth, share), photo, settings)
+            sharp = np.where(share > 0, mixed, before)
         clock.lap("acceptance")
     trust = view_trust(problem.comparison, ref.grid.shrink_depth(sharp), transferred, settings)
     alone = Calibration.of([Evidence.of(trust, ref.grid, sharp, None)])
