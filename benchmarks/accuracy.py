@@ -1,10 +1,12 @@
 """How good the depth of every preset is, and what it costs.
 
-Synthetic scenes have exact depth and a simulated monocular prior of two kinds: wrong smoothly over
-the picture, and wrong surface by surface. Where $REFDEPTH_SCENES holds `hololens`, its photos, its
-maps in `mono/` and its sensor's depth are used as well, with cameras found by SfM.
+Synthetic scenes have exact depth and a simulated monocular prior, wrong smoothly over the picture
+or surface by surface. Real scenes are the folders with `images` and `gt` in $REFDEPTH_SCENES or
+`--real`, with the maps in `mono/` and `mono_net/`. `--priors` chooses: these, the plane sweep, and
+the first of a scene's priors made useless: constant, half of it or all of it upside down.
 
     python benchmarks/accuracy.py [--quick] [--scenes room hololens] [--methods scaled balanced]
+                                  [--priors smooth mono sweep] [--real FOLDER]
                                   [--curve] [--output benchmarks/results/accuracy.json]
 """
 
@@ -25,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accuracy_scenes import Task, photo_task, synthetic_tasks
+from accuracy_scenes import PRIORS, Task, photo_tasks, real_scenes, synthetic_tasks
 
 from refdepth.cores import usable_cores
 from refdepth.evaluation import Table, evaluate_depth
@@ -45,6 +47,7 @@ from refdepth.types.scene import Scene
 Maps = dict[str, DepthMap]
 METHODS = ("scaled", "coarse", "paper", "fast", "no gradient steps", "balanced", "high")
 """`no gradient steps` is `balanced` without them."""
+USUAL_PRIORS = ("smooth", "objectwise", "mono")
 CURVE_STEPS = (0, 1, 2, 4, 8, 16)
 HERE = Path(__file__).resolve().parent
 
@@ -76,7 +79,7 @@ class Bench:
         self.images = {name: WorkingView.of(photo, **grid) for name, photo in photos.items()}
         self.points = {view.name: self.scene.sparse_depth(view) for view in self.scene.views}
         start = time.perf_counter()
-        self.scaled = task.scaled()
+        self.scaled, self.prior_errors = task.scaled()
         self.seconds = {"scaled": (time.perf_counter() - start) / len(self.scene)}
         self.maps: dict[str, Maps] = {"scaled": self._unsure(self.scaled)}
         self._first: dict[str, tuple[Maps, float]] = {}
@@ -111,6 +114,7 @@ class Bench:
                 [self.images[source] for source in sources[name]],
                 scaled=self.scaled[name],
                 sparse=self.points[name],
+                prior_error=self.prior_errors[name],
                 first=first[name],
                 source_depths=[first[source] for source in sources[name]],
                 settings=settings,
@@ -133,6 +137,7 @@ class Bench:
                     [self.images[source] for source in sources[name]],
                     scaled=self.scaled[name],
                     sparse=self.points[name],
+                    prior_error=self.prior_errors[name],
                     settings=settings,
                 ).depth_map
                 for name in needed
@@ -220,6 +225,21 @@ def overview(title: str, rows: list[tuple[str, dict[str, float]]]) -> Table:
     return Table(title=title, columns=columns, rows=lines)
 
 
+def by_prior(scores: dict[str, dict[str, dict[str, float]]], methods: list[str]) -> Table:
+    """All scenes and priors in one table: AbsRel and share within 3 % of every method."""
+    rows = tuple(
+        (
+            *task.rsplit(", ", 1),
+            *(f"{found[m]['abs_rel']:.4f} / {found[m]['inlier_1.03']:.3f}" for m in methods),
+        )
+        for task, found in scores.items()
+    )
+    notes = ("AbsRel / share of pixels within 3 %.",)
+    return Table(
+        title="Every scene and prior", columns=("", "prior", *methods), rows=rows, notes=notes
+    )
+
+
 def promises(scores: dict[str, dict[str, dict[str, float]]], method: str) -> Table:
     """What a method must keep on each scene, against the scaled prior."""
     rows = []
@@ -266,7 +286,14 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     every = [str(variant) for variant in Variant]
-    parser.add_argument("--scenes", nargs="+", default=[*every, "hololens"])
+    parser.add_argument("--scenes", nargs="+", help="default: all, synthetic and real")
+    parser.add_argument("--priors", nargs="+", default=list(USUAL_PRIORS), choices=PRIORS)
+    parser.add_argument(
+        "--real",
+        type=Path,
+        default=os.environ.get("REFDEPTH_SCENES"),
+        help="folder of real scenes; default: $REFDEPTH_SCENES",
+    )
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--views", type=int, default=8, help="photos of a synthetic scene")
     parser.add_argument("--every", type=int, default=2, help="judge each such synthetic view")
@@ -284,8 +311,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="three scenes, fewer views")
     parser.add_argument("--output", type=Path, default=HERE / "results" / "accuracy.json")
     args = parser.parse_args()
+    real = {folder.name: folder for folder in real_scenes(args.real)}
+    args.real = [folder for name, folder in real.items() if name in (args.scenes or real)]
+    unknown = set(args.scenes or ()) - {*every, *real}
+    if unknown:
+        parser.error(f"no such scene: {', '.join(sorted(unknown))} (real ones: --real)")
+    args.scenes = [name for name in every if name in (args.scenes or every)]
     if args.quick:
-        args.scenes = [name for name in ("room", "plain_walls", "mirror_patch") if name in every]
+        args.scenes = ["room", "plain_walls", "mirror_patch"]
+        args.real = []
         args.every = 4
         args.paper_steps = min(args.paper_steps, 20)
     if "scaled" not in args.methods:
@@ -311,18 +345,18 @@ def main() -> None:
             print(overview("Error against time", rows).to_text(), flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
-        names = [name for name in args.scenes if name != "hololens"]
         size = {"views": args.views, "width": args.width, "height": args.height}
-        for task in synthetic_tasks(names, seed=args.seed, folder=Path(folder), **size):
+        for task in synthetic_tasks(
+            args.scenes, args.priors, seed=args.seed, folder=Path(folder), **size
+        ):
             measure(task, args.every)
         synthetic = list(scores.values())
-        if "hololens" in args.scenes:
-            given = os.environ.get("REFDEPTH_SCENES")
-            real = photo_task(Path(given) / "hololens", Path(folder) / "real") if given else None
-            if real is None:
-                print("\nhololens is left out: set REFDEPTH_SCENES to the folder that holds it.")
-            else:
-                measure(real, args.every_photo)
+        for given in args.real:
+            for task in photo_tasks(given, args.priors, Path(folder) / f"real_{given.name}"):
+                measure(task, args.every_photo)
+    if not args.real and not args.quick:
+        print("\nNo real scene: set REFDEPTH_SCENES, or --real, to a folder of them.")
+    print(f"\n{by_prior(scores, args.methods).to_text()}")
     if synthetic:
         mean = mean_over(synthetic)
         print(f"\n{overview('Mean over the synthetic scenes', list(mean.items())).to_text()}")
@@ -336,7 +370,8 @@ def main() -> None:
         "machine": platform.machine(),
         "cores": usable_cores(),
         "python": platform.python_version(),
-        "arguments": {k: v for k, v in vars(args).items() if k != "output"},
+        "arguments": {k: v for k, v in vars(args).items() if k not in ("output", "real")},
+        "real": [folder.name for folder in args.real],
     }
     found = {"about": about, "scores": scores, "curves": curves}
     args.output.write_text(json.dumps(found, indent=1) + "\n")

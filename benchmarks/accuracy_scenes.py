@@ -1,8 +1,12 @@
-"""The scenes of `accuracy.py`: photos, a prior for each and the truth."""
+"""The scenes of `accuracy.py`: photos, a prior for each and the truth.
+
+A real scene is a folder with `images`, `gt` and priors `mono`, `mono_net` (inverse depth up to
+scale and shift), where `transforms.json` may give the cameras.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,13 +17,31 @@ from refdepth.evaluation.ground_truth import GroundTruth, open_ground_truth
 from refdepth.geometry.lens import InputPhoto
 from refdepth.ingest import find_photos, prepare_photo, safe_stems
 from refdepth.io.colmap_model import read_scene
-from refdepth.priors.fit import ScaleSettings, apply_fit, borrowed_fit, fit_scale
+from refdepth.priors.fit import apply_fit, fit_scene
 from refdepth.priors.maps import MapsPrior
+from refdepth.priors.sweep import SweepPrior
+from refdepth.refine.wide import ERROR_QUANTILE, prior_errors
 from refdepth.sfm.mapping import reconstruct
-from refdepth.synthetic import PriorError, SyntheticScene, Variant, make_scene
+from refdepth.sfm.poses_entry import use_poses
+from refdepth.synthetic import (
+    PriorError,
+    Spoiling,
+    SyntheticScene,
+    Variant,
+    make_scene,
+    spoil_prior,
+)
 from refdepth.synthetic.tracer import REFLECTANCE
 from refdepth.types.prior import Prior, PriorKind
 from refdepth.types.scene import Scene, View
+
+GIVEN = ("mono", "mono_net")
+"""Folders of maps that a real scene may have."""
+PRIORS = (*PriorError, *GIVEN, "sweep", *Spoiling)
+"""Kinds of prior: simulated for synthetic scenes, given with real ones, made from the photos, and
+the first of either spoiled."""
+_PARTS = ("images", "gt")
+"""What a real scene must have."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,23 +55,31 @@ class Task:
     patch: GroundTruth | None = None
     """The truth on the mirror alone."""
 
-    def scaled(self) -> dict[str, np.ndarray]:
-        """Every view's prior, fitted to the SfM points."""
-        settings = ScaleSettings()
+    def scaled(self) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        """Every view's prior, fitted to the SfM points, and how far off it is taken to be."""
         priors = {view.name: self.prior(view) for view in self.scene.views}
         points = {view.name: self.scene.sparse_depth(view) for view in self.scene.views}
-        fits = {name: fit_scale(priors[name], points[name], settings) for name in priors}
-        fallback = borrowed_fit(list(fits.values()))
-        for name, fit in fits.items():
-            if fit.weak:
-                fits[name] = fit_scale(priors[name], points[name], settings, fallback=fallback)
-        return {name: apply_fit(priors[name], fit) for name, fit in fits.items()}
+        fits = fit_scene(priors, points)
+        errors = prior_errors(
+            {
+                name: fit.left_out_before.get(f"{ERROR_QUANTILE:g}", np.nan)
+                for name, fit in fits.items()
+            }
+        )
+        return {name: apply_fit(priors[name], fit) for name, fit in fits.items()}, errors
 
 
 def synthetic_tasks(
-    names: list[str], *, seed: int, views: int, width: int, height: int, folder: Path
+    names: list[str],
+    priors: Collection[str],
+    *,
+    seed: int,
+    views: int,
+    width: int,
+    height: int,
+    folder: Path,
 ) -> Iterator[Task]:
-    """One task for each scene and kind of error of the prior."""
+    """One task for each scene and each of `priors` that it can have."""
     for name in names:
         made = make_scene(name, seed, views, width, height)
         place = folder / name
@@ -59,14 +89,34 @@ def synthetic_tasks(
             _write_mirror(made, place / "mirror")
             patch = open_ground_truth(place / "mirror")
         scene = made.to_scene(place / "images")
-        for error in PriorError:
+        sources = {str(error): partial(_simulated, made, seed, error) for error in PriorError}
+        for kind, prior in _chosen(priors, sources, scene):
             yield Task(
-                name=f"{name}, {error}",
+                name=f"{name}, {kind}",
                 scene=scene,
-                prior=partial(_simulated, made, seed, error),
+                prior=prior,
                 truth=open_ground_truth(place / "gt"),
                 patch=patch,
             )
+
+
+def _chosen(
+    priors: Collection[str], sources: dict[str, Callable[[View], Prior]], scene: Scene
+) -> Iterator[tuple[str, Callable[[View], Prior]]]:
+    """The chosen of a scene's `sources`, the sweep, and the first source spoiled."""
+    for kind, source in sources.items():
+        if kind in priors:
+            yield kind, source
+    if "sweep" in priors:
+        yield "sweep", lambda view: SweepPrior().estimate(view, scene)
+    first = next(iter(sources.values()), None)
+    for how in Spoiling:
+        if how in priors and first is not None:
+            yield how, partial(_spoiled, first, how)
+
+
+def _spoiled(source: Callable[[View], Prior], how: Spoiling, view: View) -> Prior:
+    return spoil_prior(source(view), how)
 
 
 def _simulated(made: SyntheticScene, seed: int, error: PriorError, view: View) -> Prior:
@@ -86,11 +136,16 @@ def _write_mirror(made: SyntheticScene, folder: Path) -> None:
             np.savez(path, depth=depth, K=view.camera.K, cam_from_world=view.cam_from_world)
 
 
-def photo_task(given: Path, folder: Path) -> Task | None:
-    """The real scene in `given` (`images`, `mono`, `gt`), its cameras found in `folder` by the
-    `sfm` stage's own code; None where a part is missing."""
-    if not all((given / part).is_dir() for part in ("images", "gt", "mono")):
-        return None
+def real_scenes(folder: Path | None) -> list[Path]:
+    """The folders in `folder` that hold photos and truth."""
+    if folder is None:
+        return []
+    return [one for one in sorted(folder.iterdir()) if all((one / p).is_dir() for p in _PARTS)]
+
+
+def photo_tasks(given: Path, priors: Collection[str], folder: Path) -> Iterator[Task]:
+    """One task for each of `priors` that the real scene `given` can have; its cameras are found in
+    `folder` by the `sfm` stage's own code, or taken from its `transforms.json`."""
     candidates = find_photos(given / "images").candidates
     stems = safe_stems([one.original for one in candidates])
     images = folder / "images"
@@ -99,17 +154,30 @@ def photo_task(given: Path, folder: Path) -> Task | None:
         prepare_photo(one.path, images / stems[one.original], original=one.original)
         for one in candidates
     ]
-    reconstruct(images, photos, folder / "sfm")
+    if (given / "transforms.json").is_file():
+        use_poses(given / "transforms.json", images, photos, folder / "sfm")
+    else:
+        reconstruct(images, photos, folder / "sfm")
     undistorted = folder / "sfm" / "undistorted"
     scene = read_scene(undistorted / "sparse", undistorted / "images")
     lenses = _lenses(folder / "sfm" / "sparse")
-    maps = MapsPrior(given / "mono", PriorKind.INVERSE_AFFINE, lambda view: lenses[view.name])
-    return Task(
-        name=given.name,
-        scene=scene,
-        prior=lambda view: maps.estimate(view, scene),
-        truth=open_ground_truth(given / "gt"),
-    )
+    sources = {
+        part: partial(_given, given / part, lenses, scene)
+        for part in GIVEN
+        if (given / part).is_dir()
+    }
+    for kind, prior in _chosen(priors, sources, scene):
+        yield Task(
+            name=f"{given.name}, {kind}",
+            scene=scene,
+            prior=prior,
+            truth=open_ground_truth(given / "gt"),
+        )
+
+
+def _given(folder: Path, lenses: dict[str, InputPhoto], scene: Scene, view: View) -> Prior:
+    maps = MapsPrior(folder, PriorKind.INVERSE_AFFINE, lambda view: lenses[view.name])
+    return maps.estimate(view, scene)
 
 
 def _lenses(model: Path) -> dict[str, InputPhoto]:

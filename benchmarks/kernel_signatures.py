@@ -61,7 +61,8 @@ def kernel_name(dispatcher: Any, arguments: tuple[Any, ...]) -> str:
 
 
 def small_run(folder: Path) -> None:
-    """Reconstructs and exports 4 views of 64x48 pixels, from photos and given cameras."""
+    """Reconstructs and exports 4 views of 96x72 pixels, from photos and given cameras; smaller ones
+    have too few points for all that a scale fit does."""
     import refdepth
     from refdepth import compilation
     from refdepth.io.colmap import to_reconstruction
@@ -72,7 +73,7 @@ def small_run(folder: Path) -> None:
     compilation.uncompiled = lambda: ()  # nothing is compiled but what is called
     photos, model = folder / "photos", folder / "model"
     model.mkdir()
-    scene = make_scene(views=4, width=64, height=48).to_scene(photos, points_per_view=150)
+    scene = make_scene(views=4, width=96, height=72).to_scene(photos, points_per_view=150)
     to_reconstruction(scene).write(str(model))
     for quality in QUALITIES:
         out = folder / quality

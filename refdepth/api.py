@@ -39,28 +39,22 @@ def scale_scene(
         scaled = refdepth.scale_scene(scene, refdepth.SweepPrior())
     """
     from refdepth.errors import StageError
-    from refdepth.priors.fit import apply_fit, borrowed_fit, fit_scale
+    from refdepth.priors.fit import apply_fit, fit_scene
 
-    priors, fits = {}, {}
+    priors = {}
     for number, view in enumerate(scene.views):
         if progress is not None:
             progress("estimating depth", number, len(scene))
         priors[view.name] = prior.estimate(view, scene)
-        fits[view.name] = fit_scale(priors[view.name], scene.sparse_depth(view), settings)
-    fallback = borrowed_fit(list(fits.values()))
-    if fallback is None and all(fit.weak for fit in fits.values()):
+    fits = fit_scene(
+        priors, {view.name: scene.sparse_depth(view) for view in scene.views}, settings
+    )
+    if all(fit.weak for fit in fits.values()):
         raise StageError(
             "no view has enough SfM points to fit its depth to.",
             action="Give more photos with more overlap and texture.",
         )
-    scaled = {}
-    for view in scene.views:
-        fit = fits[view.name]
-        if fit.weak and fallback is not None:
-            sparse = scene.sparse_depth(view)
-            fit = fit_scale(priors[view.name], sparse, settings, fallback=fallback)
-        scaled[view.name] = apply_fit(priors[view.name], fit)
-    return scaled
+    return {name: apply_fit(priors[name], fit) for name, fit in fits.items()}
 
 
 def refine_scene(
@@ -69,6 +63,7 @@ def refine_scene(
     *,
     settings: RefineSettings | None = None,
     views: Sequence[str] | None = None,
+    prior_errors: Mapping[str, float] | None = None,
     renderer: Renderer | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -76,6 +71,8 @@ def refine_scene(
     """Refined depth and confidence of every view that has a `scaled` depth map (H, W; SfM units, 0
     unknown), or of `views` alone; both rounds, in memory.
 
+    `prior_errors` say how far off each view's scaled depth is (see `first_round`); by default the
+    middling residual at the SfM points counts, which says too little of priors bent to them.
     `settings` default to the preset `balanced`; `renderer` to the best there is. Deterministic for
     a `seed` on one device. Raises `InputError` for a view without a scaled depth map.
 
@@ -88,8 +85,11 @@ def refine_scene(
     from refdepth.geometry.working_view import WorkingView
     from refdepth.io.images import load_photo
     from refdepth.matching.neighbours import select_sources
+    from refdepth.refine.calibration import Calibration, Evidence
+    from refdepth.refine.judges import Judges
     from refdepth.refine.rounds import first_round, second_round
     from refdepth.refine.settings import RefineSettings
+    from refdepth.refine.wide import scene_errors
     from refdepth.render import select_renderer
 
     settings = settings or RefineSettings()
@@ -107,15 +107,21 @@ def refine_scene(
     }
     if settings.gradient_steps and renderer is None:
         renderer = select_renderer()
+    errors = prior_errors
+    if errors is None:
+        errors = scene_errors(known, {name: scaled[name] for name in known.names}, settings.grid)
+
+    judges = Judges(known, settings.judging_points)
 
     def inputs(name: str) -> dict[str, object]:
         return {
             "ref": photos[name],
             "sources": [photos[other] for other in sources[name]],
             "scaled": scaled[name],
-            "sparse": known.sparse_depth(known[name]),
+            "sparse": judges.given(known[name]),
             "settings": settings,
             "seed": seed,
+            "prior_error": errors[name],
         }
 
     first: dict[str, DepthMap] = {}
@@ -123,14 +129,19 @@ def refine_scene(
         if progress is not None:
             progress("matching views", number, len(needed))
         first[name] = first_round(**inputs(name)).depth_map  # type: ignore[arg-type]
-    refined = {}
+    second = {}
     for number, name in enumerate(wanted):
         if progress is not None:
             progress("refining views", number, len(wanted))
-        refined[name] = second_round(
+        second[name] = second_round(
             **inputs(name),  # type: ignore[arg-type]
             first=first[name],
             source_depths=[first[other] for other in sources[name]],
             renderer=renderer,
-        ).depth_map
-    return refined
+        )
+    curve = Calibration.of(
+        Evidence.of(view.trust, photos[name].grid, view.depth, judges.of(known[name]))
+        for name, view in sorted(second.items())
+        if view.trust is not None
+    )
+    return {name: view.under(curve, photos[name].grid) for name, view in second.items()}

@@ -53,6 +53,11 @@ _SCALE: Mapping[str, tuple[str, str]] = {
         "If you gave --depth-maps, check --depth-kind: inverse_affine means larger is nearer."
         " Otherwise the cameras are probably wrong: were enough photos placed?",
     ),
+    ScaleFlag.UNRELATED: (
+        "Views whose prior has nothing to do with their SfM points.",
+        "If you gave --depth-maps, check that each belongs to its photo. Otherwise try another"
+        " --depth-model, or --depth-model sweep.",
+    ),
     ScaleFlag.BORROWED: (
         "Views that use the scale found for the other views.",
         "",

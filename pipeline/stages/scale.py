@@ -21,15 +21,17 @@ from refdepth.priors.fit import ScaleFit, apply_fit, borrowed_fit, fit_scale
 from refdepth.types.prior import Prior
 from refdepth.types.scene import Scene
 
-_SECONDS, _BYTES = 0.05, 40e6
+_SECONDS, _BYTES = 0.05, 60e6
 """Of a core, and memory, for a megapixel."""
+_FIT_SECONDS = 0.1
+"""Of a core for the points of a view."""
 
 
 class ScaleStage:
     """Priors and SfM points in, one absolute depth map a view out."""
 
     name = "scale"
-    version = 3
+    version = 4
     upstream = ("sfm", "depth")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -49,7 +51,7 @@ class ScaleStage:
     def progress_of(
         self, workspace: Workspace, request: RunRequest, fingerprint: str
     ) -> tuple[int, int] | None:
-        """Fits take milliseconds: not worth a count."""
+        """Fits take a tenth of a second: not worth a count."""
         return None
 
     def run(self, context: StageContext) -> StageOutcome:
@@ -92,6 +94,7 @@ class ScaleStage:
             "median_residual": residual,
             "flagged": sorted(flagged),
             "views": len(fits),
+            "bent": sum(fit.bend is not None for fit in fits.values()),
         }
         if units_per_metre:
             summary["metres_per_unit"] = 1 / float(np.median(units_per_metre))
@@ -165,4 +168,4 @@ def _cost(scene: Scene) -> Cost:
     """Of a view of middling size."""
     camera = scene.typical_camera
     megapixels = camera.width * camera.height / 1e6
-    return Cost(seconds=_SECONDS * megapixels, bytes=int(_BYTES * megapixels))
+    return Cost(seconds=_FIT_SECONDS + _SECONDS * megapixels, bytes=int(_BYTES * megapixels))

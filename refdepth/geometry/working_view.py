@@ -24,13 +24,20 @@ class WorkingView:
     maps vote goes through.
     """
 
-    def __init__(self, photo: PosedImage, grid: WorkGrid, load: Callable[[], PosedImage]) -> None:
-        """`photo` is used now, `load` when somebody asks for full pixels."""
+    def __init__(
+        self,
+        grid: WorkGrid,
+        cam_from_world: NDArray[np.float64],
+        gray: NDArray[np.float32],
+        usable: NDArray[np.bool_],
+        load: Callable[[], PosedImage],
+    ) -> None:
+        """`load` gives the photo when somebody asks for full pixels."""
         self.grid = grid
-        self.cam_from_world = photo.cam_from_world
-        self.gray: NDArray[np.float32] = grid.shrink(to_gray(photo.rgb))
+        self.cam_from_world = cam_from_world
+        self.gray = gray
         """Luma (h, w) in [0, 1]."""
-        self.usable: NDArray[np.bool_] = grid.shrink_mask(photo.mask)
+        self.usable = usable
         """Where the photo may be used (h, w)."""
         self._load = load
         self._derived: dict[Hashable, Any] = {}
@@ -38,8 +45,7 @@ class WorkingView:
     @classmethod
     def of(cls, photo: PosedImage, *, max_pixels: int, least_factor: int = 1) -> WorkingView:
         """From a photo in memory, which is kept; the limits are `WorkGrid.for_photo`'s."""
-        grid = WorkGrid.for_photo(photo.camera, max_pixels=max_pixels, least_factor=least_factor)
-        return cls(photo, grid, lambda: photo)
+        return cls._shrunken(photo, lambda: photo, max_pixels, least_factor)
 
     @classmethod
     def loaded(
@@ -47,9 +53,15 @@ class WorkingView:
     ) -> WorkingView:
         """From a photo that `load` gives, now and whenever somebody asks for full pixels: only what
         the working grid needs is kept."""
-        photo = load()
+        return cls._shrunken(load(), load, max_pixels, least_factor)
+
+    @classmethod
+    def _shrunken(
+        cls, photo: PosedImage, load: Callable[[], PosedImage], max_pixels: int, least_factor: int
+    ) -> WorkingView:
         grid = WorkGrid.for_photo(photo.camera, max_pixels=max_pixels, least_factor=least_factor)
-        return cls(photo, grid, load)
+        gray, usable = grid.shrink(to_gray(photo.rgb)), grid.shrink_mask(photo.mask)
+        return cls(grid, photo.cam_from_world, gray, usable, load)
 
     @property
     def nbytes(self) -> int:
@@ -64,6 +76,17 @@ class WorkingView:
             self._derived[key] = make()
         found: Value = self._derived[key]
         return found
+
+    def reduced(self, by: int) -> WorkingView:
+        """The same view on a grid `by` times as coarse."""
+
+        def make() -> WorkingView:
+            factor = by * self.grid.factor
+            grid = WorkGrid(photo=self.grid.photo, factor=factor)
+            gray, usable = self.gray_at(factor), self.usable_at(factor)
+            return WorkingView(grid, self.cam_from_world, gray, usable, self._load)
+
+        return self.derived(("reduced", by), make)
 
     def photo(self) -> PosedImage:
         """The full photo with its mask."""

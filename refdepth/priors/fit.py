@@ -1,7 +1,8 @@
 """Fitting a prior to the SfM points of its view: robust, deterministic, with diagnostics.
 
 With t = 1 / z for inverse-affine priors and t = z otherwise, the model is t = a x + b with a > 0
-(b = 0 for metric priors), fitted on relative depth errors (see `robust_line`).
+(b = 0 for metric priors), fitted on relative depth errors (see `robust_line`), times a factor that
+varies slowly over the picture where left-out points show that it helps (see `bend`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.geometry.lens import sample_map
+from refdepth.priors.bend import Bend, fit_bend
+from refdepth.priors.observed import CELLS, observe
 from refdepth.priors.robust_line import fit_line, improve_line, log_error, weighted_median
 from refdepth.settings import Settings, setting
 from refdepth.types.prior import Prior, PriorKind
@@ -23,8 +25,10 @@ from refdepth.types.scene import SparseDepth
 Array = NDArray[np.float64]
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95)
-_CELLS = 8
+_LEFT_OUT_QUANTILES = (0.5, 0.75, 0.9)
 _SAMPLES = 300
+_OPPOSED, _RELATED = -0.3, 0.2
+"""Rank correlation of prior and points below which they are opposed; from which on related."""
 _BORROWED_SHARE = 0.1
 """Weight of a borrowed fit against all of a weak view's own points."""
 
@@ -50,6 +54,12 @@ class ScaleSettings(Settings):
     near_factor: float = setting(
         5.0, "Depth nearer than the nearest SfM points by this factor is unknown.", ge=1, le=1000
     )
+    bend_from: float = setting(
+        0.2,
+        "A prior is bent over the picture towards the SfM points, where left-out ones gain by it,"
+        " if a quarter of them is further off in log depth than this.",
+        ge=0,
+    )
 
 
 class ScaleFlag(StrEnum):
@@ -63,6 +73,8 @@ class ScaleFlag(StrEnum):
     POOR_FIT = "poor_fit"
     OPPOSED = "opposed"
     """The prior grows where it should shrink: probably of another kind than said."""
+    UNRELATED = "unrelated"
+    """The prior says nothing of the points: constant, or of another photo."""
     BORROWED = "borrowed"
     """The scene's fit was used."""
 
@@ -93,6 +105,13 @@ class ScaleFit:
     """Median of the prior over the picture."""
     prior_spread: float = 0.0
     """Half the distance between the prior's 10 % and 90 % quantiles over the picture."""
+    bend: Bend | None = None
+    """The slowly varying factor on the line's depth; None where there is none."""
+    left_out_before: Mapping[str, float] = field(default_factory=dict)
+    """Quantiles of |log depth error| of the line at points spread over the picture."""
+    left_out_quantiles: Mapping[str, float] = field(default_factory=dict)
+    """The same with `bend`, each point with its part of the picture left out of it: what to expect
+    between the points. Without `bend` those of the line."""
     samples: Sequence[tuple[float, float, bool]] = ()
     """Some of the points as (prior value, depth, inlier), for a scatter plot."""
     flags: tuple[ScaleFlag, ...] = ()
@@ -122,6 +141,7 @@ class ScaleFit:
             **{
                 **values,
                 "kind": PriorKind(values["kind"]),
+                "bend": Bend.from_dict(values["bend"]) if values["bend"] else None,
                 "flags": tuple(ScaleFlag(flag) for flag in values["flags"]),
                 "samples": tuple((float(x), float(z), bool(i)) for x, z, i in values["samples"]),
             }
@@ -144,7 +164,7 @@ def fit_scale(
     """
     settings = settings or ScaleSettings()
     center, spread = _statistics(prior.values)
-    points = _observe(prior, sparse)
+    points = observe(prior, sparse)
     x, target, weight = points.x, points.target, points.weight
     flags: list[ScaleFlag] = []
     if len(x) == 0:
@@ -154,7 +174,7 @@ def fit_scale(
     a, b = fit_line(x, target, weight, metric=prior.kind == PriorKind.METRIC)
     error = log_error(a, b, x, target)
     inlier = error <= settings.inlier_error
-    coverage = len(np.unique(points.cell[inlier])) / _CELLS**2
+    coverage = len(np.unique(points.cell[inlier])) / CELLS**2
     if len(x) and coverage < settings.min_coverage:
         flags.append(ScaleFlag.BADLY_SPREAD)
     near, far = _bounds(points.depth[inlier] if inlier.any() else points.depth, settings)
@@ -168,8 +188,14 @@ def fit_scale(
         flags.append(ScaleFlag.BORROWED)
     if len(x) and float(np.median(error)) > settings.poor_fit:
         flags.append(ScaleFlag.POOR_FIT)
-    if len(x) >= settings.min_points and _rank_correlation(x, target) < -0.3:
-        flags.append(ScaleFlag.OPPOSED)
+    if len(x) >= settings.min_points:
+        flags += _disagreement(x, target, settings)
+    good = a * x + b > 0
+    ratio = _log_depth_ratio(prior.kind, a * x[good] + b, target[good])
+    bend, before, after = None, ratio, ratio
+    far_off = len(ratio) > 0 and float(np.quantile(np.abs(ratio), 0.75)) > settings.bend_from
+    if far_off and not _WEAK.intersection(flags):
+        bend, before, after = fit_bend(points.xy[good], ratio, weight[good], prior.values.shape)
     return ScaleFit(
         kind=prior.kind,
         a=a,
@@ -178,10 +204,13 @@ def fit_scale(
         far=far,
         points=len(x),
         inliers=int(inlier.sum()),
-        residual_quantiles=_quantiles(error),
+        residual_quantiles=_quantiles(error, _QUANTILES),
         coverage=coverage,
         prior_center=center,
         prior_spread=spread,
+        bend=bend,
+        left_out_before=_quantiles(np.abs(before), _LEFT_OUT_QUANTILES),
+        left_out_quantiles=_quantiles(np.abs(after), _LEFT_OUT_QUANTILES),
         samples=_scatter(x, points.depth, inlier),
         flags=tuple(flags),
     )
@@ -194,8 +223,24 @@ def apply_fit(prior: Prior, fit: ScaleFit) -> NDArray[np.float32]:
     t = fit.a * prior.values.astype(np.float64) + fit.b
     with np.errstate(divide="ignore", invalid="ignore"):
         depth = 1 / t if fit.kind == PriorKind.INVERSE_AFFINE else t
+        if fit.bend is not None:
+            depth *= fit.bend.factor(depth.shape)
         known = (t > 0) & (depth >= fit.near) & (depth <= fit.far)
     return np.where(known, depth, 0).astype(np.float32)
+
+
+def fit_scene(
+    priors: Mapping[str, Prior],
+    points: Mapping[str, SparseDepth],
+    settings: ScaleSettings | None = None,
+) -> dict[str, ScaleFit]:
+    """The fits of all views by name, of which weak ones borrow what the others found."""
+    fits = {name: fit_scale(priors[name], points[name], settings) for name in priors}
+    fallback = borrowed_fit(list(fits.values()))
+    if fallback is not None:
+        for name in [name for name, fit in fits.items() if fit.weak]:
+            fits[name] = fit_scale(priors[name], points[name], settings, fallback=fallback)
+    return fits
 
 
 def borrowed_fit(fits: Sequence[ScaleFit]) -> ScaleFit | None:
@@ -271,42 +316,12 @@ def _borrow(
     )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Points:
-    """What the prior says at the SfM points, all arrays (N,)."""
-
-    x: Array
-    depth: Array
-    target: Array
-    """What x is fitted to: depth, or its inverse."""
-    weight: Array
-    cell: NDArray[np.int64]
-    """In which of the picture's cells the point lies."""
-
-
-def _observe(prior: Prior, sparse: SparseDepth) -> _Points:
-    """The SfM points at which the prior says something."""
-    x = sample_map(prior.values, sparse.xy).astype(np.float64)
-    usable = np.isfinite(x) & (sparse.depth > 0)
-    if prior.kind == PriorKind.METRIC:
-        usable &= x > 0
-    depth = sparse.depth[usable]
-    cell = _cells(sparse.xy[usable], prior.values.shape)
-    return _Points(
-        x=x[usable],
-        depth=depth,
-        target=1 / depth if prior.kind == PriorKind.INVERSE_AFFINE else depth,
-        weight=_weights(sparse.track_length[usable], sparse.error_px[usable], cell),
-        cell=cell,
-    )
-
-
-def _quantiles(error: Array) -> dict[str, float]:
+def _quantiles(error: Array, at: Sequence[float]) -> dict[str, float]:
     """Quantiles of the errors under their names; none without errors."""
     if len(error) == 0:
         return {}
-    values = np.quantile(error, _QUANTILES)
-    return {f"{q:g}": float(value) for q, value in zip(_QUANTILES, values, strict=True)}
+    values = np.quantile(error, at)
+    return {f"{q:g}": float(value) for q, value in zip(at, values, strict=True)}
 
 
 def _scatter(
@@ -318,12 +333,10 @@ def _scatter(
     return tuple((float(x[i]), float(depth[i]), bool(inlier[i])) for i in shown)
 
 
-def _weights(track_length: NDArray[np.int64], error_px: Array, cells: NDArray[np.int64]) -> Array:
-    """Long tracks and small reprojection errors count more; crowds of points in one part of the
-    picture count less than their number."""
-    weight = np.minimum(track_length - 1, 6) / (1 + np.square(error_px))
-    crowd = np.bincount(cells, minlength=1)[cells]
-    return np.maximum(weight, 0.1) / np.sqrt(np.maximum(crowd, 1))
+def _log_depth_ratio(kind: PriorKind, t: Array, target: Array) -> Array:
+    """Log of the points' depth over the line's."""
+    ratio = np.log(target / t)
+    return -ratio if kind == PriorKind.INVERSE_AFFINE else ratio
 
 
 def _bounds(z: Array, settings: ScaleSettings) -> tuple[float, float]:
@@ -334,13 +347,6 @@ def _bounds(z: Array, settings: ScaleSettings) -> tuple[float, float]:
     return float(low / settings.near_factor), float(high * settings.far_factor)
 
 
-def _cells(xy: Array, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Cell number (N,) of each pixel in an 8 x 8 division of the picture."""
-    column = np.clip(xy[:, 0] * _CELLS / shape[1], 0, _CELLS - 1).astype(np.int64)
-    row = np.clip(xy[:, 1] * _CELLS / shape[0], 0, _CELLS - 1).astype(np.int64)
-    return row * _CELLS + column
-
-
 def _statistics(values: NDArray[np.float32]) -> tuple[float, float]:
     """Median and half the 10 % to 90 % distance of the known values."""
     known = values[np.isfinite(values)]
@@ -348,6 +354,19 @@ def _statistics(values: NDArray[np.float32]) -> tuple[float, float]:
         return 0.0, 0.0
     low, middle, high = np.quantile(known.astype(np.float64), [0.1, 0.5, 0.9])
     return float(middle), float(high - low) / 2
+
+
+def _disagreement(x: Array, target: Array, settings: ScaleSettings) -> list[ScaleFlag]:
+    """Whether the prior runs against the points, or has nothing to do with them although their
+    depth differs."""
+    correlation = _rank_correlation(x, target) if np.ptp(x) > 0 else 0.0
+    if correlation < _OPPOSED:
+        return [ScaleFlag.OPPOSED]
+    log = np.log(target)
+    spread = 1.48 * float(np.median(np.abs(log - np.median(log))))
+    if correlation < _RELATED and spread > settings.inlier_error:
+        return [ScaleFlag.UNRELATED]
+    return []
 
 
 def _rank_correlation(x: Array, y: Array) -> float:

@@ -16,13 +16,18 @@ from refdepth.types.prior import Prior, PriorKind
 from refdepth.types.scene import Scene, View
 
 _SAME_ASPECT = 0.02
+_PATCHES, _FEWEST_PATCHES = (14, 16, 32), 8
+"""Networks round width and height each to whole patches (px); of fewer along the shorter side, any
+shape would be a rounded one."""
 
 
 class MapsPrior:
     """A folder with one map a photo: `NAME.npy` (`.npz`, `.tiff`, `.png`) for `NAME.jpg`.
 
-    Maps may have any resolution. They are in the grid of the photo as it is shown, or as it is
-    stored where only that fits their shape, and are resampled through the lens into the view.
+    Maps may have any resolution, and cover the whole photo: one whose width and height a network
+    rounded to whole patches is stretched back. They are in the grid of the photo as it is shown,
+    or as it is stored where only that fits their shape, and are resampled through the lens into
+    the view.
     """
 
     def __init__(
@@ -103,11 +108,11 @@ class MapsPrior:
     def _upright(
         self, values: NDArray[np.float32], photo: InputPhoto, path: Path
     ) -> NDArray[np.float32]:
-        if _same_aspect(values.shape, photo):
-            return values
-        turned = turn_upright(values, photo.orientation)
-        if _same_aspect(turned.shape, photo):
-            return np.asarray(turned, dtype=np.float32)
+        turned = np.asarray(turn_upright(values, photo.orientation), dtype=np.float32)
+        for fits in (_same_aspect, _rounded_aspect):
+            for upright in (values, turned):
+                if fits(upright.shape, photo):
+                    return upright
         raise InputError(
             f"the map is {values.shape[1]}x{values.shape[0]}, its photo "
             f"{photo.width}x{photo.height}: another shape.",
@@ -143,3 +148,17 @@ def _same_aspect(shape: tuple[int, ...], photo: InputPhoto) -> bool:
     height, width = shape
     rounding = 1 / min(height, width)
     return abs(width * photo.height / (height * photo.width) - 1) <= _SAME_ASPECT + rounding
+
+
+def _rounded_aspect(shape: tuple[int, ...], photo: InputPhoto) -> bool:
+    """Whether at some scale the photo's width and height, each rounded to whole patches (both up,
+    both down or both to the nearest), give the shape."""
+    height, width = shape
+    off = abs(width * photo.height - height * photo.width)
+    return any(
+        width % patch == 0
+        and height % patch == 0
+        and min(height, width) >= _FEWEST_PATCHES * patch
+        and off < patch * max(photo.width, photo.height)
+        for patch in _PATCHES
+    )

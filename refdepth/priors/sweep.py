@@ -121,22 +121,14 @@ class SweepPrior:
         sparse: SparseDepth,
         bounds: tuple[float, float],
     ) -> tuple[Map, Map]:
-        from refdepth.matching.confidence import photometric_confidence
-        from refdepth.matching.cost import Comparison, Windows
-        from refdepth.matching.search import search
+        from refdepth.matching.plane_sweep import sweep_planes
 
         settings = self.settings
         ref, *others = map(self._views, (view, *sources))
         near, far = bounds
         if sources:
-            # Even steps of log depth: near things without SfM points need a wide range, and the
-            # search that follows wants the same relative precision everywhere.
-            planes = np.geomspace(near, far, settings.planes).astype(np.float32)
-            comparison = Comparison.of(Windows.of(ref, settings.match), others)
-            found = search(comparison, np.ones_like(ref.gray), planes, settings.match)
-            share = np.clip(found.step / (settings.planes - 1), 0, 1)
-            swept = (np.exp(-share * np.log(far / near)) / near).astype(np.float32)
-            confidence = photometric_confidence(found.zncc, found.texture)
+            found = sweep_planes(ref, others, bounds, settings.planes, settings.match)
+            swept, confidence = np.exp(-found.log_depth), found.confidence
         else:
             swept = np.full_like(ref.gray, 1 / np.sqrt(near * far))
             confidence = np.zeros_like(swept)

@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.geometry.grid import log_ratio
+from refdepth.geometry.grid import WorkGrid, log_ratio
 from refdepth.geometry.working_view import WorkingView
 from refdepth.refine.acceptance import accept
-from refdepth.refine.confidence import view_confidence
+from refdepth.refine.calibration import Calibration, Evidence
+from refdepth.refine.confidence import Trust, view_trust
 from refdepth.refine.edges import sharpen_edges
 from refdepth.refine.problem import ViewProblem
 from refdepth.refine.settings import Method, RefineSettings
 from refdepth.refine.transfer import Transferred, opinions, transfer
+from refdepth.refine.wide import bend_to_photos, measured_error, moved
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import PosedImage, SparseDepth
 
@@ -43,11 +45,19 @@ class RefinedView:
     """In [0, 1]; 0 where the depth is unknown."""
     record: dict[str, Any]
     """What was done: sources, accepted share, scores, flags, seconds by part. JSON-able."""
+    trust: Trust | None = None
+    """After the second round: what the scene's confidence is made from, on the working grid."""
 
     @property
     def depth_map(self) -> DepthMap:
         """Depth and confidence alone: what the neighbours' second round needs."""
         return DepthMap(depth=self.depth, confidence=self.confidence)
+
+    def under(self, curve: Calibration, grid: WorkGrid) -> DepthMap:
+        """Depth, and the confidence that a scene's curve states; after the second round."""
+        order = np.zeros(grid.shape, np.float32) if self.trust is None else self.trust.order
+        sure = curve.apply(grid.grow(order)) * (self.confidence > 0)
+        return DepthMap(depth=self.depth, confidence=sure.astype(np.float32))
 
 
 @dataclass
@@ -82,8 +92,13 @@ def first_round(
     sparse: SparseDepth,
     settings: RefineSettings | None = None,
     seed: int = 0,
+    prior_error: float | None = None,
 ) -> RefinedView:
     """Searches around the `scaled` depth (H, W; 0 unknown; photo's grid) and spreads what is sure.
+
+    `prior_error` is how far off the prior is, as log depth within which it lies for three quarters
+    of the SfM points before it is bent to them; without it, the residuals at `sparse` count. A
+    prior that is too far off for the search is bent first to what the photos say.
 
     `sources` are the neighbours, best first. Without any, the scaled depth is returned, flagged
     and without confidence. The confidence is that of the photometric match, for use by the
@@ -104,8 +119,14 @@ def first_round(
         clock.lap("coarse")
         record["seconds"] = clock.seconds
         return RefinedView(depth=ref.grid.shrink_depth(bent), confidence=unsure, record=record)
-    problem = ViewProblem(ref, [sources[i] for i in used], sparse, settings)
+    helpers = [sources[i] for i in used]
+    problem = ViewProblem(ref, helpers, sparse, settings)
     base = ref.grid.shrink_depth(scaled)
+    error = measured_error(base, sparse, ref.grid) if prior_error is None else prior_error
+    record["prior_error"] = round(error, 4)
+    if error > settings.wide.from_error:
+        base = bend_to_photos(ref, helpers, base, sparse, error, settings.wide)
+        clock.lap("sweep")
     change, sure = problem.search(base, settings.search)
     clock.lap("search")
     change = problem.spread(base, (change[None], sure[None]), problem.points(base))
@@ -125,6 +146,7 @@ def second_round(
     settings: RefineSettings | None = None,
     renderer: Renderer | None = None,
     seed: int = 0,
+    prior_error: float | None = None,
     checkpoint: Checkpoint | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> RefinedView:
@@ -132,10 +154,12 @@ def second_round(
     then renders, refines and sharpens depth edges. The result lies in the photo's grid.
 
     `first` is the view's own first round, `source_depths` its neighbours', in the order of
-    `sources`, each on its working grid. The gradient steps need a `renderer`; `checkpoint` and
-    `progress` belong to them. Where the neighbour left out does not see an improvement, `scaled`
-    stays. Deterministic for a `seed`, interrupted or not. Raises `ValueError` when gradient steps
-    are asked for without a renderer.
+    `sources`, each on its working grid; `prior_error` is as in `first_round`. The confidence is a
+    guess from this view alone: a scene's is made from the `trust` of all (see `calibration`). The
+    gradient steps need a `renderer`; `checkpoint` and `progress` belong to them. Where the
+    neighbour left out does not see an improvement, `scaled` stays, or what the first round made of
+    a prior far off. Deterministic for a `seed`, interrupted or not. Raises `ValueError` when
+    gradient steps are asked for without a renderer.
     """
     settings = settings or RefineSettings()
     if settings.gradient_steps and renderer is None:
@@ -144,11 +168,17 @@ def second_round(
     used, judge = split_held_out(len(sources), settings)
     record = _record(scaled, used, judge)
     if record["flags"]:
-        return RefinedView(depth=scaled, confidence=np.zeros_like(scaled), record=record)
+        return RefinedView(
+            depth=scaled,
+            confidence=np.zeros_like(scaled),
+            record=record,
+            trust=Trust.none(ref.grid.shape),
+        )
     helpers = [sources[i] for i in used]
     problem = ViewProblem(ref, helpers, sparse, settings)
     transferred = transfer(ref, helpers, [source_depths[i] for i in used])
     steps: dict[str, Any] = {"renderer": renderer, "checkpoint": checkpoint, "progress": progress}
+    start = scaled
     if settings.method is Method.PAPER:
         from refdepth.refine.paper.refine import refine_paper
 
@@ -165,7 +195,11 @@ def second_round(
         depth, record["fine"] = found.depth, found.record
         clock.lap("fine")
     else:
-        depth = _agree(problem, scaled, first, transferred, settings)
+        base = ref.grid.shrink_depth(scaled)
+        error = measured_error(base, sparse, ref.grid) if prior_error is None else prior_error
+        if error > settings.wide.from_error:
+            start = moved(scaled, base, first.depth, ref.grid)
+        depth = _agree(problem, start, first, transferred, settings)
         clock.lap("agreement")
         if settings.iterations:
             from refdepth.refine.mesh.refine import refine_surface
@@ -187,25 +221,29 @@ def second_round(
     clock.lap("edges")
     if judge is not None:
         held_out = ViewProblem(ref, [sources[judge]], sparse, settings, problem.windows)
-        verdict = accept(
-            held_out,
-            transfer(ref, [sources[judge]], [source_depths[judge]]),
-            ref.grid.shrink_depth(scaled),
-            ref.grid.shrink_depth(sharp),
-        )
+        seen = transfer(ref, [sources[judge]], [source_depths[judge]])
+        shrink, before = ref.grid.shrink_depth, scaled
+        if start is not scaled:  # what the photos alone say may be the better of the two to keep
+            share = ref.grid.grow(accept(held_out, seen, shrink(scaled), shrink(start)).share)
+            before = taken_over(scaled, start, share)
+        verdict = accept(held_out, seen, shrink(before), shrink(sharp))
         record.update(verdict.summary())
         if verdict.share.min() < 1:
             share = ref.grid.grow(verdict.share)
-            mixed = _sharpened(taken_over(scaled, depth, share), photo, settings)
-            sharp = np.where(share > 0, mixed, scaled)
+            mixed = _sharpened(taken_over(before, depth, share), photo, settings)
+            sharp = np.where(share > 0, mixed, before)
         clock.lap("acceptance")
-    confidence = view_confidence(
-        problem.comparison, ref.grid.shrink_depth(sharp), transferred, settings
-    )
+    trust = view_trust(problem.comparison, ref.grid.shrink_depth(sharp), transferred, settings)
+    alone = Calibration.of([Evidence.of(trust, ref.grid, sharp, None)])
     clock.lap("confidence")
     record["seconds"] = clock.seconds
-    sure = ref.grid.grow(confidence) * (sharp > 0)
-    return RefinedView(depth=sharp, confidence=sure if mask is None else sure * mask, record=record)
+    sure = alone.apply(ref.grid.grow(trust.order)) * (sharp > 0)
+    return RefinedView(
+        depth=sharp,
+        confidence=sure if mask is None else sure * mask,
+        record=record,
+        trust=trust,
+    )
 
 
 def taken_over(scaled: Map, depth: Map, share: Map) -> Map:

@@ -30,6 +30,38 @@ class SearchSettings(Settings):
     )
 
 
+class WideSettings(Settings):
+    """How a prior is bent to the photos before the search, where it is far off."""
+
+    from_error: float = setting(
+        0.12,
+        "A prior is bent where a quarter of the SfM points is further off in log depth than this",
+        gt=0,
+    )
+    reduction: int = setting(2, "The sweep's grid is so many times as coarse", ge=1)
+    planes: int = setting(64, "How many depths are tried between the scene's bounds", ge=8)
+    margin: float = setting(1.1, "How far they reach behind the SfM points, as a factor", ge=1)
+    near_margin: float = setting(4.0, "How far they reach in front of them", ge=1)
+    match: MatchSettings = setting(MatchSettings(), "How windows are compared")
+    least_confidence: float = setting(
+        0.4, "Matches that are less sure than this bend nothing", ge=0, lt=1
+    )
+    spread: PropagationSettings = setting(
+        PropagationSettings(smoothness=120.0, outlier=0.1, rounds=4),
+        "How the correction spreads from sure pixels, for a prior that is 10 % off",
+    )
+    least_smoothness: float = setting(
+        2.0, "Weight of a smooth correction for the worst priors", gt=0
+    )
+    softening: float = setting(
+        4.0, "Power of the error by which the weight of a smooth correction falls", ge=0
+    )
+
+    def smoothness_for(self, error: float) -> float:
+        """The weight of a smooth correction for a prior that is `error` off in log depth."""
+        return max(self.least_smoothness, self.spread.smoothness * (0.1 / error) ** self.softening)
+
+
 class ConsistencySettings(Settings):
     """How much neighbours' depth counts."""
 
@@ -73,6 +105,13 @@ class RefineSettings(Settings):
     held_out: bool = setting(
         True, "One neighbour is left out and decides where the refinement is kept"
     )
+    judging_points: float = setting(
+        0.2,
+        "Share of the SfM points that the refinement is not given: they judge its confidence",
+        ge=0,
+        le=0.5,
+        expert=True,
+    )
     edge_reach: float = setting(
         0.008,
         "How far from a smeared depth edge its two sides are looked for, as a share of the"
@@ -84,6 +123,9 @@ class RefineSettings(Settings):
         Method.SEARCH, "search, or paper: the published method alone", expert=True
     )
     match: MatchSettings = setting(MatchSettings(), "How windows are compared", expert=True)
+    wide: WideSettings = setting(
+        WideSettings(), "How a prior that is far off is bent to the photos first", expert=True
+    )
     search: SearchSettings = setting(SearchSettings(), "Which depths are tried first")
     search_again: SearchSettings = setting(
         SearchSettings(range=0.06, steps=25),
@@ -125,14 +167,16 @@ class RefineSettings(Settings):
                 consistency=ConsistencySettings(rounds=5),
             )
         if quality == Quality.PAPER:
-            return cls(method=Method.PAPER, iterations=0, held_out=False, edge_reach=0)
+            return cls(
+                method=Method.PAPER, iterations=0, held_out=False, edge_reach=0, judging_points=0
+            )
         return cls()
 
     def result_fields(self) -> dict[str, Any]:
         """See `Settings.result_fields`; without the groups that the chosen method does not read."""
         fields = super().result_fields()
         if self.method is Method.PAPER:
-            unread = {"search", "search_again", "propagation", "surface", "iterations"}
+            unread = {"wide", "search", "search_again", "propagation", "surface", "iterations"}
         else:
             unread = {"paper"} if self.iterations else {"paper", "surface"}
         return {name: value for name, value in fields.items() if name not in unread}

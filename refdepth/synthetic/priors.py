@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 
 import numpy as np
@@ -72,3 +73,29 @@ def _objectwise(surface: NDArray[np.int32], rng: np.random.Generator) -> NDArray
             plane = scale + tilt_x * (x[on] - x[on].mean()) + tilt_y * (y[on] - y[on].mean())
             factor[on] = np.exp(plane)
     return factor
+
+
+class Spoiling(StrEnum):
+    """How a prior can be of no use, in part or wholly."""
+
+    CONSTANT = "constant"
+    """One value all over the picture."""
+    HALF_WRONG = "half_wrong"
+    """The right half runs the wrong way: what is near is said to be far."""
+    UPSIDE_DOWN = "upside_down"
+    """All of it runs the wrong way."""
+
+
+def spoil_prior(prior: Prior, how: Spoiling) -> Prior:
+    """`prior` spoiled; unknown stays unknown, and values keep their range."""
+    values = prior.values
+    known = values[np.isfinite(values)]
+    if known.size == 0:
+        return prior
+    if how == Spoiling.CONSTANT:
+        spoiled = np.where(np.isfinite(values), np.median(known), values)
+    else:
+        wrong = np.full(values.shape, how == Spoiling.UPSIDE_DOWN)
+        wrong[:, values.shape[1] // 2 :] = True
+        spoiled = np.where(wrong, known.min() + known.max() - values, values)
+    return replace(prior, values=spoiled.astype(np.float32))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from refdepth.priors.fit import (
     borrowed_fit,
     fit_scale,
 )
-from refdepth.synthetic import SyntheticScene, make_scene
+from refdepth.synthetic import Spoiling, SyntheticScene, make_scene, spoil_prior
 from refdepth.types.prior import Prior, PriorKind
 from refdepth.types.scene import Scene, SparseDepth
 
@@ -268,3 +269,55 @@ def test_simulated_networks_are_fitted_nearly_as_well_as_the_exact_depth_allows(
         miss, best = (np.abs(apply_fit(prior, f) / truth - 1).mean() for f in (fit, oracle))
         assert miss < 1.35 * best + 0.01
         assert fit.flags == ()
+
+
+def spoiled(room: SyntheticScene, index: int, kind: PriorKind, how: str) -> Prior:
+    """The simulated prior of a view, made useless in part or wholly."""
+    prior = room.simulated_prior(index, 0, kind)
+    if how == "half_nan":
+        prior.values[:, prior.values.shape[1] // 2 :] = np.nan
+        return prior
+    if how == "another_photo":
+        other = room.simulated_prior((index + 1) % len(room.views), 1, kind)
+        return replace(prior, values=np.ascontiguousarray(other.values[::-1, ::-1]))
+    return spoil_prior(prior, Spoiling(how))
+
+
+@pytest.mark.parametrize("kind", [PriorKind.INVERSE_AFFINE, PriorKind.METRIC])
+@pytest.mark.parametrize("how", [*Spoiling, "half_nan", "another_photo"])
+def test_useless_priors_come_through_as_what_the_points_allow(
+    room_and_scene: tuple[SyntheticScene, Scene], kind: PriorKind, how: str
+) -> None:
+    room, scene = room_and_scene
+    for index, view in enumerate(scene.views):
+        prior, truth = spoiled(room, index, kind, how), room.views[index].depth
+        sparse = scene.sparse_depth(view)
+        line, bent = (fit_scale(prior, sparse, ScaleSettings(bend_from=b)) for b in (9.0, 0.0))
+        depth, unbent = apply_fit(prior, bent), apply_fit(prior, line)
+        assert np.isfinite(depth).all()
+        assert ((depth > 0) == np.isfinite(prior.values)).all()  # unknown stays unknown
+        known = depth > 0
+        assert 0.5 * truth.min() < depth[known].min()
+        assert depth.max() < 2.5 * truth.max()
+        miss, before = (np.median(np.abs(d[known] / truth[known] - 1)) for d in (depth, unbent))
+        assert miss < 0.4 * before
+        expected = {"constant": "unrelated", "upside_down": "opposed"}.get(how)
+        assert expected is None or expected in bent.flags
+
+
+def test_a_constant_prior_becomes_a_smooth_surface_through_the_points() -> None:
+    y, x = np.mgrid[:90, :120]
+    depth = 3 * np.exp(0.3 * np.sin(x / 40) + 0.3 * np.cos(y / 30))
+    prior = Prior(values=np.full(depth.shape, 0.5, np.float32), kind=PriorKind.INVERSE_AFFINE)
+    fit = fit_scale(prior, sparse_points(depth, 250), SETTINGS)
+    assert ScaleFlag.UNRELATED in fit.flags
+    error = np.abs(np.log(apply_fit(prior, fit) / depth))
+    assert np.quantile(error, 0.95) < 0.02 < 0.15 < fit.left_out_before["0.5"]
+    assert fit.left_out_quantiles["0.5"] < 0.02
+
+
+def test_a_constant_prior_of_a_flat_wall_is_not_accused() -> None:
+    prior = Prior(values=np.full(SHAPE, 0.5, np.float32), kind=PriorKind.INVERSE_AFFINE)
+    fit = fit_scale(prior, sparse_points(np.full(SHAPE, 3.0)), SETTINGS)
+    assert fit.flags == ()
+    assert fit.bend is None

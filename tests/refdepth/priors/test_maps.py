@@ -193,6 +193,50 @@ def test_a_map_of_another_shape_is_refused_with_both_sizes(
         prior_of(folder).estimate(view, scene)
 
 
+@pytest.mark.parametrize(
+    ("photo", "size"),
+    [
+        ((640, 480), (352, 256)),  # of 32 px, both up or to the nearest
+        ((640, 480), (518, 392)),  # of 14 px, both to the nearest
+        ((1000, 700), (544, 384)),  # of 16 px, both up
+        ((1920, 1080), (448, 256)),  # of 32 px, down and up to the nearest
+        ((480, 640), (256, 352)),
+    ],
+)
+def test_a_map_rounded_to_whole_patches_covers_the_whole_photo(
+    folder: Path, view: View, scene: Scene, photo: tuple[int, int], size: tuple[int, int]
+) -> None:
+    width, height = photo
+    K = np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]])
+    view = replace(view, camera=PinholeCamera(K=K, width=width, height=height))
+    x = (np.arange(size[0]) + 0.5) / size[0]
+    y = (np.arange(size[1]) + 0.5) / size[1]
+    np.save(folder / "a.npy", (2 * x + y[:, None]).astype(np.float32))
+    found = MapsPrior(folder, "affine").estimate(view, scene).values
+    x, y = (np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height
+    inner = np.s_[4:-4, 4:-4]
+    np.testing.assert_allclose(found[inner], (2 * x + y[:, None])[inner], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("photo", "size"),
+    [
+        ((640, 480), (384, 256)),  # 3:2, which no rounding of one scale gives
+        ((640, 480), (518, 518)),
+        ((640, 480), (256, 256)),
+        ((640, 480), (353, 256)),  # no whole patches
+        ((640, 480), (64, 64)),  # patches too few to tell
+    ],
+)
+def test_other_shapes_stay_refused(
+    folder: Path, view: View, scene: Scene, photo: tuple[int, int], size: tuple[int, int]
+) -> None:
+    np.save(folder / "sub/a.npy", np.ones(size[::-1], np.float32))
+    given = replace(PHOTO, width=photo[0], height=photo[1])
+    with pytest.raises(InputError, match=f"map is {size[0]}x{size[1]}, its photo 640x480"):
+        MapsPrior(folder, "affine", lambda view: given).estimate(view, scene)
+
+
 def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         prior_of(tmp_path / "absent")

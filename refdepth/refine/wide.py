@@ -1,0 +1,129 @@
+"""A prior too far off for the search around it is first bent to what the photos alone say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdepth.geometry.grid import WorkGrid, log_ratio
+from refdepth.geometry.working_view import WorkingView
+from refdepth.matching.plane_sweep import sweep_planes
+from refdepth.matching.propagation import propagate
+from refdepth.matching.search import edge_links
+from refdepth.refine.settings import WideSettings
+from refdepth.types.scene import Scene, SparseDepth
+
+Map = NDArray[np.float32]
+LEAST_POINTS = 20
+"""Fewer SfM points say nothing about a prior."""
+ERROR_QUANTILE = 0.75
+OUTSTANDING = 3.0
+"""A view so many times as far off as the middling one is believed to be."""
+BOUND_QUANTILES = 0.005, 0.995
+ANCHOR = 1e-4
+"""Pull towards no change: decides where nothing else does."""
+
+
+def prior_errors(measured: Mapping[str, float]) -> dict[str, float]:
+    """How far off each view's scaled prior is taken to be, from what was measured at its points
+    (NaN: nothing). Priors of one scene are of one kind, and a view's points are few and on texture:
+    the scene's middling error counts, except for a view that is more than three times as far
+    off."""
+    known = [error for error in measured.values() if np.isfinite(error)]
+    typical = float(np.median(known)) if known else 0.0
+    return {name: own if own > OUTSTANDING * typical else typical for name, own in measured.items()}
+
+
+def measured_error(base: Map, sparse: SparseDepth, grid: WorkGrid) -> float:
+    """How far off a scaled prior (H, W, working grid) is: log depth within which three quarters of
+    the SfM points lie. 0 where there are too few points to say."""
+    y, x = grid.cells(sparse.xy)
+    there = base[y, x]
+    known = there > 0
+    if known.sum() < LEAST_POINTS:
+        return 0.0
+    error = np.abs(np.log(sparse.depth[known] / there[known]))
+    return float(np.quantile(error, ERROR_QUANTILE))
+
+
+def scene_errors(
+    scene: Scene, scaled: Mapping[str, Map], grid: Mapping[str, int]
+) -> dict[str, float]:
+    """`prior_errors` of `scaled` depth maps (H, W) by view name, from the residuals at the SfM
+    points; `grid` are the working grid's limits."""
+    measured = {}
+    for name, depth in scaled.items():
+        view = scene[name]
+        working = WorkGrid.for_photo(view.camera, **grid)
+        base = working.shrink_depth(depth)
+        measured[name] = measured_error(base, scene.sparse_depth(view), working)
+    return prior_errors(measured)
+
+
+def bend_to_photos(
+    ref: WorkingView,
+    sources: Sequence[WorkingView],
+    base: Map,
+    sparse: SparseDepth,
+    error: float,
+    settings: WideSettings,
+) -> Map:
+    """Depth `base` (H, W, working grid; 0 unknown), which is `error` off in log depth, moved to
+    where a plane sweep between the scene's bounds is sure.
+
+    The sweep runs on a coarser grid. The correction is a smooth change of log depth, so that the
+    prior keeps its shape between sure pixels; the worse the prior, the more it bends.
+    """
+    if not (base > 0).any():
+        return base
+    coarse = ref.reduced(settings.reduction)
+    others = [source.reduced(settings.reduction) for source in sources]
+    known = base > 0
+    filled = np.where(known, base, np.float32(np.median(base[known])))
+    shape = _reduced_depth(ref, coarse, filled)
+    swept = sweep_planes(
+        coarse, others, _bounds(filled, sparse, settings), settings.planes, settings.match
+    )
+    sure = swept.confidence
+    weight = np.where(sure > settings.least_confidence, sure**2, 0).astype(np.float32)
+    points, point_weight = np.zeros_like(shape), np.zeros_like(shape)
+    y, x = coarse.grid.cells(sparse.xy)
+    points[y, x] = np.log(sparse.depth / shape[y, x])
+    point_weight[y, x] = settings.spread.sparse_weight
+    links = edge_links(
+        coarse.gray,
+        shape,
+        image_edge=settings.spread.image_edge,
+        depth_edge=settings.spread.depth_edge,
+        floor=ANCHOR,
+    )
+    change = propagate(
+        np.stack([swept.log_depth - np.log(shape), points]).astype(np.float32),
+        np.stack([weight, point_weight]),
+        *links,
+        smoothness=settings.smoothness_for(error),
+        outlier=settings.spread.outlier,
+        anchor=ANCHOR,
+        rounds=settings.spread.rounds,
+    )
+    grown = coarse.grid.grow(change)
+    return np.where(known, filled * np.exp(ref.grid.sample(grown)), 0).astype(np.float32)
+
+
+def moved(scaled: Map, base: Map, depth: Map, grid: WorkGrid) -> Map:
+    """`scaled` (photo's grid) changed as `base` became `depth` (working grid)."""
+    return scaled * np.exp(grid.grow(log_ratio(depth, base)))
+
+
+def _reduced_depth(ref: WorkingView, coarse: WorkingView, depth: Map) -> Map:
+    """A depth map of `ref`'s grid on the coarser one."""
+    return coarse.grid.shrink_depth(ref.grid.grow_depth(depth))
+
+
+def _bounds(base: Map, sparse: SparseDepth, settings: WideSettings) -> tuple[float, float]:
+    """Nearest and farthest depth worth trying."""
+    known = sparse.depth if len(sparse) >= LEAST_POINTS else base[base > 0]
+    near, far = np.quantile(known, BOUND_QUANTILES)
+    return float(near / settings.near_margin), float(far * settings.margin)
