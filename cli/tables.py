@@ -10,7 +10,7 @@ from rich.table import Table
 
 from refdepth.cli.console import out
 from refdepth.evaluation.tables import Table as PlainTable
-from refdepth.evaluation.tables import cloud_table, depth_tables, view_table
+from refdepth.evaluation.tables import cloud_table, depth_tables, reliability_table, view_table
 
 _ESSENTIAL = ("AbsRel", "median", "RMSE", "within 3 %", "< 1.25", "< 5 cm", "coverage")
 """Columns that stay where the terminal is too narrow for all of them; JSON always has all."""
@@ -28,6 +28,9 @@ def print_evaluation(
                 _print(table)
         if by_view:
             _print(view_table(result["depth"]))
+    if "points" in result:
+        count = result["points"]["count"]
+        _print(reliability_table(result["points"], f"Confidence at {count:,} left-out SfM points"))
     if "cloud" in result:
         _print(cloud_table(result["cloud"]))
     if "cameras" in result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,19 +11,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.errors import InputError
+from refdepth.errors import InputError, ResourceError
+from refdepth.pipeline.files import write_json
 from refdepth.pipeline.priors import input_photos
-from refdepth.pipeline.results import Results
+from refdepth.pipeline.results import RELIABILITY, Results
 from refdepth.pipeline.workspace import Workspace
 from refdepth.types.camera import camera_center
 from refdepth.types.depth_map import DepthMap
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, float, float | None], None]
 
 
 def evaluate_workspace(
     workspace: Workspace,
-    truth: Path,
+    truth: Path | None,
     *,
     distances: Sequence[float] | None = None,
     use_icp: bool = True,
@@ -31,20 +35,43 @@ def evaluate_workspace(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """What `refdepth evaluate` prints, as plain JSON values: `depth`, `cloud`, `cameras`, each
-    where `truth` allows it.
+    where `truth` allows it; `points`: the confidence at the SfM points left out, without a `truth`
+    or beside true depth.
 
     `truth` is a folder of depth maps (see `open_ground_truth`), a reference
     cloud (`.ply`, in the cloud's own frame), or a JSON file with `cam_from_world` by photo.
     `distances` are those of the cloud's precision and recall, in the truth's unit.
 
-    Raises `InputError` when the truth fits nothing here.
+    Against depth maps, the reliability of the confidence is also left in the workspace, for the
+    report. Raises `InputError` when the truth fits nothing here.
     """
     results = Results(workspace)
+    at_points = results.calibration().get("at_points")
+    if truth is None:
+        if not at_points:
+            raise InputError(
+                "holds no SfM points that judge the confidence.",
+                subject=workspace.root,
+                action="Finish the stage refine, or give --ground-truth.",
+            )
+        return {"points": at_points}
     if truth.suffix.lower() == ".json":
         return {"cameras": _cameras(results, truth)}
     if truth.is_file():
         return {"cloud": _against_cloud(results, truth, distances, use_icp)}
-    return _against_depth(results, truth, distances, use_icp, png_scale, metres_per_unit, progress)
+    found = _against_depth(results, truth, distances, use_icp, png_scale, metres_per_unit, progress)
+    if at_points:
+        found["points"] = at_points
+    trust = {
+        stage: worth["reliability"]
+        for stage, worth in found["depth"]["confidence"].items()
+        if worth["pixels"]
+    }
+    try:
+        write_json(workspace.root / RELIABILITY, {"truth": truth.name, "stages": trust})
+    except ResourceError as error:  # somebody else's workspace can be evaluated, too
+        logger.info("the report will not show the confidence: %s", error)
+    return found
 
 
 def _against_depth(

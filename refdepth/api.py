@@ -85,6 +85,8 @@ def refine_scene(
     from refdepth.geometry.working_view import WorkingView
     from refdepth.io.images import load_photo
     from refdepth.matching.neighbours import select_sources
+    from refdepth.refine.calibration import Calibration, Evidence
+    from refdepth.refine.judges import Judges
     from refdepth.refine.rounds import first_round, second_round
     from refdepth.refine.settings import RefineSettings
     from refdepth.refine.wide import scene_errors
@@ -109,12 +111,14 @@ def refine_scene(
     if errors is None:
         errors = scene_errors(known, {name: scaled[name] for name in known.names}, settings.grid)
 
+    judges = Judges(known, settings.judging_points)
+
     def inputs(name: str) -> dict[str, object]:
         return {
             "ref": photos[name],
             "sources": [photos[other] for other in sources[name]],
             "scaled": scaled[name],
-            "sparse": known.sparse_depth(known[name]),
+            "sparse": judges.given(known[name]),
             "settings": settings,
             "seed": seed,
             "prior_error": errors[name],
@@ -125,14 +129,19 @@ def refine_scene(
         if progress is not None:
             progress("matching views", number, len(needed))
         first[name] = first_round(**inputs(name)).depth_map  # type: ignore[arg-type]
-    refined = {}
+    second = {}
     for number, name in enumerate(wanted):
         if progress is not None:
             progress("refining views", number, len(wanted))
-        refined[name] = second_round(
+        second[name] = second_round(
             **inputs(name),  # type: ignore[arg-type]
             first=first[name],
             source_depths=[first[other] for other in sources[name]],
             renderer=renderer,
-        ).depth_map
-    return refined
+        )
+    curve = Calibration.of(
+        Evidence.of(view.trust, photos[name].grid, view.depth, judges.of(known[name]))
+        for name, view in sorted(second.items())
+        if view.trust is not None
+    )
+    return {name: view.under(curve, photos[name].grid) for name, view in second.items()}

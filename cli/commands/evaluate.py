@@ -13,15 +13,16 @@ from refdepth.cli.options import Json
 def evaluate(
     out: Annotated[Path, typer.Argument(help="Output folder of a reconstruction.")],
     ground_truth: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--ground-truth",
             "-g",
             help="Folder of true depth (NAME.npz with depth, K, cam_from_world; 16-bit PNG; COLMAP"
-            " depth maps), a reference cloud (.ply), or poses (.json).",
+            " depth maps), a reference cloud (.ply), or poses (.json). Without it, the confidence"
+            " is judged at the SfM points that the refinement was not given.",
             show_default=False,
         ),
-    ],
+    ] = None,
     distance: Annotated[
         list[float] | None,
         typer.Option(
@@ -59,7 +60,7 @@ def evaluate(
     from refdepth.pipeline.evaluate import evaluate_workspace
     from refdepth.pipeline.workspace import Workspace
 
-    if not ground_truth.exists():
+    if ground_truth is not None and not ground_truth.exists():
         raise InputError("does not exist.", subject=ground_truth, action="Check --ground-truth.")
     result = evaluate_workspace(
         Workspace.find(out),

@@ -124,6 +124,30 @@ def lines(series: Mapping[str, Sequence[float]], *, x_label: str, y_label: str) 
     return _svg(axes.frame(x_label, y_label), shapes, f"{y_label} over {x_label}")
 
 
+def reliability(
+    series: Mapping[str, Sequence[tuple[float, float]]], *, x_label: str, y_label: str
+) -> Markup | None:
+    """Pairs of stated and true share, one line a series, over the diagonal on which they should
+    lie. None without pairs."""
+    series = {name: pairs for name, pairs in series.items() if pairs}
+    if not series:
+        return None
+    axes = _Axes(x0=0, x1=1, y0=0, y1=1)
+    u, v = axes.place([0, 1], [0, 1])
+    shapes = [f'<path class="fit" d="M{u[0]:.1f} {v[0]:.1f}L{u[1]:.1f} {v[1]:.1f}"/>']
+    for number, (name, pairs) in enumerate(series.items()):
+        u, v = axes.place(*np.asarray(pairs, float).clip(0, 1).T)
+        at = [f"{a:.1f} {b:.1f}" for a, b in zip(u, v, strict=True)]
+        dots = "".join(f"M{point}h0" for point in at)
+        shapes.append(f'<path class="line s{number % 4}" d="M{"L".join(at)}"/>')
+        shapes.append(f'<path class="points s{number % 4}" d="{dots}"/>')
+        shapes.append(
+            f'<text class="s{number % 4}" x="{_LEFT + 8}" y="{_TOP + 16 + 15 * number}">'
+            f"{escape(name)}</text>"
+        )
+    return _svg(axes.frame(x_label, y_label), shapes, f"{y_label} over {x_label}")
+
+
 def _axes(x: NDArray[np.float64], y: NDArray[np.float64]) -> _Axes:
     """Axes that hold the bulk of the points; a few far outliers are drawn at the rim."""
     y_low, y_high = np.quantile(y, [0.01, 0.99]) if len(y) > 50 else (y.min(), y.max())

@@ -14,6 +14,7 @@ from refdepth.io.colors import color_table
 from refdepth.pipeline.engine import stage_names
 from refdepth.pipeline.export_formats import metres_per_unit
 from refdepth.pipeline.manifest import Manifest
+from refdepth.pipeline.report import charts
 from refdepth.pipeline.report.advice import Advice, advice_of
 from refdepth.pipeline.report.overview import Overview, draw_overview
 from refdepth.pipeline.report.settings import SettingRow, setting_rows
@@ -64,6 +65,8 @@ class Report:
     advice: tuple[Advice, ...]
     stages: tuple[StageRow, ...]
     overview: Overview | None
+    confidence_chart: Markup | None
+    """Stated confidence against what turned out."""
     views: tuple[ViewReport, ...]
     metres_per_unit: str
     """Empty where the scale is arbitrary."""
@@ -97,6 +100,7 @@ def collect(results: Results, describe: Describe) -> Report:
         advice=tuple(advice_of(results)),
         stages=tuple(_stage(name, manifests[name]) for name in manifests),
         overview=None if scene is None else _overview(results, scene),
+        confidence_chart=_confidence_chart(results),
         views=() if scene is None else describe(scene),
         metres_per_unit="" if metres is None else f"{metres:.4g}",
         changed_settings=tuple(row for row in rows if row.changed),
@@ -170,6 +174,23 @@ def _overview(results: Results, scene: Scene) -> Overview | None:
         return draw_overview(scene, cloud.points.astype(np.float64), cloud.colors, results.names)
     except InputError:
         return draw_overview(scene, scene.points.xyz, scene.points.rgb, results.names)
+
+
+def _confidence_chart(results: Results) -> Markup | None:
+    """At the SfM points left out of the refinement and, once evaluated, at the true pixels. What
+    cannot be read is left out."""
+    found = {f"{stage}, true depth": row for stage, row in results.reliability().items()}
+    at_points = results.calibration().get("at_points")
+    if isinstance(at_points, dict):
+        found[f"at {at_points.get('count')} left-out SfM points"] = at_points
+    series = {}
+    for name, row in found.items():
+        try:
+            pairs = [(float(b["stated"]), float(b["true"])) for b in row["bins"]]
+            series[f"{name} (gap {float(row['gap']):.2f})"] = pairs
+        except (TypeError, KeyError, ValueError):
+            continue
+    return charts.reliability(series, x_label="stated confidence", y_label="share within 3 %")
 
 
 def _gradient(name: str, *, reverse: bool = False) -> Markup:

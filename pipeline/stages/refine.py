@@ -1,7 +1,8 @@
 """Stage `refine`: every scaled depth map refined against its neighbours, in two rounds.
 
 The first round works from photos alone; the second also uses the neighbours' first-round depth.
-Each view of each round is one plain task; what is finished is never done again.
+Then the scene's confidence is calibrated (see `calibration`). Each view of each round is one plain
+task; what is finished is never done again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from refdepth.errors import InputError
 from refdepth.geometry.grid import WorkGrid
 from refdepth.ingest import NameTable
 from refdepth.matching.neighbours import select_sources
+from refdepth.pipeline.calibration import SECOND, Calibrating, curve_of, is_made_under, second_item
 from refdepth.pipeline.config import RunConfig, RunRequest
 from refdepth.pipeline.devices import aside, count_places, gpus
 from refdepth.pipeline.files import read_arrays, write_arrays
@@ -38,6 +40,7 @@ from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene
 
 if TYPE_CHECKING:
+    from refdepth.refine.rounds import RefinedView
     from refdepth.render import Renderer
 
 FIRST = "first"
@@ -81,7 +84,7 @@ class RefineStage:
     """Scaled depth and photos in, refined depth and confidence out."""
 
     name = "refine"
-    version = 7
+    version = 8
     upstream = ("sfm", "scale")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -103,7 +106,7 @@ class RefineStage:
         self, workspace: Workspace, request: RunRequest, fingerprint: str
     ) -> tuple[int, int] | None:
         """Finished views of the scaled ones that are asked for."""
-        items = ItemStore(workspace.stage_dir(self.name), fingerprint)
+        items = ItemStore(workspace.stage_dir(self.name) / SECOND, fingerprint)
         scaled = [
             path.name.removesuffix(".npz") for path in workspace.stage_dir("scale").glob("*.npz")
         ]
@@ -124,8 +127,8 @@ class RefineStage:
         chosen = set(select_views(scene, context.views, names))
         if context.views:
             for name in chosen & set(selected):
-                work.final.record_path(name).unlink(missing_ok=True)
-        todo = [name for name in selected if name in chosen and not work.final.is_done(name)]
+                work.second.record_path(name).unlink(missing_ok=True)
+        todo = [name for name in selected if name in chosen and not work.second.is_done(name)]
         on_gpu = bool(todo) and _on_gpu(context.config)
         needed = work.with_sources(name for name in selected if name in chosen)
         missing = [name for name in needed if not work.first.is_done(name)]
@@ -151,14 +154,25 @@ class RefineStage:
             done=len(selected) - len(todo),
         )
         left = [name for name in selected if not work.is_done(name)]
+        calibration: dict[str, Any] = {}
+        if not left:
+            curve, calibration = curve_of(work.second, selected)
+            context.perform(
+                "calibrating",
+                Calibrating.of(context.brief, scene.typical_camera, curve),
+                [name for name in selected if not is_made_under(curve, work.final, name)],
+            )
         # What another selection has finished stays; what has another fingerprint is of no use.
         work.final.remove_others(
             name for name in scene.names if name in selected or work.final.is_done(name)
         )
+        work.second.remove_others(
+            name for name in scene.names if name in selected or work.second.is_done(name)
+        )
         work.first.remove_others(scene.names)
         if not left:  # a kill may have come between a result and the end of its checkpoint
             shutil.rmtree(context.folder / CHECKPOINTS, ignore_errors=True)
-        return _outcome(work, selected, left, names)
+        return _outcome(work, selected, left, names, calibration)
 
 
 class _Plan:
@@ -168,6 +182,7 @@ class _Plan:
         self.scene = scene
         self.final = context.items()
         self.first = context.items(FIRST)
+        self.second = context.items(SECOND)
         self.errors = _prior_errors(context.workspace, scene)
         """How far off each view's scaled prior is taken to be, in log depth."""
         self._count = context.config.refine.sources
@@ -184,9 +199,9 @@ class _Plan:
         return sorted({other for name in names for other in (name, *self.sources(name))})
 
     def is_done(self, name: str) -> bool:
-        """Whether all that is kept of `name` is whole."""
+        """Whether both rounds of `name` are whole."""
         first = all(self.first.is_done(other) for other in self.with_sources([name]))
-        return first and self.final.is_done(name)
+        return first and self.second.is_done(name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +256,7 @@ class SecondRounds:
             checkpoint = FileCheckpoint(
                 self.brief.folder / CHECKPOINTS / f"{name}.npz", self.brief.item_fingerprint
             )
-            if not table.final.is_done(name):
+            if not table.second.is_done(name):
                 found = second_round(
                     **table.inputs(name, self.sources[name], self.errors[name]),
                     first=table.first_depth(name),
@@ -250,8 +265,7 @@ class SecondRounds:
                     checkpoint=checkpoint,
                     progress=lambda done, steps: desk.step(done / steps),
                 )
-                arrays = {"depth": found.depth, "confidence": found.confidence}
-                table.final.write(name, arrays, {**found.record, **made_on})
+                table.write_second(name, found, made_on)
             checkpoint.discard()
 
         return make
@@ -261,12 +275,15 @@ class _Table:
     """A scene as the rounds need it, view by view."""
 
     def __init__(self, brief: Brief, desk: Desk) -> None:
+        from refdepth.refine.judges import Judges
+
         self.settings = brief.config.refine
-        self.final = brief.items()
         self.first = brief.items(FIRST)
+        self.second = brief.items(SECOND)
         self._seed = brief.config.runtime.seed
         self._scaled = ItemStore(brief.workspace.stage_dir("scale"), "")
         self._scene = load_scene(brief.workspace)
+        self._judges = Judges(self._scene, self.settings.judging_points)
         self._views = desk.keep(
             ("views", brief.root, brief.inputs.get("sfm"), *self.settings.grid.items()),
             lambda: WorkingViews(self._scene, max_bytes=desk.cache_bytes, **self.settings.grid),
@@ -278,11 +295,17 @@ class _Table:
             "ref": self._views[name],
             "sources": tuple(self._views[other] for other in sources),
             "scaled": self._scaled.arrays(name)["depth"],
-            "sparse": self._scene.sparse_depth(self._scene[name]),
+            "sparse": self._judges.given(self._scene[name]),
             "settings": self.settings,
             "seed": self._seed,
             "prior_error": error,
         }
+
+    def write_second(self, name: str, found: RefinedView, made_on: Mapping[str, Any]) -> None:
+        """Stores the second round of a view, and what it says about the scene's confidence."""
+        judges = self._judges.of(self._scene[name])
+        arrays, record = second_item(found, self._views[name].grid, judges)
+        self.second.write(name, arrays, {**record, **made_on})
 
     def first_depth(self, name: str) -> DepthMap:
         """What the first round found."""
@@ -337,10 +360,14 @@ def _renderer(config: RunConfig) -> Renderer | None:
 
 
 def _outcome(
-    work: _Plan, selected: tuple[str, ...], left: list[str], names: NameTable
+    work: _Plan,
+    selected: tuple[str, ...],
+    left: list[str],
+    names: NameTable,
+    calibration: Mapping[str, Any],
 ) -> StageOutcome:
     done = [name for name in selected if name not in left]
-    records = {name: work.final.record(name) for name in done}
+    records = {name: work.second.record(name) for name in done}
     accepted = [float(record.get("accepted_share", 1.0)) for record in records.values()]
     own = names.own
     kept = sorted(own(name) for name, record in records.items() if record.get("kept_prior"))
@@ -353,13 +380,18 @@ def _outcome(
     if left:
         headline = f"{len(done)} of {len(selected)} views done"
     return StageOutcome(
-        files=[*work.final.paths(done), *work.first.paths(work.with_sources(selected))],
+        files=[
+            *work.final.paths([] if left else done),
+            *work.second.paths(done),
+            *work.first.paths(work.with_sources(selected)),
+        ],
         summary={
             "views": len(done),
             "accepted_share": share,
             "kept_prior": kept,
             "flags": flags,
             "made_on": made_on,
+            "calibration": calibration,
             "sources": {own(name): [own(other) for other in work.sources(name)] for name in done},
         },
         headline=headline,

@@ -13,6 +13,7 @@ from refdepth.errors import InputError
 from refdepth.evaluation import metrics
 from refdepth.evaluation.correspondence import Scale, scale_from_points, true_pixels
 from refdepth.evaluation.ground_truth import GroundTruth, TrueDepth
+from refdepth.evaluation.reliability import reliability
 from refdepth.geometry.lens import InputPhoto
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene, View
@@ -221,7 +222,8 @@ def _summary(views: dict[str, Any]) -> dict[str, Any]:
 
 
 def _worth(pairs: list[tuple[Array, Array]]) -> dict[str, Any]:
-    """AUSE of the relative error over all views' pixels, beside that of a random order."""
+    """AUSE of the relative error over all views' pixels, beside that of a random order, and how far
+    stated confidence is a probability."""
     error = np.concatenate([pair[0] for pair in pairs])
     confidence = np.concatenate([pair[1] for pair in pairs])
     if not error.size:
@@ -232,6 +234,7 @@ def _worth(pairs: list[tuple[Array, Array]]) -> dict[str, Any]:
         "ause_abs_rel": curve.ause,
         "ause_random": curve.ause_random,
         "gain_of_dropping_20_percent": curve.gain_of_dropping(0.2),
+        "reliability": reliability(error, np.clip(confidence, 0, 1)),
         "curve": {
             "kept": curve.kept.tolist(),
             "by_confidence": curve.by_confidence.tolist(),

@@ -89,7 +89,39 @@ def depth_tables(result: Mapping[str, Any]) -> list[Table]:
         title = "Confidence (sparsification of AbsRel)"
         headings = ("stage", "AUSE", "random order", "AbsRel falls by dropping 20 %")
         tables.append(Table(title=title, columns=headings, rows=worth))
+    tables += [
+        reliability_table(found["reliability"], f"Confidence of {stage} depth, stated and true")
+        for stage, found in result["confidence"].items()
+        if found["pixels"]
+    ]
     return tables
+
+
+def reliability_table(found: Mapping[str, Any], title: str) -> Table:
+    """Stated confidence beside the share that is right, from `reliability`'s result."""
+    rows = tuple(
+        (
+            f"{row['low']:.1f} to {row['high']:.1f}",
+            f"{row['count']:,}",
+            _cell(row["stated"], "share"),
+            _cell(row["true"], "share"),
+        )
+        for row in found["bins"]
+    )
+    total = (
+        "all",
+        f"{found['count']:,}",
+        _cell(found["stated"], "share"),
+        _cell(found["true"], "share"),
+    )
+    within = f"within {found['within']:.0%}".replace("%", " %")
+    notes = (f"mean gap between the two {found['gap']:.3f}",)
+    return Table(
+        title=title,
+        columns=("confidence", "count", "stated", within),
+        rows=(*rows, total),
+        notes=notes,
+    )
 
 
 def view_table(result: Mapping[str, Any]) -> Table:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.geometry.grid import log_ratio
+from refdepth.geometry.grid import WorkGrid, log_ratio
 from refdepth.geometry.working_view import WorkingView
 from refdepth.refine.acceptance import accept
-from refdepth.refine.confidence import view_confidence
+from refdepth.refine.calibration import Calibration, Evidence
+from refdepth.refine.confidence import Trust, view_trust
 from refdepth.refine.edges import sharpen_edges
 from refdepth.refine.problem import ViewProblem
 from refdepth.refine.settings import Method, RefineSettings
@@ -44,11 +45,19 @@ class RefinedView:
     """In [0, 1]; 0 where the depth is unknown."""
     record: dict[str, Any]
     """What was done: sources, accepted share, scores, flags, seconds by part. JSON-able."""
+    trust: Trust | None = None
+    """After the second round: what the scene's confidence is made from, on the working grid."""
 
     @property
     def depth_map(self) -> DepthMap:
         """Depth and confidence alone: what the neighbours' second round needs."""
         return DepthMap(depth=self.depth, confidence=self.confidence)
+
+    def under(self, curve: Calibration, grid: WorkGrid) -> DepthMap:
+        """Depth, and the confidence that a scene's curve states; after the second round."""
+        order = np.zeros(grid.shape, np.float32) if self.trust is None else self.trust.order
+        sure = curve.apply(grid.grow(order)) * (self.confidence > 0)
+        return DepthMap(depth=self.depth, confidence=sure.astype(np.float32))
 
 
 @dataclass
@@ -145,11 +154,12 @@ def second_round(
     then renders, refines and sharpens depth edges. The result lies in the photo's grid.
 
     `first` is the view's own first round, `source_depths` its neighbours', in the order of
-    `sources`, each on its working grid; `prior_error` is as in `first_round`. The gradient steps
-    need a `renderer`; `checkpoint` and `progress` belong to them. Where the neighbour left out does
-    not see an improvement, `scaled` stays, or what the first round made of a prior far off.
-    Deterministic for a `seed`, interrupted or not. Raises `ValueError` when gradient steps are
-    asked for without a renderer.
+    `sources`, each on its working grid; `prior_error` is as in `first_round`. The confidence is a
+    guess from this view alone: a scene's is made from the `trust` of all (see `calibration`). The
+    gradient steps need a `renderer`; `checkpoint` and `progress` belong to them. Where the
+    neighbour left out does not see an improvement, `scaled` stays, or what the first round made of
+    a prior far off. Deterministic for a `seed`, interrupted or not. Raises `ValueError` when
+    gradient steps are asked for without a renderer.
     """
     settings = settings or RefineSettings()
     if settings.gradient_steps and renderer is None:
@@ -158,7 +168,12 @@ def second_round(
     used, judge = split_held_out(len(sources), settings)
     record = _record(scaled, used, judge)
     if record["flags"]:
-        return RefinedView(depth=scaled, confidence=np.zeros_like(scaled), record=record)
+        return RefinedView(
+            depth=scaled,
+            confidence=np.zeros_like(scaled),
+            record=record,
+            trust=Trust.none(ref.grid.shape),
+        )
     helpers = [sources[i] for i in used]
     problem = ViewProblem(ref, helpers, sparse, settings)
     transferred = transfer(ref, helpers, [source_depths[i] for i in used])
@@ -218,13 +233,17 @@ def second_round(
             mixed = _sharpened(taken_over(before, depth, share), photo, settings)
             sharp = np.where(share > 0, mixed, before)
         clock.lap("acceptance")
-    confidence = view_confidence(
-        problem.comparison, ref.grid.shrink_depth(sharp), transferred, settings
-    )
+    trust = view_trust(problem.comparison, ref.grid.shrink_depth(sharp), transferred, settings)
+    alone = Calibration.of([Evidence.of(trust, ref.grid, sharp, None)])
     clock.lap("confidence")
     record["seconds"] = clock.seconds
-    sure = ref.grid.grow(confidence) * (sharp > 0)
-    return RefinedView(depth=sharp, confidence=sure if mask is None else sure * mask, record=record)
+    sure = alone.apply(ref.grid.grow(trust.order)) * (sharp > 0)
+    return RefinedView(
+        depth=sharp,
+        confidence=sure if mask is None else sure * mask,
+        record=record,
+        trust=trust,
+    )
 
 
 def taken_over(scaled: Map, depth: Map, share: Map) -> Map:

@@ -105,6 +105,13 @@ class RefineSettings(Settings):
     held_out: bool = setting(
         True, "One neighbour is left out and decides where the refinement is kept"
     )
+    judging_points: float = setting(
+        0.2,
+        "Share of the SfM points that the refinement is not given: they judge its confidence",
+        ge=0,
+        le=0.5,
+        expert=True,
+    )
     edge_reach: float = setting(
         0.008,
         "How far from a smeared depth edge its two sides are looked for, as a share of the"
@@ -160,7 +167,9 @@ class RefineSettings(Settings):
                 consistency=ConsistencySettings(rounds=5),
             )
         if quality == Quality.PAPER:
-            return cls(method=Method.PAPER, iterations=0, held_out=False, edge_reach=0)
+            return cls(
+                method=Method.PAPER, iterations=0, held_out=False, edge_reach=0, judging_points=0
+            )
         return cls()
 
     def result_fields(self) -> dict[str, Any]:

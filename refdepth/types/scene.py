@@ -77,6 +77,10 @@ class SparseDepth:
     def __len__(self) -> int:
         return len(self.depth)
 
+    def select(self, rows: NDArray[np.bool_]) -> SparseDepth:
+        """The points where `rows` (N,) is True."""
+        return SparseDepth(**{name: values[rows] for name, values in vars(self).items()})
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class View:

@@ -10,6 +10,7 @@ import pytest
 from fault_runs import Photos, finished, made_again, make_photos
 
 from refdepth.cli.main import run
+from refdepth.pipeline.files import read_arrays
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.results import Results
 from refdepth.pipeline.workspace import Workspace
@@ -46,11 +47,14 @@ def depth_bytes(out: Path) -> dict[str, bytes]:
 
 
 def items(out: Path) -> dict[Path, tuple[int, int]]:
-    """Finished items and what stages before `fuse` have left, each with its time and inode."""
+    """Finished items and what stages before `fuse` have left, each with its time and inode; not the
+    final maps, whose confidence is that of the selection."""
     return {
         path: mark
         for path, mark in finished(out).items()
-        if path.name != "manifest.json" and path.relative_to(out).parts[0] != "fuse"
+        if path.name != "manifest.json"
+        and path.relative_to(out).parts[0] != "fuse"
+        and path.parent != out / "refine"
     }
 
 
@@ -61,11 +65,15 @@ def test_no_view_is_refined_twice_and_the_end_is_that_of_one_run_over_all(
     made: list[int] = []
     clouds: list[bytes] = []
     before: dict[Path, tuple[int, int]] = {}
+    depth: dict[str, bytes] = {}
     for options, shown in ((A, 1), (B, 2), ((), 4), (A, 1)):
         assert run(photos.command(out, *options)) == 0
         after = items(out)
         assert made_again(before, after) == []
         made.append(len(list((out / "refine").glob("*.npz"))))
+        found = {p.name: read_arrays(p)["depth"].tobytes() for p in (out / "refine").glob("*.npz")}
+        assert found | depth == found
+        depth = found
         assert len(views(out)) == shown
         clouds.append((out / "fuse" / "cloud.ply").read_bytes())
         before = after
@@ -122,13 +130,13 @@ def test_views_made_on_another_device_are_kept_and_shown(
     assert prior["record"]["device"] == "cpu"
 
     for stage, device in (
-        ("refine", {"device": "cuda", "renderer": "nvdiffrast"}),
+        ("refine/second", {"device": "cuda", "renderer": "nvdiffrast"}),
         ("depth", {"device": "cuda"}),
     ):
         stored = json.loads((out / stage / f"{name}.json").read_text())
         store = ItemStore(out / stage, stored["fingerprint"])
         store.write(name, store.arrays(name), {**stored["record"], **device})
-        (out / stage / "manifest.json").unlink()
+        (out / stage.partition("/")[0] / "manifest.json").unlink()
     before = items(out)
     assert run(photos.command(out)) == 0
     assert made_again(before, items(out)) == []

@@ -26,7 +26,7 @@ from refdepth.pipeline.priors import FALLBACK_NOTE
 from refdepth.pipeline.progress import Silent
 from refdepth.pipeline.report import write_report
 from refdepth.pipeline.report.advice import advise
-from refdepth.pipeline.report.charts import lines, scatter, ticks
+from refdepth.pipeline.report.charts import lines, reliability, scatter, ticks
 from refdepth.pipeline.report.overview import draw_overview, map_axes
 from refdepth.pipeline.results import Results
 from refdepth.pipeline.workspace import Workspace
@@ -225,6 +225,17 @@ def test_charts_escape_and_vanish_without_data() -> None:
     assert chart.count("h0") == 2
     assert scatter([], [], [], line=None, x_label="x", y_label="y") is None
     assert lines({"a": [1.0], "b": [np.nan, 1]}, x_label="x", y_label="y") is None
+
+
+def test_stated_and_true_shares_are_drawn_over_their_diagonal() -> None:
+    chart = reliability({"<a>": [(0.0, 0.0), (1.0, 1.0)]}, x_label="stated", y_label="true")
+    assert chart is not None
+    assert "<a>" not in chart
+    diagonal, line = (
+        chart.split(f'class="{name}" d="M')[1].split('"')[0] for name in ("fit", "line s0")
+    )
+    assert diagonal == line  # what is stated turns out
+    assert reliability({"a": []}, x_label="stated", y_label="true") is None
 
 
 def test_losses_are_drawn_from_zero() -> None:
