@@ -273,10 +273,11 @@ class _Tasks:
             yield name, _outcome(ref, nodes)
 
     def cancel(self, *, patience: float) -> None:
-        """Ends what is in flight, and waits for that so many seconds."""
+        """Ends what is in flight, and waits for that so many seconds. The last first: a core that
+        is freed would otherwise begin with an item that waits."""
         import ray
 
-        refs = list(self._flights)
+        refs = list(reversed(self._flights))
         self._flights.clear()
         with suppress(ray.exceptions.RayError):
             for ref in refs:

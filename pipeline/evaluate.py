@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.errors import InputError, ResourceError
-from refdepth.pipeline.files import write_json
+from refdepth.errors import InputError
 from refdepth.pipeline.priors import input_photos
-from refdepth.pipeline.results import RELIABILITY, Results
+from refdepth.pipeline.results import Results
 from refdepth.pipeline.workspace import Workspace
 from refdepth.types.camera import camera_center
 from refdepth.types.depth_map import DepthMap
-
-logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, float, float | None], None]
 
@@ -42,8 +38,7 @@ def evaluate_workspace(
     cloud (`.ply`, in the cloud's own frame), or a JSON file with `cam_from_world` by photo.
     `distances` are those of the cloud's precision and recall, in the truth's unit.
 
-    Against depth maps, the reliability of the confidence is also left in the workspace, for the
-    report. Raises `InputError` when the truth fits nothing here.
+    Raises `InputError` when the truth fits nothing here.
     """
     results = Results(workspace)
     at_points = results.calibration().get("at_points")
@@ -62,15 +57,6 @@ def evaluate_workspace(
     found = _against_depth(results, truth, distances, use_icp, png_scale, metres_per_unit, progress)
     if at_points:
         found["points"] = at_points
-    trust = {
-        stage: worth["reliability"]
-        for stage, worth in found["depth"]["confidence"].items()
-        if worth["pixels"]
-    }
-    try:
-        write_json(workspace.root / RELIABILITY, {"truth": truth.name, "stages": trust})
-    except ResourceError as error:  # somebody else's workspace can be evaluated, too
-        logger.info("the report will not show the confidence: %s", error)
     return found
 
 

@@ -13,7 +13,6 @@ from refdepth.errors import InputError
 from refdepth.geometry.grid import WorkGrid, log_ratio
 from refdepth.ingest import NameTable
 from refdepth.io.ply import read_ply
-from refdepth.pipeline.files import read_json
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.manifest import Manifest
 from refdepth.pipeline.views import UNDISTORTED, load_scene, photo_names
@@ -23,8 +22,6 @@ from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene
 
 Depth = NDArray[np.float32]
-RELIABILITY = "reliability.json"
-"""Stated and true confidence by stage, as the last evaluation against true depth found it."""
 
 
 class Results:
@@ -131,13 +128,6 @@ class Results:
         manifest = self.manifest("refine")
         found = manifest.summary.get("calibration") if manifest is not None else None
         return found if isinstance(found, dict) else {}
-
-    def reliability(self) -> dict[str, Any]:
-        """What the last evaluation against true depth found of the confidence, by stage; empty
-        without one. Nothing says that the depth is still the same."""
-        found = read_json(self.workspace.root / RELIABILITY)
-        stages = found.get("stages") if isinstance(found, dict) else None
-        return stages if isinstance(stages, dict) else {}
 
     def cloud(self) -> PointCloud:
         """The fused cloud. Raises `InputError` when the fuse stage has not run."""

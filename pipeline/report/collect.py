@@ -177,20 +177,16 @@ def _overview(results: Results, scene: Scene) -> Overview | None:
 
 
 def _confidence_chart(results: Results) -> Markup | None:
-    """At the SfM points left out of the refinement and, once evaluated, at the true pixels. What
-    cannot be read is left out."""
-    found = {f"{stage}, true depth": row for stage, row in results.reliability().items()}
-    at_points = results.calibration().get("at_points")
-    if isinstance(at_points, dict):
-        found[f"at {at_points.get('count')} left-out SfM points"] = at_points
-    series = {}
-    for name, row in found.items():
-        try:
-            pairs = [(float(b["stated"]), float(b["true"])) for b in row["bins"]]
-            series[f"{name} (gap {float(row['gap']):.2f})"] = pairs
-        except (TypeError, KeyError, ValueError):
-            continue
-    return charts.reliability(series, x_label="stated confidence", y_label="share within 3 %")
+    """At the SfM points left out of the refinement; None where these cannot be read."""
+    found = results.calibration().get("at_points", {})
+    try:
+        pairs = [(float(b["stated"]), float(b["true"])) for b in found["bins"]]
+        label = f"at {found['count']} left-out SfM points (gap {float(found['gap']):.2f})"
+    except (TypeError, KeyError, ValueError):
+        return None
+    return charts.reliability(
+        {label: pairs}, x_label="stated confidence", y_label="share within 3 %"
+    )
 
 
 def _gradient(name: str, *, reverse: bool = False) -> Markup:

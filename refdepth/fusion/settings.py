@@ -53,7 +53,7 @@ class FusionSettings(Settings):
         1, "How many neighbours must agree with a pixel (fewer where a view has fewer).", ge=0
     )
     min_belief: float = setting(
-        0.4,
+        0.5,
         "Least share of opinions in favour of a pixel, its own confidence included.",
         ge=0,
         le=1,

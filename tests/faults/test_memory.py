@@ -79,10 +79,10 @@ NATIVE = (-6, 127)
     ("memory_mb", "codes"),
     [
         (8, {RESOURCE}),
-        (50, {RESOURCE, *NATIVE}),
+        (30, {RESOURCE, *NATIVE}),
         *(
             pytest.param(amount, {0, RESOURCE, *NATIVE}, marks=pytest.mark.faults)
-            for amount in (6, 9, 15, 20, 30, 40, 60, 70, 80, 110, 150, 200)
+            for amount in (6, 9, 15, 20, 25, 35, 40, 50, 60, 80, 110, 150)
         ),
     ],
 )
