@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import secrets
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ from refdepth.pipeline.cluster_connection import (
 )
 from refdepth.pipeline.cluster_node import THREADS, Answer, Assignment, perform
 from refdepth.pipeline.config import RunRequest
+from refdepth.pipeline.files import TEMPORARY_PREFIX, write_bytes
 from refdepth.pipeline.plan import WORKER_BYTES
 from refdepth.pipeline.queues import sorted_by
 from refdepth.pipeline.work import Cost, Finished, Items, Result, Watch, Work
@@ -207,6 +209,10 @@ class _Tasks:
         import ray
 
         self._assignment = ray.put(assignment)
+        self._mark = (
+            assignment.expected.workspace / f"{TEMPORARY_PREFIX}items-{secrets.token_hex(8)}"
+        )
+        write_bytes(self._mark, b"")
         self._asked = most
         self._options = options
         self._flights: dict[Any, tuple[str, frozenset[str]]] = {}
@@ -257,7 +263,7 @@ class _Tasks:
         import ray
 
         task = ray.remote(perform).options(name=f"refdepth {name}", **self._options)
-        ref = task.remote([self._assignment], self._assignment.hex(), name)
+        ref = task.remote([self._assignment], self._mark, name)
         self._flights[ref] = (name, self._nodes)
 
     def ended(self) -> Iterator[tuple[str, Answer | _Lost]]:
@@ -273,10 +279,12 @@ class _Tasks:
             yield name, _outcome(ref, nodes)
 
     def cancel(self, *, patience: float) -> None:
-        """Ends what is in flight, and waits for that so many seconds. The last first: a core that
-        is freed would otherwise begin with an item that waits."""
+        """Ends what is in flight, and waits for that so many seconds. What waits comes first, and
+        does nothing where a core that is freed begins with it all the same."""
         import ray
 
+        with suppress(OSError):
+            self._mark.unlink(missing_ok=True)
         refs = list(reversed(self._flights))
         self._flights.clear()
         with suppress(ray.exceptions.RayError):

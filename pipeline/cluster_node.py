@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from refdepth.cores import usable_cores
-from refdepth.errors import RefdepthError, UnavailableError
+from refdepth.errors import Interrupted, RefdepthError, UnavailableError
 from refdepth.pipeline.cancellation import Cancellation
 from refdepth.pipeline.environment import prepare_process
 from refdepth.pipeline.memory import MemoryBudget, PeakMemory
@@ -109,9 +109,10 @@ def check(expected: Expected) -> bytes | None:
     return None
 
 
-def perform(assignment: Sequence[Any], key: str, name: str) -> Answer:
-    """Does the item `name` of the work that the one reference in `assignment` stands for; `key` is
-    the same for all items of a work."""
+def perform(assignment: Sequence[Any], mark: Path, name: str) -> Answer:
+    """Does the item `name` of the work that the one reference in `assignment` stands for. `mark` is
+    the work's own file, there for as long as its items are wanted: Ray may still begin with one
+    that is being taken back, and nothing is done then."""
     _prepare()
     started, peak = time.perf_counter(), PeakMemory()
     ours = logging.getLogger("refdepth")
@@ -119,7 +120,10 @@ def perform(assignment: Sequence[Any], key: str, name: str) -> Answer:
     ours.addHandler(kept)
     place = f"{node_title()}, process {os.getpid()}"
     try:
-        result = _opened(assignment, key)(name)
+        opened = _opened(assignment, mark)
+        if not mark.exists():
+            raise Interrupted("not wanted any more.", subject=name)
+        result = opened(name)
     except BaseException as error:
         return Answer(place=place, error=packed(error), lines=tuple(kept.lines))
     finally:
@@ -158,13 +162,13 @@ class _Kept(logging.Handler):
             self.lines.append((record.name, record.levelno, record.getMessage()))
 
 
-_works: dict[str, Callable[[str], Any]] = {}
+_works: dict[Path, Callable[[str], Any]] = {}
 _shared: dict[Hashable, Any] = {}
 
 
-def _opened(assignment: Sequence[Any], key: str) -> Callable[[str], Any]:
-    """The work of a key, opened; a node is checked before its first."""
-    if key not in _works:
+def _opened(assignment: Sequence[Any], mark: Path) -> Callable[[str], Any]:
+    """The work of a mark, opened; a node is checked before its first."""
+    if mark not in _works:
         import ray
 
         task: Assignment = ray.get(assignment[0])
@@ -173,7 +177,7 @@ def _opened(assignment: Sequence[Any], key: str) -> Callable[[str], Any]:
         use_threads(THREADS)
         while len(_works) >= _KEPT_WORKS:
             _works.pop(next(iter(_works)))
-        _works[key] = task.work.open(
+        _works[mark] = task.work.open(
             Desk(
                 cancellation=Cancellation(),  # a stop ends the process
                 step=lambda share: None,
@@ -181,7 +185,7 @@ def _opened(assignment: Sequence[Any], key: str) -> Callable[[str], Any]:
                 kept=_shared,
             )
         )
-    return _works[key]
+    return _works[mark]
 
 
 def _cache_bytes(task: Assignment) -> int:

@@ -217,6 +217,16 @@ def test_a_stop_ends_what_is_being_done(executor: RayExecutor, tmp_path: Path) -
     assert tries(tmp_path, "c") == []
 
 
+def test_an_item_that_begins_after_the_stop_does_nothing(
+    executor: RayExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray may begin with it while it is being taken back; the work's mark has gone by then."""
+    monkeypatch.setattr(cluster, "write_bytes", lambda path, content: None)
+    with pytest.raises(Interrupted, match="not wanted"):
+        done(executor, tmp_path, "a")
+    assert tries(tmp_path, "a") == []
+
+
 @pytest.mark.parametrize("how", ["taken away", "raylet killed", "power cut"])
 def test_an_item_whose_node_is_gone_runs_elsewhere_and_that_counts_for_nothing(
     how: str, executor: RayExecutor, ray_cluster: Any, nodes: list[Any], tmp_path: Path

@@ -175,6 +175,7 @@ def test_a_lock_is_waited_for_and_given_up_in_the_end(tmp_path, monkeypatch):
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         other = pool.submit(held, path)
         while not Path(path + ".held").exists():
+            assert not other.done()
             time.sleep(0.01)
         with Path(path).open("ab") as file:
             compilation._wait_for_lock(file.fileno(), 8)  # another kernel's
