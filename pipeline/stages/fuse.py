@@ -66,7 +66,7 @@ class FuseStage:
 
     def run(self, context: StageContext) -> StageOutcome:
         """Fuses and writes."""
-        from refdepth.fusion import even_gains, fuse_kept
+        from refdepth.fusion import even_gains, finest_first, fuse_kept
         from refdepth.fusion.views import typical_spacing
         from refdepth.io.ply import write_ply
 
@@ -83,15 +83,16 @@ class FuseStage:
         }
         rounds = context.config.fuse.rounds
         checks = context.perform("checking views", CrossChecks(**common), names)
-        ratios = [ratio for name in names for ratio in checks[name]]
-        for turn in range(1, rounds):
+        ratios = [ratio for name in names for ratio in checks[name].colours]
+        order = finest_first({name: checks[name].pixel_width for name in names})
+        for turn in range(1, rounds + 1):
             context.perform("drawing views together", Rounds(**common, turn=turn), names)
             discard(context.items(_subfolder(turn - 1)).folder)
-        taken = context.stream("fusing views", LastRound(**common), names)
+        taken = context.stream("fusing views", Takes(**common), order)
 
         def kept() -> Iterator[KeptPixels]:
             for name, pixels in taken:
-                confirmed[table.own(name)] = pixels.confirmed
+                confirmed[name] = float(pixels.mask().mean())
                 yield pixels
 
         path = context.folder / "cloud.ply"
@@ -120,7 +121,11 @@ class FuseStage:
         discard(context.folder / "masks")  # of workspaces from before the agreed depth was kept
         return StageOutcome(
             files=[path, *map(agreed.arrays_path, names)],
-            summary={"points": points, "views": len(names), "confirmed_share": confirmed},
+            summary={
+                "points": points,
+                "views": len(names),
+                "confirmed_share": {table.own(name): confirmed[name] for name in names},
+            },
             headline=f"{points:,} points from {len(names)} view" + "s" * (len(names) != 1),
         )
 
@@ -155,12 +160,21 @@ class _OnViews:
         return self.cache(desk, scene, _subfolder(turn), lambda name: stored_depth(stored, name))
 
 
-class CrossChecks(_OnViews):
-    """What the neighbours confirm of a view is stored; how their colours compare is handed back."""
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What is handed back of a view that is checked."""
 
-    def open(self, desk: Desk) -> Callable[[str], list[ColourRatio]]:
+    colours: list[ColourRatio]
+    """How it compares with its neighbours."""
+    pixel_width: float
+
+
+class CrossChecks(_OnViews):
+    """What the neighbours confirm of a view is stored."""
+
+    def open(self, desk: Desk) -> Callable[[str], Checked]:
         """Loads the scene."""
-        from refdepth.fusion import Swatches, check_view, compare_colours, sources_of
+        from refdepth.fusion import Swatches, check_view, compare_colours, pixel_width, sources_of
 
         settings, scene = self.brief.config.fuse, self.scene()
         refined = ItemStore(self.brief.workspace.stage_dir("refine"), "")
@@ -169,19 +183,23 @@ class CrossChecks(_OnViews):
 
         swatches, ratio = Swatches(scene), settings.max_depth_ratio
 
-        def check(name: str) -> list[ColourRatio]:
+        def check(name: str) -> Checked:
             view = scene[name]
             sources = sources_of(view, scene, settings)
             checked = check_view(view, sources, load, settings)
             confirmed.write_arrays(name, compact(checked.depth_map), compressed=True)
-            return compare_colours(view, checked.depth, sources, load, swatches, ratio)
+            return Checked(
+                colours=compare_colours(view, checked.depth, sources, load, swatches, ratio),
+                pixel_width=pixel_width(view, checked.depth),
+            )
 
         return check
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rounds(_OnViews):
-    """The depth of a view after a round of consensus is stored."""
+    """The depth of a view after a round of consensus is stored; after the last one that is what
+    views agree on, and who has the same surface is stored beside it."""
 
     turn: int
     """Which round, from 1."""
@@ -192,34 +210,34 @@ class Rounds(_OnViews):
 
         settings, scene = self.brief.config.fuse, self.scene()
         before = self.after(desk, scene, self.turn - 1)
-        drawn = self.brief.items(_subfolder(self.turn))
+        beside = self.brief.items(_subfolder(self.turn))
+        last = self.turn == settings.rounds
+        drawn = self.brief.items() if last else beside
 
         def draw(name: str) -> None:
             view = scene[name]
             found = draw_together(view, sources_of(view, scene, settings), before, settings)
-            drawn.write_arrays(name, compact(found), compressed=True)
+            drawn.write_arrays(name, compact(found.depth_map), compressed=True)
+            if last:
+                beside.write_arrays(name, {"voters": found.voters}, compressed=True)
 
         return draw
 
 
-class LastRound(_OnViews):
-    """The depth that views agree on is stored; what the cloud takes of the view is handed back."""
+class Takes(_OnViews):
+    """What others confirm of a view is handed back."""
 
     def open(self, desk: Desk) -> Callable[[str], KeptPixels]:
         """Loads the scene."""
-        from refdepth.fusion import KeptPixels, draw_together, gives, rivals_of, sources_of
+        from refdepth.fusion import Drawn, KeptPixels, sources_of
 
         settings, scene = self.brief.config.fuse, self.scene()
-        before = self.after(desk, scene, settings.rounds - 1)
-        agreed = self.brief.items()
+        agreed, beside = self.brief.items(), self.brief.items(_subfolder(settings.rounds))
 
         def take(name: str) -> KeptPixels:
-            view = scene[name]
-            found = draw_together(view, sources_of(view, scene, settings), before, settings)
-            agreed.write_arrays(name, compact(found), compressed=True)
-            rivals = rivals_of(view, scene, settings)
-            given = gives(view, found.depth, rivals, before, settings)
-            return KeptPixels.of(view, found, given)
+            voters = beside.arrays(name)["voters"]
+            drawn = Drawn(depth_map=stored_depth(agreed, name), voters=voters)
+            return KeptPixels.of(scene[name], drawn, sources_of(scene[name], scene, settings))
 
         return take
 
@@ -242,7 +260,7 @@ def _cost(scene: Scene, context: StageContext) -> Cost:
     return Cost(
         seconds=_SECONDS * pixels / 1e6,
         bytes=_BYTES * pixels,
-        cache_bytes=2 * (context.config.fuse.rivals + 1) * 8 * pixels,
+        cache_bytes=2 * (context.config.fuse.neighbours + 1) * 8 * pixels,
         here_bytes=min(context.memory.points, POINT_BYTES * pixels * len(scene))
         + _WAITING_BYTES * pixels,
     )

@@ -2,13 +2,14 @@
 
 from refdepth.fusion.cloud import (
     KeptPixels,
+    finest_first,
     fuse,
     fuse_kept,
     fuse_pieces,
-    rivals_of,
+    pixel_width,
     sources_of,
 )
-from refdepth.fusion.consensus import draw_together, gives
+from refdepth.fusion.consensus import Drawn, draw_together
 from refdepth.fusion.crosscheck import DepthCache, ViewConsistency, check_view
 from refdepth.fusion.exposure import ColourRatio, Swatches, compare_colours, even_gains
 from refdepth.fusion.settings import FusionSettings, MeshSettings
@@ -17,6 +18,7 @@ from refdepth.fusion.tsdf import fuse_mesh
 __all__ = [
     "ColourRatio",
     "DepthCache",
+    "Drawn",
     "FusionSettings",
     "KeptPixels",
     "MeshSettings",
@@ -26,11 +28,11 @@ __all__ = [
     "compare_colours",
     "draw_together",
     "even_gains",
+    "finest_first",
     "fuse",
     "fuse_kept",
     "fuse_mesh",
     "fuse_pieces",
-    "gives",
-    "rivals_of",
+    "pixel_width",
     "sources_of",
 ]

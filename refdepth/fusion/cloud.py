@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,19 +12,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.fusion.consensus import WEIGHT_FLOOR, draw_together, gives
+from refdepth.fusion.consensus import WEIGHT_FLOOR, Drawn, draw_together
 from refdepth.fusion.crosscheck import DepthCache, ViewConsistency, check_view
 from refdepth.fusion.exposure import ColourRatio, Swatches, compare_colours, even_gains
 from refdepth.fusion.settings import FusionSettings
 from refdepth.fusion.views import median_center, position_type, typical_spacing
 from refdepth.fusion.voxels import VoxelGrid
 from refdepth.io.images import read_rgb
+from refdepth.types.camera import projection_from_ref, relative_pose
 from refdepth.types.cloud import PointCloud
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene, View
 
 NORMAL_RADIUS_PX = 2
 GRAZING_COSINE = 0.1  # a surface seen edge-on still counts this much
+LEAD = 1.1
+"""A view gives what another has given before it where it sees that finer by this factor."""
 CACHE_MB = 512.0
 """Memory for depth maps kept between views, MiB, where no limit is given."""
 MEMORY_POINTS = 8_000_000
@@ -84,9 +87,11 @@ def fuse_pieces(
     a folder in `scratch` (default: the system's).
 
     A pixel is kept when enough neighbours agree and few contradict (`check_view`). In a few rounds
-    its depth becomes one that all views agree on (`draw_together`). A surface is given by the view
-    that sees it most finely (`gives`), in colours evened for exposure (`even_gains`). Points that
-    still share a voxel, about a pixel wide at their distance, are averaged by confidence.
+    its depth becomes one that all views agree on (`draw_together`). Views give their surfaces one
+    after another, those that see most finely first (`finest_first`): what one has given is not
+    given again by another that sees it no more finely. Colours are evened for exposure
+    (`even_gains`). Points that still share a voxel, about a pixel wide at their distance, are
+    averaged by confidence.
 
     Raises `InputError` when a depth map does not have its photo's size.
     """
@@ -96,7 +101,7 @@ def fuse_pieces(
     cache = DepthCache(load, scene, cache_mb)
     with TemporaryDirectory(prefix=".tmp-refdepth-rounds-", dir=scratch) as folder:
         rounds = _Rounds(scene, settings, Path(folder), cache_mb)
-        swatches, ratios = Swatches(scene), list[ColourRatio]()
+        swatches, ratios, widths = Swatches(scene), list[ColourRatio](), dict[str, float]()
         for view in scene.views:
             sources = sources_of(view, scene, settings)
             checked = check_view(view, sources, cache, settings)
@@ -105,10 +110,12 @@ def fuse_pieces(
             ratios += compare_colours(
                 view, checked.depth, sources, cache, swatches, settings.max_depth_ratio
             )
+            widths[view.name] = pixel_width(view, checked.depth)
             rounds.write(view.name, 0, checked.depth_map)
+        order = finest_first(widths)
         yield from fuse_kept(
             scene,
-            rounds.kept(on_agreed),
+            rounds.kept(order, on_agreed),
             settings,
             progress,
             spacing=typical_spacing(scene, cache),
@@ -132,23 +139,24 @@ class _Rounds:
         """Stores what a view has after a round; 0: what the neighbours confirm."""
         np.save(self._path(name, turn), np.stack([found.depth, found.confidence]))
 
-    def kept(self, on_agreed: OnAgreed | None) -> Iterator[KeptPixels]:
-        """What the cloud takes of each view."""
+    def kept(self, order: Sequence[str], on_agreed: OnAgreed | None) -> Iterator[KeptPixels]:
+        """What others confirm of each view, in an order."""
         scene, settings = self._scene, self._settings
         for turn in range(1, settings.rounds):
             before = self._after(turn - 1)
             for view in scene.views:
                 sources = sources_of(view, scene, settings)
-                self.write(view.name, turn, draw_together(view, sources, before, settings))
+                drawn = draw_together(view, sources, before, settings)
+                self.write(view.name, turn, drawn.depth_map)
             for name in scene.names:
                 self._path(name, turn - 1).unlink()
         before = self._after(settings.rounds - 1)
-        for view in scene.views:
-            agreed = draw_together(view, sources_of(view, scene, settings), before, settings)
+        for name in order:
+            sources = sources_of(scene[name], scene, settings)
+            drawn = draw_together(scene[name], sources, before, settings)
             if on_agreed is not None:
-                on_agreed(view.name, agreed)
-            given = gives(view, agreed.depth, rivals_of(view, scene, settings), before, settings)
-            yield KeptPixels.of(view, agreed, given)
+                on_agreed(name, drawn.depth_map)
+            yield KeptPixels.of(scene[name], drawn, sources)
 
     def _after(self, turn: int) -> DepthCache:
         def read(name: str) -> DepthMap:
@@ -172,20 +180,45 @@ def fuse_kept(
     scratch: Path | None = None,
     memory_points: int = MEMORY_POINTS,
 ) -> Iterator[PointCloud]:
-    """`fuse_pieces` from what others take of the views: of every view, in the scene's order.
-    `spacing` is the scene's `typical_spacing`; `gains` even the views' colours (`even_gains`)."""
+    """`fuse_pieces` from pixels that others have made: those of every view, in the order in which
+    views are to give their surfaces. `spacing` is the scene's `typical_spacing`; `gains` even the
+    views' colours (`even_gains`)."""
+    claimed: dict[str, NDArray[np.uint8]] = {}
+    given: set[str] = set()
     voxel = settings.voxel_px * spacing
     grid = VoxelGrid(median_center(scene), voxel, memory_points, scratch)
     with contextlib.closing(grid):
-        for done, (view, pixels) in enumerate(zip(scene.views, kept, strict=True)):
-            if len(pixels.depth):
-                points, values, weight, widths = _points(view, pixels, gains[view.name])
+        for pixels in kept:
+            view = scene[pixels.name]
+            given.add(view.name)
+            emitted = pixels.mask()
+            if view.name in claimed:
+                packed = claimed.pop(view.name)
+                emitted &= np.unpackbits(packed, count=emitted.size).reshape(emitted.shape) == 0
+            later = {
+                bit: scene[name] for bit, name in enumerate(pixels.sources) if name not in given
+            }
+            _claim(view, later, pixels, emitted, claimed)
+            if emitted.any():
+                points, values, weight, widths = _points(view, pixels, emitted, gains[view.name])
                 grid.add(points, values, weight, widths * settings.voxel_px)
             if progress is not None:
-                progress(done + 1, len(scene))
+                progress(len(given), len(scene))
         dtype = position_type(scene, voxel)
         for points, values in grid.pieces():
             yield _piece(points, values, dtype)
+
+
+def pixel_width(view: View, depth: NDArray[np.float32]) -> float:
+    """Median width of a pixel on what `depth` (height, width) shows of a view, SfM units; infinite
+    where that is nothing."""
+    known = depth[depth > 0]
+    return float(np.median(known)) / view.camera.mean_focal_px if known.size else np.inf
+
+
+def finest_first(widths: Mapping[str, float]) -> list[str]:
+    """Views by their `pixel_width`, in the order in which they give their surfaces."""
+    return sorted(widths, key=lambda name: (widths[name], name))
 
 
 def sources_of(view: View, scene: Scene, settings: FusionSettings) -> list[View]:
@@ -195,17 +228,12 @@ def sources_of(view: View, scene: Scene, settings: FusionSettings) -> list[View]
     return [scene[name] for name in select_sources(scene, view, settings.neighbours)]
 
 
-def rivals_of(view: View, scene: Scene, settings: FusionSettings) -> list[View]:
-    """The views that may give a view's surfaces in its stead."""
-    from refdepth.matching.neighbours import select_sources
-
-    return [scene[name] for name in select_sources(scene, view, settings.rivals)]
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class KeptPixels:
-    """What the cloud takes of a view: K pixels, row by row."""
+    """What the cloud takes of a view: the K pixels that others confirm, row by row."""
 
+    name: str
+    """The view's."""
     packed: NDArray[np.uint8]
     """Which pixels these are, one bit a pixel."""
     shape: tuple[int, int]
@@ -213,17 +241,19 @@ class KeptPixels:
     """Agreed depth (K,), SfM units."""
     confidence: NDArray[np.float32]
     """In [0, 1] (K,)."""
+    voters: NDArray[np.uint32]
+    """Bit i set where the i-th source has the same surface (K,)."""
     normals: NDArray[np.float32]
     """Unit normals (K, 3), camera axes; zero where unknown."""
-    confirmed: float
-    """Share of the view's pixels that others confirm, whether they are taken of it or of another
-    view."""
+    sources: tuple[str, ...]
+    """The views that were asked."""
 
     @classmethod
-    def of(cls, view: View, agreed: DepthMap, given: NDArray[np.bool_]) -> KeptPixels:
-        """From the depth that views agree on and which pixels (height, width) are taken."""
+    def of(cls, view: View, drawn: Drawn, sources: Sequence[View]) -> KeptPixels:
+        """From the depth that a view and its sources agree on."""
         from refdepth.geometry.normals import estimate_normals
 
+        agreed, mask = drawn.depth_map, drawn.depth_map.valid
         normals = estimate_normals(
             agreed.depth,
             view.camera,
@@ -231,12 +261,14 @@ class KeptPixels:
             max_ratio=NORMAL_RADIUS_PX * 0.01,
         )
         return cls(
-            packed=np.packbits(given),
+            name=view.name,
+            packed=np.packbits(mask),
             shape=view.camera.shape,
-            depth=agreed.depth[given],
-            confidence=agreed.confidence[given],
-            normals=normals[given],
-            confirmed=float(agreed.valid.mean()),
+            depth=agreed.depth[mask],
+            confidence=agreed.confidence[mask],
+            voters=drawn.voters[mask],
+            normals=normals[mask],
+            sources=tuple(source.name for source in sources),
         )
 
     def mask(self) -> NDArray[np.bool_]:
@@ -244,21 +276,62 @@ class KeptPixels:
         count = self.shape[0] * self.shape[1]
         return np.unpackbits(self.packed, count=count).reshape(self.shape) > 0
 
+    def spread(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Values (K,) as a map (height, width), zero elsewhere."""
+        out = np.zeros(self.shape, values.dtype)
+        out[self.mask()] = values
+        return out
+
+
+def _claim(
+    view: View,
+    later: Mapping[int, View],
+    pixels: KeptPixels,
+    emitted: NDArray[np.bool_],
+    claimed: dict[str, NDArray[np.uint8]],
+) -> None:
+    """Marks what `view` gives in those of its sources, by their bit in `voters`, that come after
+    it. Masks are kept packed."""
+    from refdepth.fusion import kernels
+
+    if not later:
+        return
+    depth, voters = pixels.spread(pixels.depth), pixels.spread(pixels.voters)
+    for bit, source in later.items():
+        shape = source.camera.shape
+        mask = np.zeros(shape, np.bool_)
+        if source.name in claimed:
+            mask = np.unpackbits(claimed[source.name], count=mask.size).reshape(shape) > 0
+        source_from_ref = relative_pose(source.cam_from_world, view.cam_from_world)
+        A, b = projection_from_ref(view.camera, source.camera, source_from_ref)
+        kernels.claim(
+            depth,
+            emitted,
+            voters,
+            np.uint32(1 << bit),
+            A,
+            b,
+            view.camera.mean_focal_px / source.camera.mean_focal_px,
+            LEAD,
+            mask,
+        )
+        claimed[source.name] = np.packbits(mask)
+
 
 def _points(
-    view: View, pixels: KeptPixels, gain: NDArray[np.float64]
+    view: View, pixels: KeptPixels, emitted: NDArray[np.bool_], gain: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], ...]:
     """World points (N, 3), values (N, 7), weights (N,) and pixel spacing (N,) of a view."""
-    taken = pixels.mask()
-    depth = pixels.depth.astype(np.float64)
-    rays = view.camera.rays()[taken]
+    chosen = emitted[pixels.mask()]
+    depth = pixels.depth[chosen].astype(np.float64)
+    rays = view.camera.rays()[emitted]
     world_from_cam = np.linalg.inv(view.cam_from_world)
     points = (rays * depth[:, None]) @ world_from_cam[:3, :3].T + world_from_cam[:3, 3]
-    normal = pixels.normals.astype(np.float64)
+    normal = pixels.normals[chosen].astype(np.float64)
     cosine = -(normal * rays).sum(axis=1) / np.linalg.norm(rays, axis=1)
-    confidence = pixels.confidence.astype(np.float64)
+    confidence = pixels.confidence[chosen].astype(np.float64)
     weight = np.maximum(confidence, WEIGHT_FLOOR) * np.maximum(cosine, GRAZING_COSINE)
-    color = read_rgb(view.image_path)[taken] * gain
+    color = read_rgb(view.image_path)[emitted] * gain
     values = np.concatenate([normal @ world_from_cam[:3, :3].T, color, confidence[:, None]], axis=1)
     return points, values, weight, depth / view.camera.mean_focal_px
 

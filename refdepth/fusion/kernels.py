@@ -12,6 +12,7 @@ from refdepth.compiled import kernel, parallel_kernel
 Array = NDArray[np.float64]
 Map = NDArray[np.float32]
 Counts = NDArray[np.uint8]
+Bits = NDArray[np.uint32]
 
 
 @kernel(inline="always")
@@ -96,14 +97,16 @@ def draw(
     max_ratio: float,
     spread: float,
     floor: float,
+    bit: np.uint32,
+    voters: Bits,
     weight: Array,
     weighted_inverse: Array,
 ) -> None:
     """Adds what one source measures on the ray of every pixel of `depth` to the accumulators
-    (height, width), where that is within `max_ratio` of the pixel's depth. `focal_ratio` is the
-    source's focal length over the pixel's. The weight is the square of confidence and of how
-    much more finely the source sees, times a bell of relative width `spread` around the pixel's
-    depth."""
+    (height, width), where that is within `max_ratio` of the pixel's depth, and sets `bit` in
+    `voters` there. `focal_ratio` is the source's focal length over the pixel's. The weight is the
+    square of confidence and of how much more finely the source sees, times a bell of relative width
+    `spread` around the pixel's depth."""
     height, width = depth.shape
     source_height, source_width = source_depth.shape
     for y in prange(height):
@@ -129,43 +132,41 @@ def draw(
             finer = focal_ratio * z / measured
             confidence = max(float(source_confidence[int(v), int(u)]), floor)
             w = confidence * confidence * finer * finer * np.exp(-0.5 * off * off)
+            voters[y, x] |= bit
             weight[y, x] += w
             weighted_inverse[y, x] += w / met
 
 
 @parallel_kernel
-def yield_to(
+def claim(
     depth: Map,
-    source_depth: Map,
+    emitted: NDArray[np.bool_],
+    voters: Bits,
+    bit: np.uint32,
     A: Array,
     b: Array,
     focal_ratio: float,
-    max_ratio: float,
     lead: float,
-    given: NDArray[np.bool_],
+    claimed: NDArray[np.bool_],
 ) -> None:
-    """Clears from `given` (height, width) the pixels whose surface the source has, too, and sees
-    more than `lead` times as finely. `focal_ratio` is the source's focal length over the pixel's.
-    """
+    """Marks the source pixels whose surface the emitted ref pixels have already given, unless the
+    source sees it finer by the factor `lead`. `focal_ratio` is the ref's focal length over the
+    source's. Threads may mark one pixel twice, with the same value."""
     height, width = depth.shape
-    source_height, source_width = source_depth.shape
+    source_height, source_width = claimed.shape
     for y in prange(height):
         py = y + 0.5
         for x in range(width):
-            z = float(depth[y, x])
-            if not given[y, x]:
+            if not (emitted[y, x] and voters[y, x] & bit):
                 continue
-            px = x + 0.5
+            px, z = x + 0.5, float(depth[y, x])
             seen = (A[2, 0] * px + A[2, 1] * py + A[2, 2]) * z + b[2]
-            if not (seen > 0 and focal_ratio * z > lead * seen):
+            if not seen > 0 or seen * focal_ratio * lead < z:
                 continue
             u = ((A[0, 0] * px + A[0, 1] * py + A[0, 2]) * z + b[0]) / seen
             v = ((A[1, 0] * px + A[1, 1] * py + A[1, 2]) * z + b[1]) / seen
-            if not (u >= 0 and v >= 0 and u < source_width and v < source_height):
-                continue
-            measured = _sample(source_depth, u, v, max_ratio)
-            if measured > 0 and abs(measured / seen - 1) <= max_ratio:
-                given[y, x] = False
+            if u >= 0 and v >= 0 and u < source_width and v < source_height:
+                claimed[int(v), int(u)] = True
 
 
 @parallel_kernel

@@ -36,17 +36,10 @@ class FusionSettings(Settings):
         expert=True,
     )
     average_ratio: float = setting(
-        0.006,
+        0.004,
         "Estimates of a depth that differ by more count little in the average.",
         gt=0,
         lt=1,
-        expert=True,
-    )
-    rivals: int = setting(
-        32,
-        "How many neighbouring views may give a surface in a view's stead that they see more "
-        "finely.",
-        ge=1,
         expert=True,
     )
     min_agreeing: int = setting(

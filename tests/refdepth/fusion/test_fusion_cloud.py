@@ -90,7 +90,7 @@ def test_confidence_weights_the_average(wall):
     )
     sure = draw_together(scene["2.png"], [scene["1.png"]], wrong.__getitem__, FusionSettings())
     inner = np.s_[10:-10, 10:30]
-    error = sure.depth[inner] / maps["2.png"].depth[inner] - 1
+    error = sure.depth_map.depth[inner] / maps["2.png"].depth[inner] - 1
     assert 0 < error.max() < 0.0004  # far less than the half that equal weights would give
 
 
