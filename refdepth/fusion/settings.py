@@ -76,7 +76,7 @@ class FusionSettings(Settings):
         expert=True,
     )
     voxel_px: float = setting(
-        1.0,
+        0.7,
         "Spacing of the cloud's points, in pixels at their distance (ground sampling distance).",
         unit="px",
         gt=0,

@@ -30,7 +30,7 @@ _ROW = np.dtype(
 
 
 class VoxelGrid:
-    """Averages points within voxels as wide as each point's own spacing, at least half as wide.
+    """Averages points within voxels whose size follows each point's own spacing.
 
     Voxels come in levels of `voxel * 2**level` and nest. Where a finer level has points, a coarser
     voxel there is dropped: the surface was seen from nearer. Rows are kept in buckets of space;
@@ -64,7 +64,7 @@ class VoxelGrid:
 
         Raises `InputError` when the points spread over more voxels than can be counted.
         """
-        level = np.floor(np.log2(spacing / self.voxel))
+        level = np.floor(np.log2(spacing / self.voxel) + 0.5)
         level = np.clip(level, _FINEST, _BLOCK - 1).astype(np.int8)
         local = points - self.origin
         cell = np.floor(local / (self.voxel * np.exp2(level.astype(np.float64)))[:, None])

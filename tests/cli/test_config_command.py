@@ -17,7 +17,7 @@ from refdepth.pipeline.config_reference import describe_fields
 def test_it_prints_a_file_to_start_from(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["config"]) == ExitCode.DONE
     text = capsys.readouterr().out
-    assert tomllib.loads(text)["fuse"]["voxel_px"] == 1.0
+    assert tomllib.loads(text)["fuse"]["voxel_px"] == 0.7
     assert run(["config", "--quality", "fast"]) == ExitCode.DONE
     assert tomllib.loads(capsys.readouterr().out) != tomllib.loads(text)
 

@@ -113,7 +113,7 @@ def test_changed_settings_are_listed_with_their_defaults(finished: Workspace) ->
     changed = html.split("<h2>Settings</h2>")[1].split("All settings")[0]
     assert "fuse.voxel_px" in changed
     assert "3.5" in changed
-    assert "default 1.0" in changed
+    assert "default 0.7" in changed
     assert changed.count("<tr>") == 1
 
 
