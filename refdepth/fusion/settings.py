@@ -36,7 +36,7 @@ class FusionSettings(Settings):
         expert=True,
     )
     average_ratio: float = setting(
-        0.004,
+        0.005,
         "Estimates of a depth that differ by more count little in the average.",
         gt=0,
         lt=1,
