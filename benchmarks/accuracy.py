@@ -34,7 +34,7 @@ from refdepth.evaluation import Table, evaluate_depth
 from refdepth.evaluation.correspondence import scale_from_points
 from refdepth.geometry.working_view import WorkingView
 from refdepth.io.images import load_photo
-from refdepth.matching.neighbours import select_sources
+from refdepth.matching.neighbours import closest_views, select_sources
 from refdepth.refine.paper.coarse import coarse_refine
 from refdepth.refine.paper.settings import CoarseSettings
 from refdepth.refine.rounds import first_round, second_round
@@ -138,12 +138,23 @@ class Bench:
                     scaled=self.scaled[name],
                     sparse=self.points[name],
                     prior_error=self.prior_errors[name],
+                    close=self._close(name, sources[name], settings),
                     settings=settings,
                 ).depth_map
                 for name in needed
             }
             self._first[key] = maps, (time.perf_counter() - start) / len(needed)
         return self._first[key]
+
+    def _close(
+        self, name: str, sources: tuple[str, ...], settings: RefineSettings
+    ) -> list[WorkingView]:
+        """The closest other views, where the prior is far off."""
+        wide = settings.wide
+        if self.prior_errors[name] <= wide.from_error:
+            return []
+        found = closest_views(self.scene, self.scene[name], wide.close_sources, sources)
+        return [self.images[other] for other in found]
 
     def _unsure(self, depths: dict[str, np.ndarray]) -> Maps:
         """Depth of the judged views that comes without a confidence."""

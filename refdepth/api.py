@@ -84,7 +84,7 @@ def refine_scene(
     from refdepth.errors import InputError
     from refdepth.geometry.working_view import WorkingView
     from refdepth.io.images import load_photo
-    from refdepth.matching.neighbours import select_sources
+    from refdepth.matching.neighbours import closest_views, select_sources
     from refdepth.refine.calibration import Calibration, Evidence
     from refdepth.refine.judges import Judges
     from refdepth.refine.rounds import first_round, second_round
@@ -100,16 +100,22 @@ def refine_scene(
             raise InputError("has no scaled depth map.", subject=name, action="Scale it first.")
     sources = {view.name: select_sources(known, view, settings.sources) for view in known.views}
     needed = sorted({other for name in wanted for other in (name, *sources[name])})
-    looked_at = {other for name in needed for other in (name, *sources[name])}
+    errors = prior_errors
+    if errors is None:
+        errors = scene_errors(known, {name: scaled[name] for name in known.names}, settings.grid)
+    wide = settings.wide
+    close: dict[str, tuple[str, ...]] = {
+        name: closest_views(known, known[name], wide.close_sources, sources[name])
+        for name in needed
+        if errors[name] > wide.from_error
+    }
+    looked_at = {other for name in needed for other in (name, *sources[name], *close.get(name, ()))}
     photos = {
         name: WorkingView.loaded(partial(load_photo, known[name]), **settings.grid)
         for name in sorted(looked_at)
     }
     if settings.gradient_steps and renderer is None:
         renderer = select_renderer()
-    errors = prior_errors
-    if errors is None:
-        errors = scene_errors(known, {name: scaled[name] for name in known.names}, settings.grid)
 
     judges = Judges(known, settings.judging_points)
 
@@ -128,7 +134,8 @@ def refine_scene(
     for number, name in enumerate(needed):
         if progress is not None:
             progress("matching views", number, len(needed))
-        first[name] = first_round(**inputs(name)).depth_map  # type: ignore[arg-type]
+        near = [photos[other] for other in close.get(name, ())]
+        first[name] = first_round(**inputs(name), close=near).depth_map  # type: ignore[arg-type]
     second = {}
     for number, name in enumerate(wanted):
         if progress is not None:

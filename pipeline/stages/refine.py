@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from refdepth.errors import InputError
 from refdepth.geometry.grid import WorkGrid
 from refdepth.ingest import NameTable
-from refdepth.matching.neighbours import select_sources
+from refdepth.matching.neighbours import closest_views, select_sources
 from refdepth.pipeline.calibration import SECOND, Calibrating, curve_of, is_made_under, second_item
 from refdepth.pipeline.config import RunConfig, RunRequest
 from refdepth.pipeline.devices import aside, count_places, gpus
@@ -40,6 +40,7 @@ from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene
 
 if TYPE_CHECKING:
+    from refdepth.geometry.working_view import WorkingView
     from refdepth.refine.rounds import RefinedView
     from refdepth.render import Renderer
 
@@ -84,7 +85,7 @@ class RefineStage:
     """Scaled depth and photos in, refined depth and confidence out."""
 
     name = "refine"
-    version = 8
+    version = 9
     upstream = ("sfm", "scale")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -224,7 +225,9 @@ class FirstRounds:
         def make(name: str) -> None:
             if table.first.is_done(name):
                 return
-            found = first_round(**table.inputs(name, self.sources[name], self.errors[name]))
+            close = table.close(name, self.sources[name], self.errors[name])
+            inputs = table.inputs(name, self.sources[name], self.errors[name])
+            found = first_round(**inputs, close=close)
             arrays = {"depth": found.depth, "confidence": found.confidence}
             table.first.write(name, arrays, found.record)
 
@@ -300,6 +303,14 @@ class _Table:
             "seed": self._seed,
             "prior_error": error,
         }
+
+    def close(self, name: str, sources: tuple[str, ...], error: float) -> list[WorkingView]:
+        """The closest other views, where the prior is `error` off and that is far."""
+        wide = self.settings.wide
+        if error <= wide.from_error:
+            return []
+        names = closest_views(self._scene, self._scene[name], wide.close_sources, sources)
+        return [self._views[other] for other in names]
 
     def write_second(self, name: str, found: RefinedView, made_on: Mapping[str, Any]) -> None:
         """Stores the second round of a view, and what it says about the scene's confidence."""

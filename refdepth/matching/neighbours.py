@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,6 +46,19 @@ def select_sources(scene: Scene, view: View, count: int) -> tuple[str, ...]:
         if score > 1e-6 * len(anchors):
             scores.append((-score, other.name))
     return tuple(name for _, name in sorted(scores)[:count])
+
+
+def closest_views(
+    scene: Scene, view: View, count: int, besides: Collection[str]
+) -> tuple[str, ...]:
+    """Names of at most `count` views closest to `view`, but for those of `besides`, closest first.
+    What lies nearer than the points is seen well only over a short baseline."""
+    others = sorted(
+        (float(np.linalg.norm(other.center - view.center)), other.name)
+        for other in scene.views
+        if other.name != view.name and other.name not in besides
+    )
+    return tuple(name for _, name in others[:count])
 
 
 def _anchors(scene: Scene, view: View) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.io.images import load_photo
-from refdepth.matching.neighbours import select_sources
+from refdepth.matching.neighbours import closest_views, select_sources
 from refdepth.matching.settings import MatchSettings, PropagationSettings
 from refdepth.settings import Settings, setting
 from refdepth.types.camera import transform
@@ -104,15 +104,9 @@ class SweepPrior:
         return WorkingView.loaded(partial(load_photo, view), **self.settings.grid)
 
     def _sources(self, view: View, scene: Scene) -> list[str]:
-        """The views best placed for the SfM points, and the closest of the others: what lies
-        nearer than the points is seen well only over a short baseline."""
+        """The views best placed for the SfM points, and the closest of the others."""
         chosen = select_sources(scene, view, self.settings.sources)
-        others = sorted(
-            (float(np.linalg.norm(other.center - view.center)), other.name)
-            for other in scene.views
-            if other.name != view.name and other.name not in chosen
-        )
-        return [*chosen, *(name for _, name in others[: self.settings.close_sources])]
+        return [*chosen, *closest_views(scene, view, self.settings.close_sources, chosen)]
 
     def _sweep(
         self,

@@ -90,6 +90,7 @@ def first_round(
     *,
     scaled: Map,
     sparse: SparseDepth,
+    close: Sequence[WorkingView] = (),
     settings: RefineSettings | None = None,
     seed: int = 0,
     prior_error: float | None = None,
@@ -98,7 +99,8 @@ def first_round(
 
     `prior_error` is how far off the prior is, as log depth within which it lies for three quarters
     of the SfM points before it is bent to them; without it, the residuals at `sparse` count. A
-    prior that is too far off for the search is bent first to what the photos say.
+    prior that is too far off for the search is bent first to what the photos say, those of `close`
+    among them: the closest views that are no sources.
 
     `sources` are the neighbours, best first. Without any, the scaled depth is returned, flagged
     and without confidence. The confidence is that of the photometric match, for use by the
@@ -124,10 +126,12 @@ def first_round(
     base = ref.grid.shrink_depth(scaled)
     error = measured_error(base, sparse, ref.grid) if prior_error is None else prior_error
     record["prior_error"] = round(error, 4)
+    hypotheses = settings.search
     if error > settings.wide.from_error:
-        base = bend_to_photos(ref, helpers, base, sparse, error, settings.wide)
+        base = bend_to_photos(ref, [*helpers, *close], base, sparse, settings.wide)
+        hypotheses = settings.wide.search
         clock.lap("sweep")
-    change, sure = problem.search(base, settings.search)
+    change, sure = problem.search(base, hypotheses)
     clock.lap("search")
     change = problem.spread(base, (change[None], sure[None]), problem.points(base))
     clock.lap("propagation")
@@ -223,9 +227,9 @@ def second_round(
         held_out = ViewProblem(ref, [sources[judge]], sparse, settings, problem.windows)
         seen = transfer(ref, [sources[judge]], [source_depths[judge]])
         shrink, before = ref.grid.shrink_depth, scaled
-        if start is not scaled:  # what the photos alone say may be the better of the two to keep
-            share = ref.grid.grow(accept(held_out, seen, shrink(scaled), shrink(start)).share)
-            before = taken_over(scaled, start, share)
+        if start is not scaled:  # a prior far off is kept only where it is seen to be the better
+            share = ref.grid.grow(accept(held_out, seen, shrink(start), shrink(scaled)).share)
+            before = taken_over(start, scaled, share)
         verdict = accept(held_out, seen, shrink(before), shrink(sharp))
         record.update(verdict.summary())
         if verdict.share.min() < 1:

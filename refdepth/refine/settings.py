@@ -38,28 +38,23 @@ class WideSettings(Settings):
         "A prior is bent where a quarter of the SfM points is further off in log depth than this",
         gt=0,
     )
-    reduction: int = setting(2, "The sweep's grid is so many times as coarse", ge=1)
-    planes: int = setting(64, "How many depths are tried between the scene's bounds", ge=8)
+    close_sources: int = setting(
+        5,
+        "How many of the closest other views are compared as well: near things are seen well over"
+        " a short baseline",
+        ge=0,
+    )
+    planes: int = setting(96, "How many depths are tried between the scene's bounds", ge=8)
     margin: float = setting(1.1, "How far they reach behind the SfM points, as a factor", ge=1)
     near_margin: float = setting(4.0, "How far they reach in front of them", ge=1)
-    match: MatchSettings = setting(MatchSettings(), "How windows are compared")
-    least_confidence: float = setting(
-        0.4, "Matches that are less sure than this bend nothing", ge=0, lt=1
-    )
+    match: MatchSettings = setting(MatchSettings(best_sources=2), "How windows are compared")
     spread: PropagationSettings = setting(
-        PropagationSettings(smoothness=120.0, outlier=0.1, rounds=4),
-        "How the correction spreads from sure pixels, for a prior that is 10 % off",
+        PropagationSettings(smoothness=5.0, outlier=0.1, rounds=4),
+        "How the correction spreads from sure pixels",
     )
-    least_smoothness: float = setting(
-        2.0, "Weight of a smooth correction for the worst priors", gt=0
+    search: SearchSettings = setting(
+        SearchSettings(range=0.1, steps=21), "Which depths are tried around the bent prior"
     )
-    softening: float = setting(
-        4.0, "Power of the error by which the weight of a smooth correction falls", ge=0
-    )
-
-    def smoothness_for(self, error: float) -> float:
-        """The weight of a smooth correction for a prior that is `error` off in log depth."""
-        return max(self.least_smoothness, self.spread.smoothness * (0.1 / error) ** self.softening)
 
 
 class ConsistencySettings(Settings):

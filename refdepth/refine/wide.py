@@ -22,6 +22,8 @@ ERROR_QUANTILE = 0.75
 OUTSTANDING = 3.0
 """A view so many times as far off as the middling one is believed to be."""
 BOUND_QUANTILES = 0.005, 0.995
+LEAST_LINK = 0.02
+"""Even across an edge a correction leaks, so that regions without texture follow others."""
 ANCHOR = 1e-4
 """Pull towards no change: decides where nothing else does."""
 
@@ -67,59 +69,44 @@ def bend_to_photos(
     sources: Sequence[WorkingView],
     base: Map,
     sparse: SparseDepth,
-    error: float,
     settings: WideSettings,
 ) -> Map:
-    """Depth `base` (H, W, working grid; 0 unknown), which is `error` off in log depth, moved to
-    where a plane sweep between the scene's bounds is sure.
-
-    The sweep runs on a coarser grid. The correction is a smooth change of log depth, so that the
-    prior keeps its shape between sure pixels; the worse the prior, the more it bends.
-    """
-    if not (base > 0).any():
-        return base
-    coarse = ref.reduced(settings.reduction)
-    others = [source.reduced(settings.reduction) for source in sources]
+    """Depth `base` (H, W, working grid; 0 unknown) moved to where a plane sweep between the scene's
+    bounds, and the SfM points, say that it is. The correction is a smooth change of log depth, so
+    that the prior keeps its shape where the photos say little."""
     known = base > 0
+    if not known.any():
+        return base
     filled = np.where(known, base, np.float32(np.median(base[known])))
-    shape = _reduced_depth(ref, coarse, filled)
     swept = sweep_planes(
-        coarse, others, _bounds(filled, sparse, settings), settings.planes, settings.match
+        ref, sources, _bounds(filled, sparse, settings), settings.planes, settings.match
     )
-    sure = swept.confidence
-    weight = np.where(sure > settings.least_confidence, sure**2, 0).astype(np.float32)
-    points, point_weight = np.zeros_like(shape), np.zeros_like(shape)
-    y, x = coarse.grid.cells(sparse.xy)
-    points[y, x] = np.log(sparse.depth / shape[y, x])
+    points, point_weight = np.zeros_like(filled), np.zeros_like(filled)
+    y, x = ref.grid.cells(sparse.xy)
+    points[y, x] = np.log(sparse.depth / filled[y, x])
     point_weight[y, x] = settings.spread.sparse_weight
     links = edge_links(
-        coarse.gray,
-        shape,
+        ref.gray,
+        filled,
         image_edge=settings.spread.image_edge,
         depth_edge=settings.spread.depth_edge,
-        floor=ANCHOR,
+        floor=LEAST_LINK,
     )
     change = propagate(
-        np.stack([swept.log_depth - np.log(shape), points]).astype(np.float32),
-        np.stack([weight, point_weight]),
+        np.stack([swept.log_depth - np.log(filled), points]).astype(np.float32),
+        np.stack([swept.confidence, point_weight]),
         *links,
-        smoothness=settings.smoothness_for(error),
+        smoothness=settings.spread.smoothness,
         outlier=settings.spread.outlier,
         anchor=ANCHOR,
         rounds=settings.spread.rounds,
     )
-    grown = coarse.grid.grow(change)
-    return np.where(known, filled * np.exp(ref.grid.sample(grown)), 0).astype(np.float32)
+    return np.where(known, filled * np.exp(change), 0).astype(np.float32)
 
 
 def moved(scaled: Map, base: Map, depth: Map, grid: WorkGrid) -> Map:
     """`scaled` (photo's grid) changed as `base` became `depth` (working grid)."""
     return scaled * np.exp(grid.grow(log_ratio(depth, base)))
-
-
-def _reduced_depth(ref: WorkingView, coarse: WorkingView, depth: Map) -> Map:
-    """A depth map of `ref`'s grid on the coarser one."""
-    return coarse.grid.shrink_depth(ref.grid.grow_depth(depth))
 
 
 def _bounds(base: Map, sparse: SparseDepth, settings: WideSettings) -> tuple[float, float]:

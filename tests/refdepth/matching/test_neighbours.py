@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refdepth.matching.neighbours import BEST_ANGLE_DEG, select_sources
+from refdepth.matching.neighbours import BEST_ANGLE_DEG, closest_views, select_sources
 from refdepth.types.camera import PinholeCamera, invert_pose, pose_matrix
 from refdepth.types.scene import Scene, SparsePoints, View
 
@@ -48,6 +48,13 @@ def test_the_best_angle_comes_first_and_the_view_itself_never():
     scene = _scene({"a": 0, "b": 0.5, "c": BEST_ANGLE_DEG, "d": 40}, observed=everyone, n_points=40)
     assert select_sources(scene, scene["a"], 5) == ("c", "b", "d")
     assert select_sources(scene, scene["a"], 1) == ("c",)
+
+
+def test_the_closest_views_go_by_distance_alone():
+    scene = _scene({"a": 0, "b": 9, "c": -2, "d": 4, "e": 2}, observed={}, n_points=5)
+    assert closest_views(scene, scene["a"], 3, ()) == ("c", "e", "d")  # equally close: by name
+    assert closest_views(scene, scene["a"], 3, ("c", "d")) == ("e", "b")
+    assert closest_views(scene, scene["a"], 0, ()) == ()
 
 
 def test_sharing_points_beats_a_better_angle():
