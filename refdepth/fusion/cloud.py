@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from refdepth.fusion.consensus import WEIGHT_FLOOR, Drawn, draw_together
 from refdepth.fusion.crosscheck import DepthCache, ViewConsistency, check_view
-from refdepth.fusion.exposure import ColourRatio, Swatches, compare_colours, even_gains
+from refdepth.fusion.exposure import ColourRatio, Swatches, compare_colours, even_gains, evened
 from refdepth.fusion.settings import FusionSettings
 from refdepth.fusion.views import median_center, position_type, typical_spacing
 from refdepth.fusion.voxels import VoxelGrid
@@ -331,7 +331,7 @@ def _points(
     cosine = -(normal * rays).sum(axis=1) / np.linalg.norm(rays, axis=1)
     confidence = pixels.confidence[chosen].astype(np.float64)
     weight = np.maximum(confidence, WEIGHT_FLOOR) * np.maximum(cosine, GRAZING_COSINE)
-    color = read_rgb(view.image_path)[emitted] * gain
+    color = evened(read_rgb(view.image_path)[emitted], gain)
     values = np.concatenate([normal @ world_from_cam[:3, :3].T, color, confidence[:, None]], axis=1)
     return points, values, weight, depth / view.camera.mean_focal_px
 

@@ -23,6 +23,7 @@ _ROUNDS = 5
 _DOUBTFUL = 0.03  # pairs that deviate by more than this (in log colour) count less
 _HOLD = 1e-3  # pull of all gains to 1, which settles their common factor, beside pairs' weight
 _LARGEST = 2.0
+_KNEE = 0.75 * 255  # brighter values give way, where a gain would take them beyond white
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,3 +139,17 @@ def even_gains(
             gains = splu((matrix + _HOLD * eye_array(len(names))).tocsc()).solve(right)
     limit = np.log(_LARGEST)
     return dict(zip(names, np.exp(gains.clip(-limit, limit)), strict=True))
+
+
+def evened(colors: NDArray[np.uint8], gain: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Colours (N, 3) times a view's `gain` (3,). What a gain would take beyond white is compressed
+    smoothly into what lies below it, so that bright things keep their drawing."""
+    bright = colors * gain
+    room = np.maximum(255 * gain - _KNEE, 255 - _KNEE)  # between the knee and where white goes
+    steep = room / (255 - _KNEE)
+    share = np.maximum(bright - _KNEE, 0) / room
+    return np.where(
+        bright > _KNEE,
+        _KNEE + (255 - _KNEE) * steep * share / (1 + (steep - 1) * share),
+        bright,
+    )

@@ -11,6 +11,7 @@ from PIL import Image
 from wall_scene import FAR, FOCAL, HEIGHT, WIDTH
 
 from refdepth.fusion import ColourRatio, FusionSettings, even_gains, fuse
+from refdepth.fusion.exposure import evened
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene
 
@@ -79,3 +80,16 @@ def test_gains_are_those_that_pairs_ask_for_and_a_wrong_pair_is_outvoted():
 def test_views_that_share_nothing_keep_their_colours():
     gains = even_gains(["a", "b"], [])
     np.testing.assert_array_equal(list(gains.values()), np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("gain", [0.6, 1.0, 1.3, 2.0])
+def test_bright_things_keep_their_drawing(gain):
+    levels = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+    out = evened(levels, np.full(3, gain))[:, 0]
+    plain = np.arange(256) * gain
+    np.testing.assert_allclose(out[plain < 191], plain[plain < 191])
+    assert (np.diff(out) > 0).all()
+    assert out[255] == pytest.approx(min(plain[255], 255))
+    if gain <= 1:
+        np.testing.assert_allclose(out, plain)
+    assert np.diff(out).max() == pytest.approx(gain, rel=0.01)  # nowhere steeper, no kink upwards
