@@ -147,12 +147,13 @@ class _OnViews:
     def cache(
         self, desk: Desk, scene: Scene, label: str, load: Callable[[str], DepthMap]
     ) -> DepthCache:
-        """Depth maps of one step, shared by the works of this process."""
+        """Depth maps of one step, shared by the works of this process; those of two steps are
+        kept at a time."""
         from refdepth.fusion import DepthCache
 
         settings = self.brief.config.fuse.model_dump_json()
         key = label, self.brief.root, self.brief.inputs.get("refine"), self.names, settings
-        return desk.keep(key, lambda: DepthCache(load, scene, desk.cache_bytes / 2**20))
+        return desk.keep(key, lambda: DepthCache(load, scene, desk.cache_bytes / 2 / 2**20))
 
     def after(self, desk: Desk, scene: Scene, turn: int) -> DepthCache:
         """The depth maps after round `turn`; 0: what the neighbours confirm."""
@@ -260,7 +261,7 @@ def _cost(scene: Scene, context: StageContext) -> Cost:
     return Cost(
         seconds=_SECONDS * pixels / 1e6,
         bytes=_BYTES * pixels,
-        cache_bytes=2 * (context.config.fuse.neighbours + 1) * 8 * pixels,
+        cache_bytes=3 * (context.config.fuse.neighbours + 1) * 8 * pixels,
         here_bytes=min(context.memory.points, POINT_BYTES * pixels * len(scene))
         + _WAITING_BYTES * pixels,
     )
