@@ -28,6 +28,8 @@ NORMAL_RADIUS_PX = 2
 GRAZING_COSINE = 0.1  # a surface seen edge-on still counts this much
 LEAD = 1.1
 """A view gives what another has given before it where it sees that finer by this factor."""
+MOST_AT_ONCE = 1 << 18
+"""Pixels that become points at a time; each takes some 600 bytes on the way."""
 CACHE_MB = 512.0
 """Memory for depth maps kept between views, MiB, where no limit is given."""
 MEMORY_POINTS = 8_000_000
@@ -199,8 +201,7 @@ def fuse_kept(
                 bit: scene[name] for bit, name in enumerate(pixels.sources) if name not in given
             }
             _claim(view, later, pixels, emitted, claimed)
-            if emitted.any():
-                points, values, weight, widths = _points(view, pixels, emitted, gains[view.name])
+            for points, values, weight, widths in _points(view, pixels, emitted, gains[view.name]):
                 grid.add(points, values, weight, widths * settings.voxel_px)
             if progress is not None:
                 progress(len(given), len(scene))
@@ -320,20 +321,24 @@ def _claim(
 
 def _points(
     view: View, pixels: KeptPixels, emitted: NDArray[np.bool_], gain: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], ...]:
-    """World points (N, 3), values (N, 7), weights (N,) and pixel spacing (N,) of a view."""
+) -> Iterator[tuple[NDArray[np.float64], ...]]:
+    """World points (N, 3), values (N, 7), weights (N,) and pixel spacing (N,) of a view, some
+    thousand pixels at a time."""
     chosen = emitted[pixels.mask()]
-    depth = pixels.depth[chosen].astype(np.float64)
-    rays = view.camera.rays()[emitted]
+    rays, photo = view.camera.rays()[emitted], read_rgb(view.image_path)[emitted]
+    depths, normals = pixels.depth[chosen], pixels.normals[chosen]
+    confidences = pixels.confidence[chosen]
     world_from_cam = np.linalg.inv(view.cam_from_world)
-    points = (rays * depth[:, None]) @ world_from_cam[:3, :3].T + world_from_cam[:3, 3]
-    normal = pixels.normals[chosen].astype(np.float64)
-    cosine = -(normal * rays).sum(axis=1) / np.linalg.norm(rays, axis=1)
-    confidence = pixels.confidence[chosen].astype(np.float64)
-    weight = np.maximum(confidence, WEIGHT_FLOOR) * np.maximum(cosine, GRAZING_COSINE)
-    color = evened(read_rgb(view.image_path)[emitted], gain)
-    values = np.concatenate([normal @ world_from_cam[:3, :3].T, color, confidence[:, None]], axis=1)
-    return points, values, weight, depth / view.camera.mean_focal_px
+    for start in range(0, len(depths), MOST_AT_ONCE):
+        part = slice(start, start + MOST_AT_ONCE)
+        depth, normal = depths[part].astype(np.float64), normals[part].astype(np.float64)
+        ray, confidence = rays[part], confidences[part].astype(np.float64)
+        points = (ray * depth[:, None]) @ world_from_cam[:3, :3].T + world_from_cam[:3, 3]
+        cosine = -(normal * ray).sum(axis=1) / np.linalg.norm(ray, axis=1)
+        weight = np.maximum(confidence, WEIGHT_FLOOR) * np.maximum(cosine, GRAZING_COSINE)
+        facing = normal @ world_from_cam[:3, :3].T
+        values = np.concatenate([facing, evened(photo[part], gain), confidence[:, None]], axis=1)
+        yield points, values, weight, depth / view.camera.mean_focal_px
 
 
 def _piece(
