@@ -31,7 +31,7 @@ _DEPTH_BITS = 16
 """Agreed depth is stored to 2**-17 of itself, far below what any view knows: it compresses then."""
 _LEVELS = 255
 """Levels of stored confidence."""
-_WAITING_BYTES = 480
+_WAITING_BYTES = 300
 """Memory for a pixel, of views that wait for their turn and the one that is fused."""
 _SECONDS, _BYTES = 1.2, 100
 """Of a core for a megapixel, and memory for a pixel, of a view that is checked."""
@@ -261,7 +261,7 @@ def _cost(scene: Scene, context: StageContext) -> Cost:
     return Cost(
         seconds=_SECONDS * pixels / 1e6,
         bytes=_BYTES * pixels,
-        cache_bytes=3 * (context.config.fuse.neighbours + 1) * 8 * pixels,
+        cache_bytes=2 * (context.config.fuse.neighbours + 1) * 8 * pixels,
         here_bytes=min(context.memory.points, POINT_BYTES * pixels * len(scene))
         + _WAITING_BYTES * pixels,
     )

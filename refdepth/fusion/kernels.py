@@ -16,6 +16,16 @@ Bits = NDArray[np.uint32]
 
 
 @kernel(inline="always")
+def _project(A: Array, b: Array, px: float, py: float, z: float) -> tuple[float, float, float]:
+    """Where the point at depth z of pixel position (px, py) falls in another view, and its depth
+    there; positions mean nothing where that is not positive."""
+    seen = (A[2, 0] * px + A[2, 1] * py + A[2, 2]) * z + b[2]
+    u = ((A[0, 0] * px + A[0, 1] * py + A[0, 2]) * z + b[0]) / seen
+    v = ((A[1, 0] * px + A[1, 1] * py + A[1, 2]) * z + b[1]) / seen
+    return u, v, seen
+
+
+@kernel(inline="always")
 def _sample(depth: Map, u: float, v: float, max_ratio: float) -> float:
     """Depth at pixel (u, v): bilinear where the four neighbours lie on one surface, else that of
     the pixel itself; 0 where unknown."""
@@ -61,11 +71,9 @@ def compare(
             if not z > 0:
                 continue
             px = x + 0.5
-            seen = (A[2, 0] * px + A[2, 1] * py + A[2, 2]) * z + b[2]
+            u, v, seen = _project(A, b, px, py, z)
             if not seen > 0:
                 continue
-            u = ((A[0, 0] * px + A[0, 1] * py + A[0, 2]) * z + b[0]) / seen
-            v = ((A[1, 0] * px + A[1, 1] * py + A[1, 2]) * z + b[1]) / seen
             if not (u >= 0 and v >= 0 and u < source_width and v < source_height):
                 continue
             measured = _sample(source_depth, u, v, max_ratio)
@@ -74,12 +82,10 @@ def compare(
             if measured > seen * (1 + 2 * max_ratio):
                 contradicting[y, x] += 1
                 continue
-            back = (A_back[2, 0] * u + A_back[2, 1] * v + A_back[2, 2]) * measured + b_back[2]
+            back_u, back_v, back = _project(A_back, b_back, u, v, measured)
             if not back > 0:
                 continue
-            ex = (A_back[0, 0] * u + A_back[0, 1] * v + A_back[0, 2]) * measured + b_back[0]
-            ey = (A_back[1, 0] * u + A_back[1, 1] * v + A_back[1, 2]) * measured + b_back[1]
-            ex, ey = ex / back - px, ey / back - py
+            ex, ey = back_u - px, back_v - py
             if ex * ex + ey * ey > max_px * max_px or abs(measured / seen - 1) > max_ratio:
                 continue
             agreeing[y, x] += 1
@@ -117,11 +123,9 @@ def draw(
                 continue
             px = x + 0.5
             slope = A[2, 0] * px + A[2, 1] * py + A[2, 2]
-            seen = slope * z + b[2]
+            u, v, seen = _project(A, b, px, py, z)
             if not (seen > 0 and slope > 0):
                 continue
-            u = ((A[0, 0] * px + A[0, 1] * py + A[0, 2]) * z + b[0]) / seen
-            v = ((A[1, 0] * px + A[1, 1] * py + A[1, 2]) * z + b[1]) / seen
             if not (u >= 0 and v >= 0 and u < source_width and v < source_height):
                 continue
             measured = _sample(source_depth, u, v, max_ratio)
@@ -160,11 +164,9 @@ def claim(
             if not (emitted[y, x] and voters[y, x] & bit):
                 continue
             px, z = x + 0.5, float(depth[y, x])
-            seen = (A[2, 0] * px + A[2, 1] * py + A[2, 2]) * z + b[2]
+            u, v, seen = _project(A, b, px, py, z)
             if not seen > 0 or seen * focal_ratio * lead < z:
                 continue
-            u = ((A[0, 0] * px + A[0, 1] * py + A[0, 2]) * z + b[0]) / seen
-            v = ((A[1, 0] * px + A[1, 1] * py + A[1, 2]) * z + b[1]) / seen
             if u >= 0 and v >= 0 and u < source_width and v < source_height:
                 claimed[int(v), int(u)] = True
 
