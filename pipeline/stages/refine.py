@@ -8,77 +8,44 @@ task; what is finished is never done again.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from refdepth.errors import InputError
 from refdepth.geometry.grid import WorkGrid
 from refdepth.ingest import NameTable
-from refdepth.matching.neighbours import closest_views, select_sources
-from refdepth.pipeline.calibration import SECOND, Calibrating, curve_of, is_made_under, second_item
+from refdepth.matching.neighbours import select_sources
+from refdepth.pipeline.calibration import SECOND, Calibrating, curve_of, is_made_under
 from refdepth.pipeline.config import RunConfig, RunRequest
 from refdepth.pipeline.devices import aside, count_places, gpus
-from refdepth.pipeline.files import read_arrays, write_arrays
 from refdepth.pipeline.items import ItemStore
-from refdepth.pipeline.stage import Brief, StageContext, StageOutcome
+from refdepth.pipeline.refining import (
+    CHECKPOINTS,
+    FIRST,
+    FirstRounds,
+    SecondRounds,
+    chosen_renderer,
+)
+from refdepth.pipeline.stage import StageContext, StageOutcome
 from refdepth.pipeline.views import (
-    WorkingViews,
     load_scene,
     photo_names,
     select_names,
     select_views,
 )
-from refdepth.pipeline.work import Cost, Desk
+from refdepth.pipeline.work import Cost
 from refdepth.pipeline.workspace import Workspace
 from refdepth.render.selection import DeviceName, RendererName
-from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene
 
-if TYPE_CHECKING:
-    from refdepth.geometry.working_view import WorkingView
-    from refdepth.refine.rounds import RefinedView
-    from refdepth.render import Renderer
-
-FIRST = "first"
-CHECKPOINTS = "checkpoints"
 _FIRST_SECONDS, _SECOND_SECONDS = 4.0, 8.0
 """Of a core, for a megapixel of the working grid; whether workers are worth starting."""
 _PHOTO_BYTES, _GRID_BYTES = 40, 1200
 """Memory of a task for each pixel of a photo and of its working grid."""
 _CACHED_VIEWS = 24
 """Working views worth keeping between neighbouring views."""
-
-
-class FileCheckpoint:
-    """A refinement's state in one file, tied to the fingerprint it belongs to."""
-
-    def __init__(self, path: Path, fingerprint: str) -> None:
-        self._path = path
-        self._fingerprint = fingerprint
-
-    def load(self) -> dict[str, NDArray[Any]] | None:
-        """The saved state; None when there is none for the present inputs."""
-        try:
-            state = read_arrays(self._path)
-        except (OSError, ValueError):
-            return None
-        if str(state.pop("fingerprint", "")) != self._fingerprint:
-            return None
-        return state
-
-    def save(self, state: dict[str, NDArray[Any]]) -> None:
-        """Replaces the saved state."""
-        self._path.parent.mkdir(exist_ok=True)
-        write_arrays(self._path, {**state, "fingerprint": np.array(self._fingerprint)})
-
-    def discard(self) -> None:
-        """Forgets the state."""
-        self._path.unlink(missing_ok=True)
 
 
 class RefineStage:
@@ -205,125 +172,6 @@ class _Plan:
         return first and self.second.is_done(name)
 
 
-@dataclass(frozen=True, kw_only=True)
-class FirstRounds:
-    """The first round of a view, from photos alone."""
-
-    brief: Brief
-    cost: Cost
-    sources: Mapping[str, tuple[str, ...]]
-    """The neighbours each view is matched against, best first."""
-    errors: Mapping[str, float]
-    """How far off each view's scaled prior is taken to be, in log depth."""
-
-    def open(self, desk: Desk) -> Callable[[str], None]:
-        """Loads the scene."""
-        from refdepth.refine.rounds import first_round
-
-        table = _Table(self.brief, desk)
-
-        def make(name: str) -> None:
-            if table.first.is_done(name):
-                return
-            close = table.close(name, self.sources[name], self.errors[name])
-            inputs = table.inputs(name, self.sources[name], self.errors[name])
-            found = first_round(**inputs, close=close)
-            arrays = {"depth": found.depth, "confidence": found.confidence}
-            table.first.write(name, arrays, found.record)
-
-        return make
-
-
-@dataclass(frozen=True, kw_only=True)
-class SecondRounds:
-    """The final depth of a view, from photos and from what the first round found in neighbours."""
-
-    brief: Brief
-    cost: Cost
-    sources: Mapping[str, tuple[str, ...]]
-    """The neighbours each view is refined against, best first."""
-    errors: Mapping[str, float]
-    """How far off each view's scaled prior is taken to be, in log depth."""
-
-    def open(self, desk: Desk) -> Callable[[str], None]:
-        """Loads the scene and gets a renderer."""
-        from refdepth.refine.rounds import second_round
-
-        table = _Table(self.brief, desk)
-        renderer = _renderer(self.brief.config)
-        made_on = {"device": "cpu", "renderer": None}
-        if renderer is not None:
-            made_on = {"device": renderer.device.type, "renderer": renderer.name}
-
-        def make(name: str) -> None:
-            checkpoint = FileCheckpoint(
-                self.brief.folder / CHECKPOINTS / f"{name}.npz", self.brief.item_fingerprint
-            )
-            if not table.second.is_done(name):
-                found = second_round(
-                    **table.inputs(name, self.sources[name], self.errors[name]),
-                    first=table.first_depth(name),
-                    source_depths=tuple(map(table.first_depth, self.sources[name])),
-                    renderer=renderer,
-                    checkpoint=checkpoint,
-                    progress=lambda done, steps: desk.step(done / steps),
-                )
-                table.write_second(name, found, made_on)
-            checkpoint.discard()
-
-        return make
-
-
-class _Table:
-    """A scene as the rounds need it, view by view."""
-
-    def __init__(self, brief: Brief, desk: Desk) -> None:
-        from refdepth.refine.judges import Judges
-
-        self.settings = brief.config.refine
-        self.first = brief.items(FIRST)
-        self.second = brief.items(SECOND)
-        self._seed = brief.config.runtime.seed
-        self._scaled = ItemStore(brief.workspace.stage_dir("scale"), "")
-        self._scene = load_scene(brief.workspace)
-        self._judges = Judges(self._scene, self.settings.judging_points)
-        self._views = desk.keep(
-            ("views", brief.root, brief.inputs.get("sfm"), *self.settings.grid.items()),
-            lambda: WorkingViews(self._scene, max_bytes=desk.cache_bytes, **self.settings.grid),
-        )
-
-    def inputs(self, name: str, sources: tuple[str, ...], error: float) -> dict[str, Any]:
-        """What both rounds are made from."""
-        return {
-            "ref": self._views[name],
-            "sources": tuple(self._views[other] for other in sources),
-            "scaled": self._scaled.arrays(name)["depth"],
-            "sparse": self._judges.given(self._scene[name]),
-            "settings": self.settings,
-            "seed": self._seed,
-            "prior_error": error,
-        }
-
-    def close(self, name: str, sources: tuple[str, ...], error: float) -> list[WorkingView]:
-        """The closest other views, where the prior is `error` off and that is far."""
-        wide = self.settings.wide
-        if error <= wide.from_error:
-            return []
-        names = closest_views(self._scene, self._scene[name], wide.close_sources, sources)
-        return [self._views[other] for other in names]
-
-    def write_second(self, name: str, found: RefinedView, made_on: Mapping[str, Any]) -> None:
-        """Stores the second round of a view, and what it says about the scene's confidence."""
-        judges = self._judges.of(self._scene[name])
-        arrays, record = second_item(found, self._views[name].grid, judges)
-        self.second.write(name, arrays, {**record, **made_on})
-
-    def first_depth(self, name: str) -> DepthMap:
-        """What the first round found."""
-        arrays = self.first.arrays(name)
-        return DepthMap(depth=arrays["depth"], confidence=arrays["confidence"])
-
-
 def _prior_errors(workspace: Workspace, scene: Scene) -> dict[str, float]:
     """From how far the SfM points lie from the scale fits before these were bent."""
     from refdepth.refine.wide import ERROR_QUANTILE, prior_errors
@@ -357,17 +205,8 @@ def _on_gpu(config: RunConfig) -> bool:
     no_choice = runtime.renderer != RendererName.NVDIFFRAST and runtime.device != DeviceName.CUDA
     if no_choice and not gpus():
         return False
-    renderer = _renderer(config)
+    renderer = chosen_renderer(config)
     return renderer is not None and renderer.device.type == "cuda"
-
-
-def _renderer(config: RunConfig) -> Renderer | None:
-    """The renderer for the gradient steps; None where none are asked for."""
-    if not config.refine.gradient_steps:
-        return None
-    from refdepth.render import select_renderer
-
-    return select_renderer(config.runtime.renderer, config.runtime.device)
 
 
 def _outcome(

@@ -87,7 +87,7 @@ def read_record(path: Path) -> None:
 
 def read_arrays(path: Path) -> None:
     from refdepth.pipeline.items import ItemStore
-    from refdepth.pipeline.stages.refine import FileCheckpoint
+    from refdepth.pipeline.refining import FileCheckpoint
 
     FileCheckpoint(path, "f" * 64).load()
     ItemStore(path.parent, "").arrays("view")
