@@ -1,9 +1,9 @@
 """The last step of `refine`: one curve of confidence for the scene, and the final maps under it.
 
-The second round leaves depth and `Trust` in a folder of its own. When all views asked for are
-there, their evidence gives the curve, and each view's final item is written with the confidence it
-states. Another selection of views has another curve: its items are written anew, from what the
-second round has left, and the depth in them stays the same.
+The second round leaves the final item, with a confidence that its view alone can tell, and its
+`Trust` in a folder of its own. When all views asked for are there, their evidence gives the curve,
+and each final item is written again with the confidence that this states. Another selection of
+views has another curve; the depth stays the same.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.geometry.grid import WorkGrid
+from refdepth.pipeline.compact import in_levels, rounded
 from refdepth.pipeline.files import hash_json
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.stage import Brief
@@ -61,13 +62,12 @@ class Calibrating:
         def make(name: str) -> None:
             if is_made_under(self.curve, final, name):
                 return
-            found, record = second.arrays(name), second.record(name)
-            factor = record.pop("factor")
-            record.pop(EVIDENCE)
-            grid = WorkGrid(photo=scene[name].camera, factor=factor)
+            found = second.arrays(name)
+            grid = WorkGrid(photo=scene[name].camera, factor=second.record(name)["factor"])
             sure = self.curve.apply(grid.grow(found["order"])) * found["usable"]
-            arrays = {"depth": found["depth"], "confidence": sure.astype(np.float32)}
-            final.write(name, arrays, {**record, CURVE: key_of(self.curve)})
+            depth = final.arrays(name)["depth"]
+            arrays = {"depth": depth, "confidence": in_levels(sure.astype(np.float32))}
+            final.write(name, arrays, {**final.record(name), CURVE: key_of(self.curve)})
 
         return make
 
@@ -75,14 +75,14 @@ class Calibrating:
 def second_item(
     found: RefinedView, grid: WorkGrid, judges: SparseDepth
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Arrays and record of a second round, to be kept until all are done."""
+    """Arrays and record of what the second round of a view says about confidence."""
     from refdepth.refine.calibration import Evidence
     from refdepth.refine.confidence import Trust
 
     trust = found.trust or Trust.none(grid.shape)
     evidence = Evidence.of(trust, grid, found.depth, judges)
-    arrays = {"depth": found.depth, "order": trust.order, "usable": found.confidence > 0}
-    return arrays, {**found.record, EVIDENCE: evidence.to_dict(), "factor": grid.factor}
+    arrays = {"order": rounded(trust.order), "usable": found.confidence > 0}
+    return arrays, {EVIDENCE: evidence.to_dict(), "factor": grid.factor}
 
 
 def key_of(curve: Calibration) -> str:

@@ -16,7 +16,8 @@ from refdepth.pipeline.manifest import FileRecord
 
 
 class ItemStore:
-    """Items of one stage in one folder: `NAME.npz` with the arrays, `NAME.json` with the record.
+    """Items of one stage in one folder: `NAME.npz` with the arrays, `NAME.json` with the record,
+    which may be all there is.
 
     The record is written after the arrays and names their hash and the fingerprint, so an item
     counts as done only when both are whole and were made for the present inputs. It holds its own
@@ -40,6 +41,8 @@ class ItemStore:
         stored = read_sealed(self.record_path(name))
         if stored is None or stored.get("fingerprint") != self.fingerprint:
             return False
+        if stored.get("file", 0) is None:
+            return True
         try:
             return FileRecord.model_validate(stored.get("file")).matches(self.arrays_path(name))
         except ValidationError:
@@ -48,26 +51,24 @@ class ItemStore:
     def write(
         self, name: str, arrays: Mapping[str, NDArray[Any]], record: Mapping[str, Any]
     ) -> None:
-        """Stores one finished item."""
-        path = self.write_arrays(name, arrays)
+        """Stores one finished item; one without arrays is its record."""
+        file = None
+        if arrays:
+            file = FileRecord.of(self.write_arrays(name, arrays)).model_dump()
+        else:
+            self.arrays_path(name).unlink(missing_ok=True)
         write_sealed(
             self.record_path(name),
-            {
-                "fingerprint": self.fingerprint,
-                "file": FileRecord.of(path).model_dump(),
-                "record": dict(record),
-            },
+            {"fingerprint": self.fingerprint, "file": file, "record": dict(record)},
         )
 
-    def write_arrays(
-        self, name: str, arrays: Mapping[str, NDArray[Any]], *, compressed: bool = False
-    ) -> Path:
+    def write_arrays(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> Path:
         """Stores arrays without a record: by itself that is no finished item, and enough in a stage
         that is all or nothing. Returns their file."""
         path = self.arrays_path(name)
         self.folder.mkdir(exist_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_arrays(path, arrays, compressed=compressed)
+        write_arrays(path, arrays, compressed=True)
         return path
 
     def arrays(self, name: str) -> dict[str, NDArray[Any]]:
@@ -89,8 +90,9 @@ class ItemStore:
         return record if isinstance(record, dict) else {}
 
     def paths(self, names: Iterable[str]) -> list[Path]:
-        """All files of the given items."""
-        return [path for name in names for path in (self.arrays_path(name), self.record_path(name))]
+        """All files of the given items that are there."""
+        both = (path for name in names for path in (self.arrays_path(name), self.record_path(name)))
+        return [path for path in both if path.is_file()]
 
     def remove_others(self, names: Iterable[str]) -> None:
         """Removes items that are not among `names`: left from inputs that are gone."""

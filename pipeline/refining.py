@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from refdepth.matching.neighbours import closest_views
 from refdepth.pipeline.calibration import SECOND, second_item
+from refdepth.pipeline.compact import compact
 from refdepth.pipeline.config import RunConfig
 from refdepth.pipeline.files import read_arrays, write_arrays
-from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.stage import Brief
+from refdepth.pipeline.stages.scale import load_scaled
 from refdepth.pipeline.views import WorkingViews, load_scene
 from refdepth.pipeline.work import Cost, Desk
 from refdepth.types.depth_map import DepthMap
@@ -79,8 +80,7 @@ class FirstRounds:
             close = table.close(name, self.sources[name], self.errors[name])
             inputs = table.inputs(name, self.sources[name], self.errors[name])
             found = first_round(**inputs, close=close)
-            arrays = {"depth": found.depth, "confidence": found.confidence}
-            table.first.write(name, arrays, found.record)
+            table.first.write(name, compact(found.depth_map), found.record)
 
         return make
 
@@ -110,7 +110,7 @@ class SecondRounds:
             checkpoint = FileCheckpoint(
                 self.brief.folder / CHECKPOINTS / f"{name}.npz", self.brief.item_fingerprint
             )
-            if not table.second.is_done(name):
+            if not (table.second.is_done(name) and table.final.is_done(name)):
                 found = second_round(
                     **table.inputs(name, self.sources[name], self.errors[name]),
                     first=table.first_depth(name),
@@ -134,8 +134,9 @@ class _Table:
         self.settings = brief.config.refine
         self.first = brief.items(FIRST)
         self.second = brief.items(SECOND)
+        self.final = brief.items()
         self._seed = brief.config.runtime.seed
-        self._scaled = ItemStore(brief.workspace.stage_dir("scale"), "")
+        self._workspace = brief.workspace
         self._scene = load_scene(brief.workspace)
         self._judges = Judges(self._scene, self.settings.judging_points)
         self._views = desk.keep(
@@ -148,7 +149,7 @@ class _Table:
         return {
             "ref": self._views[name],
             "sources": tuple(self._views[other] for other in sources),
-            "scaled": self._scaled.arrays(name)["depth"],
+            "scaled": load_scaled(self._workspace, self._scene[name]),
             "sparse": self._judges.given(self._scene[name]),
             "settings": self.settings,
             "seed": self._seed,
@@ -164,10 +165,10 @@ class _Table:
         return [self._views[other] for other in names]
 
     def write_second(self, name: str, found: RefinedView, made_on: Mapping[str, Any]) -> None:
-        """Stores the second round of a view, and what it says about the scene's confidence."""
+        """Stores the final depth of a view, and what it says about the scene's confidence."""
         judges = self._judges.of(self._scene[name])
-        arrays, record = second_item(found, self._views[name].grid, judges)
-        self.second.write(name, arrays, {**record, **made_on})
+        self.final.write(name, compact(found.depth_map), {**found.record, **made_on})
+        self.second.write(name, *second_item(found, self._views[name].grid, judges))
 
     def first_depth(self, name: str) -> DepthMap:
         """What the first round found."""

@@ -15,8 +15,11 @@ from refdepth.ingest import NameTable
 from refdepth.io.ply import read_ply
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.manifest import Manifest
+from refdepth.pipeline.stages.depth import load_prior
+from refdepth.pipeline.stages.scale import load_scaled
 from refdepth.pipeline.views import UNDISTORTED, load_scene, photo_names
 from refdepth.pipeline.workspace import Workspace
+from refdepth.priors.resolution import in_photo
 from refdepth.types.cloud import PointCloud
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene
@@ -64,22 +67,24 @@ class Results:
         has left does not count."""
         if stage not in self._views:
             items, folder = self._items(stage), self.workspace.root / stage.partition("/")[0]
+            kind = ItemStore.record_path if stage == "scale" else ItemStore.arrays_path
             manifest = Manifest.read(folder)
             self._views[stage] = tuple(
                 name
                 for name in self.scene.names
-                if (path := items.arrays_path(name)).is_file()
+                if (path := kind(items, name)).is_file()
                 and (manifest is None or path.relative_to(folder).as_posix() in manifest.files)
             )
         return self._views[stage]
 
     def prior(self, name: str) -> NDArray[np.float32]:
-        """The prior's values (height, width); NaN where it says nothing."""
-        return self._items("depth").arrays(name)["values"]
+        """The prior's values in the photo's grid (height, width); NaN where it says nothing."""
+        prior = load_prior(self._items("depth"), name)
+        return in_photo(prior, self.scene[name].camera.shape).values
 
     def scaled(self, name: str) -> Depth:
         """Depth after the scale fit (height, width); 0 where unknown."""
-        return self._items("scale").arrays(name)["depth"]
+        return load_scaled(self.workspace, self.scene[name])
 
     def first_round(self, name: str) -> DepthMap:
         """Depth and confidence after the first round of refinement, in the photo's grid: the scaled

@@ -54,7 +54,9 @@ def scale_scene(
             "no view has enough SfM points to fit its depth to.",
             action="Give more photos with more overlap and texture.",
         )
-    return {name: apply_fit(priors[name], fit) for name, fit in fits.items()}
+    return {
+        name: apply_fit(priors[name], fit, scene[name].camera.shape) for name, fit in fits.items()
+    }
 
 
 def refine_scene(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from refdepth.errors import StageError
+from refdepth.pipeline.compact import in_levels, rounded
 from refdepth.pipeline.config import RunConfig, RunRequest
 from refdepth.pipeline.devices import aside, count_places
 from refdepth.pipeline.items import ItemStore
@@ -36,7 +37,7 @@ class DepthStage:
     """Undistorted photos in, one prior a view out."""
 
     name = "depth"
-    version = 4
+    version = 5
     upstream = ("sfm",)
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -143,26 +144,28 @@ class Priors:
 
 
 def load_prior(items: ItemStore, name: str) -> Prior:
-    """The stored prior of a view."""
+    """The stored prior of a view, at the resolution it has."""
     arrays, record = items.arrays(name), items.record(name)
     return Prior(
         values=arrays["values"],
         kind=PriorKind(record["kind"]),
         confidence=arrays.get("confidence"),
         in_metres=bool(record["in_metres"]),
+        step=(float(record["step"][0]), float(record["step"][1])),
     )
 
 
 def _write(items: ItemStore, name: str, prior: Prior, device: str) -> None:
-    arrays = {"values": prior.values}
+    arrays = {"values": rounded(prior.values)}
     if prior.confidence is not None:
-        arrays["confidence"] = prior.confidence
+        arrays["confidence"] = in_levels(prior.confidence)
     items.write(
         name,
         arrays,
         {
             "kind": prior.kind.value,
             "in_metres": prior.in_metres,
+            "step": list(prior.step),
             "known_share": float(np.isfinite(prior.values).mean()),
             "device": device,
         },

@@ -8,10 +8,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from refdepth.errors import StageError
+from refdepth.pipeline.compact import compact
 from refdepth.pipeline.config import RunConfig, RunRequest
 from refdepth.pipeline.files import discard, replacing
 from refdepth.pipeline.items import ItemStore
@@ -26,11 +24,6 @@ from refdepth.types.scene import Scene
 if TYPE_CHECKING:
     from refdepth.fusion import ColourRatio, DepthCache, KeptPixels
 
-_MANTISSA_BITS = 23  # of float32
-_DEPTH_BITS = 16
-"""Agreed depth is stored to 2**-17 of itself, far below what any view knows: it compresses then."""
-_LEVELS = 255
-"""Levels of stored confidence."""
 _WAITING_BYTES = 300
 """Memory for a pixel, of views that wait for their turn and the one that is fused."""
 _SECONDS, _BYTES = 1.2, 100
@@ -41,7 +34,7 @@ class FuseStage:
     """Refined depth in, `cloud.ply` and the depth that views agree on out."""
 
     name = "fuse"
-    version = 4
+    version = 5
     upstream = ("sfm", "refine")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -188,7 +181,7 @@ class CrossChecks(_OnViews):
             view = scene[name]
             sources = sources_of(view, scene, settings)
             checked = check_view(view, sources, load, settings)
-            confirmed.write_arrays(name, compact(checked.depth_map), compressed=True)
+            confirmed.write_arrays(name, compact(checked.depth_map))
             return Checked(
                 colours=compare_colours(view, checked.depth, sources, load, swatches, ratio),
                 pixel_width=pixel_width(view, checked.depth),
@@ -218,9 +211,9 @@ class Rounds(_OnViews):
         def draw(name: str) -> None:
             view = scene[name]
             found = draw_together(view, sources_of(view, scene, settings), before, settings)
-            drawn.write_arrays(name, compact(found.depth_map), compressed=True)
+            drawn.write_arrays(name, compact(found.depth_map))
             if last:
-                beside.write_arrays(name, {"voters": found.voters}, compressed=True)
+                beside.write_arrays(name, {"voters": found.voters})
 
         return draw
 
@@ -265,14 +258,3 @@ def _cost(scene: Scene, context: StageContext) -> Cost:
         here_bytes=min(context.memory.points, POINT_BYTES * pixels * len(scene))
         + _WAITING_BYTES * pixels,
     )
-
-
-def compact(depth_map: DepthMap) -> dict[str, NDArray[np.float32]]:
-    """Depth and confidence as arrays that compress well: rounded to what they can mean."""
-    spare = _MANTISSA_BITS - _DEPTH_BITS
-    raw = depth_map.depth.view(np.uint32) + np.uint32(1 << (spare - 1))
-    levels = np.rint(depth_map.confidence * _LEVELS)
-    return {
-        "depth": (raw >> spare << spare).view(np.float32),
-        "confidence": (levels / _LEVELS).astype(np.float32),
-    }

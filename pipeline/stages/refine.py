@@ -21,6 +21,7 @@ from refdepth.pipeline.calibration import SECOND, Calibrating, curve_of, is_made
 from refdepth.pipeline.config import RunConfig, RunRequest
 from refdepth.pipeline.devices import aside, count_places, gpus
 from refdepth.pipeline.items import ItemStore
+from refdepth.pipeline.manifest import MANIFEST_NAME
 from refdepth.pipeline.refining import (
     CHECKPOINTS,
     FIRST,
@@ -52,7 +53,7 @@ class RefineStage:
     """Scaled depth and photos in, refined depth and confidence out."""
 
     name = "refine"
-    version = 9
+    version = 10
     upstream = ("sfm", "scale")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -75,9 +76,8 @@ class RefineStage:
     ) -> tuple[int, int] | None:
         """Finished views of the scaled ones that are asked for."""
         items = ItemStore(workspace.stage_dir(self.name) / SECOND, fingerprint)
-        scaled = [
-            path.name.removesuffix(".npz") for path in workspace.stage_dir("scale").glob("*.npz")
-        ]
+        fits = workspace.stage_dir("scale").glob("*.json")
+        scaled = [path.stem for path in fits if path.name != MANIFEST_NAME]
         try:
             names = (
                 select_names(scaled, request.inputs.views, photo_names(workspace)) if scaled else ()
@@ -96,7 +96,7 @@ class RefineStage:
         if context.views:
             for name in chosen & set(selected):
                 work.second.record_path(name).unlink(missing_ok=True)
-        todo = [name for name in selected if name in chosen and not work.second.is_done(name)]
+        todo = [name for name in selected if name in chosen and not work.is_refined(name)]
         on_gpu = bool(todo) and _on_gpu(context.config)
         needed = work.with_sources(name for name in selected if name in chosen)
         missing = [name for name in needed if not work.first.is_done(name)]
@@ -169,7 +169,11 @@ class _Plan:
     def is_done(self, name: str) -> bool:
         """Whether both rounds of `name` are whole."""
         first = all(self.first.is_done(other) for other in self.with_sources([name]))
-        return first and self.second.is_done(name)
+        return first and self.is_refined(name)
+
+    def is_refined(self, name: str) -> bool:
+        """Whether the second round of `name` is whole."""
+        return self.second.is_done(name) and self.final.is_done(name)
 
 
 def _prior_errors(workspace: Workspace, scene: Scene) -> dict[str, float]:
@@ -217,7 +221,7 @@ def _outcome(
     calibration: Mapping[str, Any],
 ) -> StageOutcome:
     done = [name for name in selected if name not in left]
-    records = {name: work.second.record(name) for name in done}
+    records = {name: work.final.record(name) for name in done}
     accepted = [float(record.get("accepted_share", 1.0)) for record in records.values()]
     own = names.own
     kept = sorted(own(name) for name, record in records.items() if record.get("kept_prior"))
@@ -231,7 +235,7 @@ def _outcome(
         headline = f"{len(done)} of {len(selected)} views done"
     return StageOutcome(
         files=[
-            *work.final.paths([] if left else done),
+            *work.final.paths(done),
             *work.second.paths(done),
             *work.first.paths(work.with_sources(selected)),
         ],

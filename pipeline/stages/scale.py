@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from refdepth.errors import StageError
 from refdepth.ingest import NameTable
@@ -19,7 +20,7 @@ from refdepth.pipeline.work import Cost, Desk
 from refdepth.pipeline.workspace import Workspace
 from refdepth.priors.fit import ScaleFit, apply_fit, borrowed_fit, fit_scale
 from refdepth.types.prior import Prior
-from refdepth.types.scene import Scene
+from refdepth.types.scene import Scene, View
 
 _SECONDS, _BYTES = 0.05, 60e6
 """Of a core, and memory, for a megapixel."""
@@ -28,10 +29,10 @@ _FIT_SECONDS = 0.1
 
 
 class ScaleStage:
-    """Priors and SfM points in, one absolute depth map a view out."""
+    """Priors and SfM points in, out one fit a view that makes its prior absolute depth."""
 
     name = "scale"
-    version = 4
+    version = 5
     upstream = ("sfm", "depth")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -62,14 +63,14 @@ class ScaleStage:
         fits = {name: found[name][0] for name in scene.names}
         in_metres = {name for name in scene.names if found[name][1]}
         items = context.items()
-        applied = ScaledDepth(
+        final = FinalFits(
             brief=context.brief, cost=cost, fits=fits, fallback=borrowed_fit(list(fits.values()))
         )
-        scaled = context.perform(
-            "scaling", applied, [name for name in scene.names if not items.is_done(name)]
+        stored = context.perform(
+            "scaling", final, [name for name in scene.names if not items.is_done(name)]
         )
-        fits |= scaled
-        for name in fits.keys() - scaled.keys():
+        fits |= stored
+        for name in fits.keys() - stored.keys():
             fits[name] = ScaleFit.from_dict(items.record(name))
         items.remove_others(scene.names)
         metric = [fit.a for name, fit in fits.items() if name in in_metres and not fit.weak]
@@ -126,8 +127,8 @@ class Fits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScaledDepth:
-    """The scaled depth of a view; a weak fit is made again with what the others found."""
+class FinalFits:
+    """The fit of a view is stored; a weak one is made again with what the others found."""
 
     brief: Brief
     cost: Cost
@@ -140,14 +141,22 @@ class ScaledDepth:
         items = self.brief.items()
 
         def make(name: str) -> ScaleFit:
-            prior = load_prior(table.priors, name)
             fit = self.fits[name]
             if fit.weak and self.fallback is not None:
-                fit = table.fit(name, prior, self.fallback)
-            items.write(name, {"depth": apply_fit(prior, fit)}, fit.to_dict())
+                fit = table.fit(name, load_prior(table.priors, name), self.fallback)
+            items.write(name, {}, fit.to_dict())
             return fit
 
         return make
+
+
+def load_scaled(workspace: Workspace, view: View) -> NDArray[np.float32]:
+    """A view's prior under its stored fit: depth (H, W) in SfM units, 0 where unknown. That takes
+    milliseconds, so it is not stored."""
+    name = view.name
+    fit = ScaleFit.from_dict(ItemStore(workspace.stage_dir(ScaleStage.name), "").record(name))
+    prior = load_prior(ItemStore(workspace.stage_dir("depth"), ""), name)
+    return apply_fit(prior, fit, view.camera.shape)
 
 
 class _Table:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from refdepth.types.camera import PinholeCamera
 
 Map = NDArray[np.float32]
+_ROWS_AT_A_TIME = 256
+"""Of a photo: what is computed in double precision stays small."""
 STEP_RATIO = 1.1
 """Ratio of depths of adjacent pixels from which they belong to different surfaces."""
 
@@ -114,28 +116,44 @@ class WorkGrid:
 
     def grow(self, values: Map) -> Map:
         """Bilinear interpolation (H, W) of a map (h, w); its border values go on to the edge."""
-        if self.factor == 1:
-            return values
-        y, fy = _taps(self.photo.height, self.factor, values.shape[0])
-        x, fx = _taps(self.photo.width, self.factor, values.shape[1])
-        return _bilinear(values, y, np.clip(fy, 0, 1), x, np.clip(fx, 0, 1))
+        return grown(values, self.photo.shape, (self.factor, self.factor))
 
     def grow_depth(self, depth: Map) -> Map:
         """A depth map (h, w; all known) in the photo's grid (H, W): bilinear in inverse depth, so
         exact on planes, out to the photo's edge."""
-        if self.factor == 1:
-            return depth
-        inverse = 1 / depth.astype(np.float64)
-        y, fy = _taps(self.photo.height, self.factor, depth.shape[0])
-        x, fx = _taps(self.photo.width, self.factor, depth.shape[1])
-        inside = _bilinear(inverse, y, np.clip(fy, 0, 1), x, np.clip(fx, 0, 1))
-        grown = _bilinear(inverse, y, fy, x, fx)
-        # Beyond the outermost centres a plane goes on; a step there must not be drawn out.
-        return (1 / np.clip(grown, inside / STEP_RATIO, inside * STEP_RATIO)).astype(np.float32)
+        return depth_grown(depth, self.photo.shape, (self.factor, self.factor))
 
     def _check(self, picture: NDArray[np.generic]) -> None:
         if picture.shape[:2] != self.photo.shape:
             raise ValueError(f"expected the photo's grid {self.photo.shape}, not {picture.shape}")
+
+
+def grown(values: Map, shape: tuple[int, int], step: tuple[float, float]) -> Map:
+    """Bilinear interpolation at every pixel of a picture of `shape` (H, W) of a map (h, w) that has
+    a value for every `step` pixels of it, down and across; border values go on to the edge."""
+    if step == (1, 1):
+        return values
+    y, fy = _taps(shape[0], step[0], values.shape[0])
+    x, fx = _taps(shape[1], step[1], values.shape[1])
+    return _bilinear(values, y, np.clip(fy, 0, 1), x, np.clip(fx, 0, 1))
+
+
+def depth_grown(depth: Map, shape: tuple[int, int], step: tuple[float, float]) -> Map:
+    """The same of depth: bilinear in inverse depth, so exact on planes, out to the edge. NaN stays
+    NaN, and spreads to the pixels between it and known ones."""
+    if step == (1, 1):
+        return depth
+    out = np.empty(shape, np.float32)
+    y, fy = _taps(shape[0], step[0], depth.shape[0])
+    x, fx = _taps(shape[1], step[1], depth.shape[1])
+    inverse = 1 / depth.astype(np.float64)
+    for top in range(0, shape[0], _ROWS_AT_A_TIME):
+        rows = slice(top, top + _ROWS_AT_A_TIME)
+        inside = _bilinear(inverse, y[rows], np.clip(fy[rows], 0, 1), x, np.clip(fx, 0, 1))
+        beyond = _bilinear(inverse, y[rows], fy[rows], x, fx)
+        # Beyond the outermost centres a plane goes on; a step there must not be drawn out.
+        out[rows] = 1 / np.clip(beyond, inside / STEP_RATIO, inside * STEP_RATIO)
+    return out
 
 
 def log_ratio(depth: Map, base: Map) -> Map:
@@ -174,7 +192,7 @@ def _centre_taps(
     return before, centre - before if size > 1 else np.zeros(count)
 
 
-def _taps(size: int, factor: int, coarse: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _taps(size: int, factor: float, coarse: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Lower coarse index and fraction of each fine pixel centre; outside [0, 1] at the borders."""
     position = (np.arange(size) + 0.5) / factor - 0.5
     lower = np.clip(np.floor(position).astype(np.int64), 0, max(coarse - 2, 0))

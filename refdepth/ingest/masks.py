@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from refdepth.errors import InputError
-from refdepth.ingest.photos import PreparedPhoto, open_picture, save_png, upright
+from refdepth.ingest.photos import PreparedPhoto, open_picture, upright
+from refdepth.ingest.saving import save_png
 
 SUFFIXES = (".png",)
 """Files that are masks; `NameTable.files` finds each photo's."""

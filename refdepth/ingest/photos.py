@@ -16,11 +16,12 @@ from PIL import Image, UnidentifiedImageError
 from refdepth.errors import InputError
 from refdepth.ingest.discovery import readable
 from refdepth.ingest.exif import orientation_of, read_camera_hint, read_exif
+from refdepth.ingest.saving import save_jpeg, save_png
 from refdepth.ingest.settings import Alpha, PrepareSettings
 
 _HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 _ONE_PICTURE_FORMATS = ("MPO", "HEIF", "AVIF")
-_PNG_COMPRESSION = 3
+_LOSSY_FORMATS = ("HEIF", "AVIF")
 LEAST_SIDE_PX = 32
 """Photos whose shortest side is smaller are skipped."""
 _TRANSPOSE = {
@@ -98,8 +99,9 @@ def prepare_photo(
 ) -> PreparedPhoto:
     """Makes `path` an upright 8-bit RGB picture at `destination` (a path without suffix).
 
-    A JPEG that is one already is copied byte for byte; everything else is decoded and saved as PNG
-    without loss. 16-bit pictures are scaled, not clipped. Where `mask_folder` is given, a photo's
+    A JPEG that is one already is copied byte for byte; what was compressed with loss and is turned
+    or made smaller is saved as JPEG, of about the size it had; everything else as PNG without loss.
+    16-bit pictures are scaled, not clipped. Where `mask_folder` is given, a photo's
     transparent pixels become the mask `NAME.png` there. `original` is the name for the table.
 
     Raises `InputError`, saying why, when the photo cannot be used.
@@ -115,20 +117,23 @@ def prepare_photo(
         frames = getattr(picture, "n_frames", 1)
         if frames > 1 and picture.format not in _ONE_PICTURE_FORMATS:
             notes.append(f"holds {frames} pictures; the first is used")
-        keep_file = picture.format in ("JPEG", "MPO") and picture.mode == "RGB" and orientation == 1
+        rgb = upright(rgb, orientation)
+        longest = max(rgb.size)
+        rgb = shrunk(rgb, settings.max_size)
+        scale = max(rgb.size) / longest
+        jpeg = picture.format in ("JPEG", "MPO") and picture.mode == "RGB"
+        keep_file = jpeg and orientation == 1 and scale == 1
+        lossy = jpeg or picture.format in _LOSSY_FORMATS
+        name = destination.name + (".jpg" if lossy else ".png")
+        content = _read_bytes(path)
+        if keep_file:
+            _write_bytes(destination.with_name(name), content)
+        elif lossy:
+            save_jpeg(rgb, destination.with_name(name), picture, orientation)
+        else:
+            save_png(rgb, destination.with_name(name))
     if hint.warning:
         notes.append(hint.warning)
-    rgb = upright(rgb, orientation)
-    longest = max(rgb.size)
-    rgb = shrunk(rgb, settings.max_size)
-    scale = max(rgb.size) / longest
-    keep_file = keep_file and scale == 1
-    content = _read_bytes(path)
-    name = destination.name + (".jpg" if keep_file else ".png")
-    if keep_file:
-        _write_bytes(destination.with_name(name), content)
-    else:
-        save_png(rgb, destination.with_name(name))
     mask_name = None
     if opaque is not None and mask_folder is not None:
         mask_name = f"{name}.png"
@@ -180,15 +185,6 @@ def hash_pixels(picture: Image.Image) -> str:
     digest = hashlib.sha256(f"{picture.mode} {picture.size}".encode())
     digest.update(picture.tobytes())
     return digest.hexdigest()
-
-
-def save_png(picture: Image.Image, path: Path) -> None:
-    """Writes a PNG without metadata, beside its place and renamed into it."""
-    partial = path.with_name(f".{path.name}.partial")
-    bare = picture.copy()
-    bare.info = {}
-    bare.save(partial, format="PNG", compress_level=_PNG_COMPRESSION)
-    partial.replace(path)
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -19,7 +19,8 @@ from PIL import Image
 
 from refdepth.errors import InputError, Interrupted, UnavailableError
 from refdepth.ingest.discovery import readable
-from refdepth.ingest.photos import PreparedPhoto, hash_pixels, save_png, shrunk
+from refdepth.ingest.photos import PreparedPhoto, hash_pixels, shrunk
+from refdepth.ingest.saving import save_png
 from refdepth.ingest.settings import PrepareSettings
 
 _THUMB_SIZE = 320

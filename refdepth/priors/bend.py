@@ -73,7 +73,7 @@ class Bend:
 
 
 def fit_bend(
-    xy: Array, log_ratio: Array, weight: Array, shape: tuple[int, ...]
+    xy: Array, log_ratio: Array, weight: Array, shape: tuple[float, float]
 ) -> tuple[Bend | None, Array, Array]:
     """The correction that points (N,) at pixels `xy` (N, 2) of a picture of `shape` ask for, whose
     depth is exp(`log_ratio`) times that of the fitted line; `weight` (N,) says how sure they are.
@@ -115,7 +115,7 @@ def fit_bend(
     return bend, y, error
 
 
-def _grid(shape: tuple[int, ...]) -> Array:
+def _grid(shape: tuple[float, float]) -> Array:
     """Places (rows, columns, 2) of the nodes, in widths of the picture."""
     height = shape[0] / shape[1]
     rows = np.linspace(0, height, max(round(_NODES * height), 1) + 1)
@@ -157,7 +157,7 @@ def _saturated(error: Array, weight: Array) -> float:
     return float(weight @ (error / (error + _SATURATION)) / weight.sum())
 
 
-def _folds(place: Array, shape: tuple[int, ...]) -> NDArray[np.int64]:
+def _folds(place: Array, shape: tuple[float, float]) -> NDArray[np.int64]:
     """Fold (N,) of each place: whole cells of the picture, never the same for neighbours."""
     column = np.clip(place[:, 0] * _CELLS, 0, _CELLS - 1).astype(np.int64)
     row = np.clip(place[:, 1] * (_CELLS * shape[1] / shape[0]), 0, _CELLS - 1).astype(np.int64)

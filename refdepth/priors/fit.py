@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from refdepth.priors.bend import Bend, fit_bend
 from refdepth.priors.observed import CELLS, observe
+from refdepth.priors.resolution import in_photo
 from refdepth.priors.robust_line import fit_line, improve_line, log_error, weighted_median
 from refdepth.settings import Settings, setting
 from refdepth.types.prior import Prior, PriorKind
@@ -27,6 +28,8 @@ Array = NDArray[np.float64]
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95)
 _LEFT_OUT_QUANTILES = (0.5, 0.75, 0.9)
 _SAMPLES = 300
+_ROWS_AT_A_TIME = 256
+"""Of a photo: what is computed in double precision stays small."""
 _OPPOSED, _RELATED = -0.3, 0.2
 """Rank correlation of prior and points below which they are opposed; from which on related."""
 _BORROWED_SHARE = 0.1
@@ -195,7 +198,7 @@ def fit_scale(
     bend, before, after = None, ratio, ratio
     far_off = len(ratio) > 0 and float(np.quantile(np.abs(ratio), 0.75)) > settings.bend_from
     if far_off and not _WEAK.intersection(flags):
-        bend, before, after = fit_bend(points.xy[good], ratio, weight[good], prior.values.shape)
+        bend, before, after = fit_bend(points.xy[good], ratio, weight[good], prior.covers)
     return ScaleFit(
         kind=prior.kind,
         a=a,
@@ -216,17 +219,27 @@ def fit_scale(
     )
 
 
-def apply_fit(prior: Prior, fit: ScaleFit) -> NDArray[np.float32]:
-    """Depth (H, W) in SfM units; 0 where the prior says nothing or lies beyond the fit's bounds."""
+def apply_fit(
+    prior: Prior, fit: ScaleFit, shape: tuple[int, int] | None = None
+) -> NDArray[np.float32]:
+    """Depth in SfM units in the grid of a photo of `shape` (H, W), without it in the prior's own;
+    0 where the prior says nothing or lies beyond the fit's bounds."""
+    if shape is not None:
+        prior = in_photo(prior, shape)
+    out = np.zeros(prior.values.shape, np.float32)
     if fit.a <= 0:
-        return np.zeros(prior.values.shape, np.float32)
-    t = fit.a * prior.values.astype(np.float64) + fit.b
-    with np.errstate(divide="ignore", invalid="ignore"):
-        depth = 1 / t if fit.kind == PriorKind.INVERSE_AFFINE else t
-        if fit.bend is not None:
-            depth *= fit.bend.factor(depth.shape)
-        known = (t > 0) & (depth >= fit.near) & (depth <= fit.far)
-    return np.where(known, depth, 0).astype(np.float32)
+        return out
+    factor = None if fit.bend is None else fit.bend.factor(out.shape)
+    for top in range(0, len(out), _ROWS_AT_A_TIME):
+        rows = slice(top, top + _ROWS_AT_A_TIME)
+        t = fit.a * prior.values[rows].astype(np.float64) + fit.b
+        with np.errstate(divide="ignore", invalid="ignore"):
+            depth = 1 / t if fit.kind == PriorKind.INVERSE_AFFINE else t
+            if factor is not None:
+                depth *= factor[rows]
+            known = (t > 0) & (depth >= fit.near) & (depth <= fit.far)
+        out[rows] = np.where(known, depth, 0)
+    return out
 
 
 def fit_scene(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.errors import ConfigurationError, InputError
+from refdepth.geometry.grid import WorkGrid
 from refdepth.geometry.lens import InputPhoto, input_pixels, sample_map, turn_upright
 from refdepth.ingest import NameTable
 from refdepth.io.depth_files import SUFFIXES, read_depth_file
@@ -16,6 +17,9 @@ from refdepth.types.prior import Prior, PriorKind
 from refdepth.types.scene import Scene, View
 
 _SAME_ASPECT = 0.02
+_SAMPLES_A_VALUE = 2
+"""Samples taken along either side of a value of a map that is coarser than its photo: what is then
+interpolated between them is the map, not a smoother one."""
 _PATCHES, _FEWEST_PATCHES = (14, 16, 32), 8
 """Networks round width and height each to whole patches (px); of fewer along the shorter side, any
 shape would be a rounded one."""
@@ -81,7 +85,8 @@ class MapsPrior:
         return self._found[1].get(view.name)
 
     def estimate(self, view: View, scene: Scene) -> Prior:
-        """The map of the view's photo in the view's grid.
+        """The map of the view's photo in the view's grid, or one that is coarser by a whole factor
+        where the map is, twice as finely as that.
 
         Raises `InputError` when it is missing, cannot be read, or has another shape than the
         photo.
@@ -100,9 +105,18 @@ class MapsPrior:
         if self._unit is not None:
             values = (values.astype(np.float64) * self._unit).astype(np.float32)
         height, width = values.shape
-        xy = input_pixels(view.camera, photo) * [width / photo.width, height / photo.height]
+        factor = max(1, photo.width // (_SAMPLES_A_VALUE * width))
+        grid = WorkGrid(photo=view.camera, factor=factor)
+        xy = input_pixels(grid.camera, photo)
+        if factor > 1:  # the centres of the last row and column may lie beyond the photo
+            within = np.clip(xy, 0, [photo.width, photo.height])
+            xy = np.where(np.abs(xy - within) < factor, within, xy)
+        xy *= [width / photo.width, height / photo.height]
         return Prior(
-            values=sample_map(values, xy), kind=self.kind, in_metres=self._unit is not None
+            values=sample_map(values, xy),
+            kind=self.kind,
+            in_metres=self._unit is not None,
+            step=(factor, factor),
         )
 
     def _upright(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -78,18 +79,22 @@ class NetworkPrior:
         return _pick_device(self._device)
 
     def estimate(self, view: View, scene: Scene) -> Prior:
-        """The network's word on a view's photo, in the photo's grid.
+        """The network's word on a view's photo, at the resolution of the network where that is less
+        than the photo's.
 
         Raises `InputError` when the checkpoint cannot be used, `UnavailableError` when CUDA was
         asked for and is not there, `StageError` when the network gives nothing finite.
         """
-        return self.estimate_image(load_photo(view).rgb)
+        return self._estimate(np.asarray(load_photo(view).image))
 
     def estimate_image(self, image: NDArray[np.float32]) -> Prior:
         """The same for an RGB picture in [0, 1] (height, width, 3)."""
+        return self._estimate(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8))
+
+    def _estimate(self, pixels: NDArray[np.uint8]) -> Prior:
         if self._loaded is None:
             self._loaded = _Network(self.checkpoint, self._device, self._kind)
-        values = self._loaded(image)
+        values = self._loaded(pixels)
         metric = self._loaded.kind == PriorKind.METRIC
         values[~np.isfinite(values) | (metric & (values <= 0))] = np.nan
         if np.isnan(values).all():
@@ -98,7 +103,8 @@ class NetworkPrior:
                 subject=self.checkpoint.model,
                 action="Try another depth model.",
             )
-        return Prior(values=values, kind=self._loaded.kind, in_metres=metric)
+        step = pixels.shape[0] / values.shape[0], pixels.shape[1] / values.shape[1]
+        return Prior(values=values, kind=self._loaded.kind, in_metres=metric, step=step)
 
 
 class _Network:
@@ -148,11 +154,10 @@ class _Network:
         logger.info("loaded %s (%s) on %s", checkpoint.model, config.model_type, self._device)
 
     @one_torch_thread()
-    def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         import torch
 
-        height, width = image.shape[:2]
-        pixels = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+        photo = pixels.shape[:2]
         inputs = self._processor(images=pixels, return_tensors="pt", **self._options)
         with torch.inference_mode():
             outputs = self._model(inputs["pixel_values"].to(self._device, self._dtype))
@@ -161,11 +166,13 @@ class _Network:
             if torch.is_tensor(value) and value.is_floating_point():
                 outputs[key] = value.float()
         process = self._processor.post_process_depth_estimation
-        sizes = {"target_sizes": [(height, width)]}
+        seen = tuple(inputs["pixel_values"].shape[-2:])
+        size = min(photo, seen, key=math.prod)
+        sizes = {"target_sizes": [size]}
         if "source_sizes" in inspect.signature(process).parameters:
-            sizes["source_sizes"] = [(height, width)]
+            sizes["source_sizes"] = [photo]
         depth = process(outputs, **sizes)[0]["predicted_depth"]
-        return np.array(depth.cpu().numpy(), dtype=np.float32).reshape(height, width)
+        return np.array(depth.cpu().numpy(), dtype=np.float32).reshape(size)
 
 
 @contextmanager

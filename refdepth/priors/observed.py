@@ -34,12 +34,13 @@ class Observed:
 
 def observe(prior: Prior, sparse: SparseDepth) -> Observed:
     """The SfM points at which the prior says something."""
-    x = sample_map(prior.values, sparse.xy).astype(np.float64)
+    down, across = prior.step
+    x = sample_map(prior.values, sparse.xy / [across, down]).astype(np.float64)
     usable = np.isfinite(x) & (sparse.depth > 0)
     if prior.kind == PriorKind.METRIC:
         usable &= x > 0
     depth = sparse.depth[usable]
-    cell = _cells(sparse.xy[usable], prior.values.shape)
+    cell = _cells(sparse.xy[usable], prior.covers)
     return Observed(
         xy=sparse.xy[usable],
         x=x[usable],
@@ -58,7 +59,7 @@ def _weights(track_length: NDArray[np.int64], error_px: Array, cells: NDArray[np
     return np.maximum(weight, 0.1) / np.sqrt(np.maximum(crowd, 1))
 
 
-def _cells(xy: Array, shape: tuple[int, ...]) -> NDArray[np.int64]:
+def _cells(xy: Array, shape: tuple[float, float]) -> NDArray[np.int64]:
     """Cell number (N,) of each pixel in an 8 x 8 division of the picture."""
     column = np.clip(xy[:, 0] * CELLS / shape[1], 0, CELLS - 1).astype(np.int64)
     row = np.clip(xy[:, 1] * CELLS / shape[0], 0, CELLS - 1).astype(np.int64)

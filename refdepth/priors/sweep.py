@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.geometry.grid import WorkGrid
 from refdepth.io.images import load_photo
 from refdepth.matching.neighbours import closest_views, select_sources
 from refdepth.matching.settings import MatchSettings, PropagationSettings
@@ -80,9 +81,9 @@ class SweepPrior:
         return {"source": "sweep", "settings": fields}
 
     def estimate(self, view: View, scene: Scene) -> Prior:
-        """Depth (H, W) in SfM units between the bounds that the scene's points allow, with a
-        confidence in [0, 1] that is low where it was filled. NaN everywhere for a view that sees
-        no point and shares nothing with any other."""
+        """Depth in SfM units on the working grid, between the bounds that the scene's points allow,
+        with a confidence in [0, 1] that is low where it was filled. NaN everywhere for a view that
+        sees no point and shares nothing with any other."""
         sparse = scene.sparse_depth(view, min_track_length=3)
         bounds = depth_bounds(
             view,
@@ -96,7 +97,10 @@ class SweepPrior:
             unknown = np.full(view.camera.shape, np.nan, np.float32)
             return Prior(values=unknown, kind=PriorKind.METRIC, confidence=np.zeros_like(unknown))
         depth, confidence = self._sweep(view, [scene[name] for name in names], sparse, bounds)
-        return Prior(values=depth, kind=PriorKind.METRIC, confidence=confidence)
+        factor = WorkGrid.for_photo(view.camera, **self.settings.grid).factor
+        return Prior(
+            values=depth, kind=PriorKind.METRIC, confidence=confidence, step=(factor, factor)
+        )
 
     def _read(self, view: View) -> WorkingView:
         from refdepth.geometry.working_view import WorkingView
@@ -127,9 +131,7 @@ class SweepPrior:
             swept = np.full_like(ref.gray, 1 / np.sqrt(near * far))
             confidence = np.zeros_like(swept)
         filled = self._fill(ref, swept, confidence, sparse, bounds)
-        return ref.grid.grow_depth((1 / filled).astype(np.float32)), np.clip(
-            ref.grid.grow(confidence), 0, 1
-        )
+        return (1 / filled).astype(np.float32), confidence
 
     def _fill(
         self,

@@ -12,7 +12,7 @@ from PIL import Image
 
 from refdepth._pycolmap import pycolmap
 from refdepth.errors import StageError
-from refdepth.ingest.photos import save_png
+from refdepth.ingest.saving import save_png
 from refdepth.sfm.native import Cancelled, Progress, run_step
 from refdepth.sfm.summary import SfmSummary
 

@@ -26,15 +26,23 @@ class PriorKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prior:
-    """One view's prior in the grid of its undistorted photo."""
+    """One view's prior, at the resolution it has: the value in a row and column belongs to the
+    pixel x = (column + 0.5) step, y = (row + 0.5) step of the undistorted photo."""
 
     values: NDArray[np.float32]
-    """Prior values (height, width); NaN where the prior says nothing."""
+    """Prior values (h, w); NaN where the prior says nothing."""
     kind: PriorKind
     confidence: NDArray[np.float32] | None = None
-    """In [0, 1] (height, width), where the prior knows how sure it is."""
+    """In [0, 1] (h, w), where the prior knows how sure it is."""
     in_metres: bool = False
     """Whether a metric prior's values are metres (a metric network or sensor)."""
+    step: tuple[float, float] = (1.0, 1.0)
+    """Pixels of the photo for each value, down and across."""
+
+    @property
+    def covers(self) -> tuple[float, float]:
+        """Height and width of what it covers, pixels of the photo."""
+        return self.values.shape[0] * self.step[0], self.values.shape[1] * self.step[1]
 
 
 class DepthPrior(Protocol):
@@ -47,5 +55,5 @@ class DepthPrior(Protocol):
         ...
 
     def estimate(self, view: View, scene: Scene) -> Prior:
-        """The prior of one view. Deterministic; reads only the scene."""
+        """The prior of one view, of all of its photo. Deterministic; reads only the scene."""
         ...

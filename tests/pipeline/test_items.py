@@ -48,7 +48,7 @@ def test_damage_makes_an_item_count_as_not_done(store: ItemStore, damage: str) -
 
 
 def test_arrays_without_a_record_are_no_finished_item(store: ItemStore) -> None:
-    path = store.write_arrays("left/c.jpg", {"depth": np.ones(3)}, compressed=True)
+    path = store.write_arrays("left/c.jpg", {"depth": np.ones(3)})
     assert path == store.folder / "left" / "c.jpg.npz"
     np.testing.assert_array_equal(store.arrays("left/c.jpg")["depth"], np.ones(3))
     assert not store.is_done("left/c.jpg")

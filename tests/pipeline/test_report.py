@@ -139,7 +139,7 @@ def test_damaged_artifacts_are_left_out(finished: Workspace, room: ExactRoom) ->
     (finished.root / "scale" / f"{name}.json").write_text("{")
     (finished.root / "fuse" / "cloud.ply").write_bytes(b"rubbish")
     page = Page(write_report(finished))
-    assert len(page.images) == 7 * 7 - 3  # refined, confidence, difference
+    assert len(page.images) == 7 * 7 - 4  # scaled, refined, confidence, difference
     assert "Seen from above" in page.text
 
 

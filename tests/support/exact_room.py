@@ -81,8 +81,9 @@ def make_workspace(root: Path, room: ExactRoom) -> Path:
         final = room.load(name)
         found = {"depth": final.depth, "confidence": final.confidence}
         scaled = apply_fit(prior, fit)
-        stores["depth"].write(name, {"values": prior.values}, {"kind": "inverse_affine"})
-        stores["scale"].write(name, {"depth": scaled}, fit.to_dict())
+        told = {"kind": "inverse_affine", "in_metres": False, "step": [1, 1]}
+        stores["depth"].write(name, {"values": prior.values}, told)
+        stores["scale"].write(name, {}, fit.to_dict())
         stores["refine/first"].write(name, {**found, "coarse": scaled}, _record())
         stores["refine"].write(name, found, _record())
     cloud = fuse(scene, room.load, FusionSettings())
@@ -92,9 +93,7 @@ def make_workspace(root: Path, room: ExactRoom) -> Path:
         if number == 0:  # confirmed everywhere but in the top quarter
             below = np.arange(HEIGHT)[:, None] >= HEIGHT // 4
             agreed = agreed.within(np.broadcast_to(below, agreed.depth.shape))
-        stores["fuse"].write_arrays(
-            name, {"depth": agreed.depth, "confidence": agreed.confidence}, compressed=True
-        )
+        stores["fuse"].write_arrays(name, {"depth": agreed.depth, "confidence": agreed.confidence})
     for stage, summary in _summaries(scene, len(cloud)).items():
         _manifest(root / stage, summary).write(root / stage)
     workspace.write_request(RunRequest(inputs=RunInputs(images=str(images))))

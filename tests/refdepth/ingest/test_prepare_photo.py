@@ -108,14 +108,51 @@ def test_orientation_is_left_alone_where_asked(tmp_path: Path, pixels: np.ndarra
     assert (row.width, row.height, row.copied) == (WIDTH, HEIGHT, True)
 
 
-def test_a_turned_jpeg_is_not_compressed_again(tmp_path: Path, pixels: np.ndarray) -> None:
+def natural(height: int, width: int) -> np.ndarray:
+    """Detail at all sizes and soft colours, as photos have."""
+    rng = np.random.default_rng(0)
+    total = np.zeros((height, width, 3))
+    for size in (4, 16, 64):
+        coarse = rng.normal(size=(height // size + 2, width // size + 2, 3))
+        for channel in range(3):
+            layer = Image.fromarray(coarse[..., channel].astype(np.float32))
+            big = layer.resize((width, height), Image.Resampling.BICUBIC)
+            total[..., channel] += np.asarray(big) * size**0.5
+    total = 0.8 * total.mean(axis=2, keepdims=True) + 0.2 * total
+    return np.clip(128 + 12 * total, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_a_turned_jpeg_keeps_its_pixels_and_its_size(
+    tmp_path: Path, orientation: int, subsampling: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "a.jpg"
+    picture = Image.fromarray(natural(160, 240))
+    picture.save(path, exif=exif, quality=91, subsampling=subsampling)
+    row, found = prepare(path, tmp_path / "out")
+    with Image.open(path) as stored:
+        expected = np.asarray(ImageOps.exif_transpose(stored), np.float64)
+    luma = (found - expected) @ [0.299, 0.587, 0.114]
+    assert np.sqrt((luma**2).mean()) < 0.4
+    assert np.sqrt(((found - expected) ** 2).mean()) < 1.0
+    assert row.name == "stem.jpg"
+    assert (tmp_path / "out" / row.name).stat().st_size < 1.25 * path.stat().st_size
+
+
+def test_a_turned_jpeg_of_odd_size_stays_close(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     path = tmp_path / "a.jpg"
-    Image.fromarray(pixels).save(path, exif=exif)
-    _, found = prepare(path, tmp_path / "out")
-    with Image.open(path) as picture:
-        np.testing.assert_array_equal(found, np.rot90(np.asarray(picture), -1))
+    Image.fromarray(natural(157, 233)).save(path, exif=exif, quality=91)
+    row, found = prepare(path, tmp_path / "out")
+    with Image.open(path) as stored:
+        expected = np.asarray(ImageOps.exif_transpose(stored), np.float64)
+    luma = (found - expected) @ [0.299, 0.587, 0.114]
+    assert np.sqrt((luma**2).mean()) < 0.8
+    assert (tmp_path / "out" / row.name).stat().st_size < 1.8 * path.stat().st_size
 
 
 def test_16_bit_colour_is_scaled_not_clipped(tmp_path: Path, pixels: np.ndarray) -> None:
@@ -168,7 +205,7 @@ def test_heic_is_read_upright(tmp_path: Path, pixels: np.ndarray) -> None:
     heif = pillow_heif.from_pillow(Image.fromarray(pixels))
     heif.save(path, quality=-1)
     row, found = prepare(path, tmp_path / "out")
-    assert row.name == "stem.png"
+    assert row.name == "stem.jpg"
     assert np.abs(found.astype(int) - pixels).mean() < 3  # chroma is stored at half resolution
 
 

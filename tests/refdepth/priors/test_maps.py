@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from refdepth.errors import ConfigurationError, InputError
-from refdepth.geometry.lens import InputPhoto
+from refdepth.geometry.lens import InputPhoto, sample_map
 from refdepth.ingest import NameTable
 from refdepth.io.depth_files import write_depth_file
 from refdepth.priors.maps import MapsPrior
+from refdepth.priors.resolution import in_photo
 from refdepth.types.camera import PinholeCamera
 from refdepth.types.prior import PriorKind
 from refdepth.types.scene import Scene, SparsePoints, View
@@ -212,7 +213,8 @@ def test_a_map_rounded_to_whole_patches_covers_the_whole_photo(
     x = (np.arange(size[0]) + 0.5) / size[0]
     y = (np.arange(size[1]) + 0.5) / size[1]
     np.save(folder / "a.npy", (2 * x + y[:, None]).astype(np.float32))
-    found = MapsPrior(folder, "affine").estimate(view, scene).values
+    prior = MapsPrior(folder, "affine").estimate(view, scene)
+    found = in_photo(prior, view.camera.shape).values
     x, y = (np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height
     inner = np.s_[4:-4, 4:-4]
     np.testing.assert_allclose(found[inner], (2 * x + y[:, None])[inner], atol=1e-5)
@@ -248,3 +250,23 @@ def test_identity_tells_what_changes_the_result(folder: Path) -> None:
     metric, millimetres = (prior_of(folder, PriorKind.METRIC, unit) for unit in (None, 0.001))
     assert metric.identity != millimetres.identity
     assert str(folder) not in str(prior_of(folder).identity)
+
+
+def test_a_coarse_map_is_kept_at_twice_its_own_resolution(
+    folder: Path, view: View, scene: Scene
+) -> None:
+    """What is interpolated between its samples is the map, out to the photo's border."""
+    width, height = 1003, 602
+    K = np.array([[800.0, 0, width / 2], [0, 800, height / 2], [0, 0, 1.0]])
+    view = replace(view, camera=PinholeCamera(K=K, width=width, height=height))
+    x, y = (np.arange(100) + 0.5) / 100, (np.arange(60) + 0.5) / 60
+    values = (3 + np.sin(9 * x) * np.cos(7 * y[:, None])).astype(np.float32)
+    np.save(folder / "a.npy", values)
+    prior = MapsPrior(folder, "affine").estimate(view, scene)
+    assert prior.step == (5, 5)
+    assert prior.values.shape == (121, 201)
+    found = in_photo(prior, view.camera.shape).values
+    assert np.isfinite(found).all()
+    at = np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), axis=-1)
+    direct = sample_map(values, at * [100 / width, 60 / height])
+    assert np.abs(found - direct).max() < 0.01

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from refdepth.priors.resolution import in_photo
 from refdepth.priors.sweep import SweepPrior, SweepSettings, depth_bounds
 from refdepth.synthetic import make_scene
 from refdepth.types.prior import PriorKind
@@ -28,8 +29,9 @@ def test_most_of_a_textured_room_is_found_and_nothing_runs_away(synthetic, scene
     view = scene.views[2]
     prior = SweepPrior(SETTINGS).estimate(view, scene)
     assert prior.kind == PriorKind.METRIC
+    assert prior.step == (2, 2)
     assert not prior.in_metres
-    error = np.abs(prior.values / synthetic.views[2].depth - 1)
+    error = np.abs(in_photo(prior, view.camera.shape).values / synthetic.views[2].depth - 1)
     assert np.median(error) < 0.02
     assert error.mean() < 0.15
     near, far = depth_bounds(view, scene, scene.sparse_depth(view), near_margin=4.0, far_margin=1.1)
@@ -38,9 +40,10 @@ def test_most_of_a_textured_room_is_found_and_nothing_runs_away(synthetic, scene
 
 
 def test_its_confidence_tells_sure_from_filled(synthetic, scene):
-    prior = SweepPrior(SETTINGS).estimate(scene.views[2], scene)
-    error = np.abs(prior.values / synthetic.views[2].depth - 1)
-    sure = prior.confidence > 0.5
+    view = scene.views[2]
+    prior = SweepPrior(SETTINGS).estimate(view, scene)
+    error = np.abs(in_photo(prior, view.camera.shape).values / synthetic.views[2].depth - 1)
+    sure = in_photo(prior, view.camera.shape).confidence > 0.5
     assert error[sure].mean() < 0.6 * error[~sure].mean()
 
 
@@ -54,7 +57,7 @@ def test_a_view_without_points_takes_the_scenes_range(synthetic, scene):
     blind = replace(view, point_index=view.point_index[:0], point_xy=view.point_xy[:0])
     alone = Scene([blind if v.name == view.name else v for v in scene.views], scene.points)
     prior = SweepPrior(SETTINGS).estimate(blind, alone)
-    error = np.abs(prior.values / synthetic.views[2].depth - 1)
+    error = np.abs(in_photo(prior, view.camera.shape).values / synthetic.views[2].depth - 1)
     assert np.median(error) < 0.05
 
 
