@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.errors import InputError
-from refdepth.geometry.grid import WorkGrid, log_ratio
+from refdepth.geometry.grid import WorkGrid, by_strips, log_ratio
 from refdepth.ingest import NameTable
 from refdepth.io.ply import read_ply
 from refdepth.pipeline.items import ItemStore
@@ -101,7 +101,7 @@ class Results:
         grid = WorkGrid(photo=self.scene[name].camera, factor=factor)
         change = log_ratio(found.depth, grid.shrink_depth(scaled))
         return DepthMap(
-            depth=scaled * np.exp(grid.grow(change)),
+            depth=by_strips(lambda a, b: a * np.exp(b), scaled, grid.grow(change)),
             confidence=grid.grow(found.confidence) * (scaled > 0),
         )
 

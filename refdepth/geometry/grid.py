@@ -6,8 +6,10 @@ its centre: pixel (x, y) of the photo lies at (x, y) / factor of the grid, exact
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +17,8 @@ from numpy.typing import NDArray
 from refdepth.types.camera import PinholeCamera
 
 Map = NDArray[np.float32]
-_ROWS_AT_A_TIME = 256
-"""Of a photo: what is computed in double precision stays small."""
+ROWS_AT_A_TIME = 256
+"""Of a photo: what is computed on the way stays small beside the photo itself."""
 STEP_RATIO = 1.1
 """Ratio of depths of adjacent pixels from which they belong to different surfaces."""
 
@@ -82,14 +84,12 @@ class WorkGrid:
             return depth
         y, fy = _centre_taps(depth.shape[0], self.factor, self.shape[0])
         x, fx = _centre_taps(depth.shape[1], self.factor, self.shape[1])
-        with np.errstate(divide="ignore"):
-            inverse = np.where(depth > 0, 1 / depth.astype(np.float64), np.nan)
         total = np.zeros(self.shape)
         least, most = np.full(self.shape, np.inf), np.zeros(self.shape)
         for row, row_weight in ((y, 1 - fy), (_next(y, depth.shape[0]), fy)):
             for column, column_weight in ((x, 1 - fx), (_next(x, depth.shape[1]), fx)):
                 weight = row_weight[:, None] * column_weight
-                value = inverse[np.ix_(row, column)]
+                value = _inverse(depth[np.ix_(row, column)])
                 total += np.where(weight == 0, 0, weight * value)
                 counts = weight != 0
                 least = np.where(counts, np.minimum(least, value), least)
@@ -133,9 +133,12 @@ def grown(values: Map, shape: tuple[int, int], step: tuple[float, float]) -> Map
     a value for every `step` pixels of it, down and across; border values go on to the edge."""
     if step == (1, 1):
         return values
+    out = np.empty(shape, values.dtype)
     y, fy = _taps(shape[0], step[0], values.shape[0])
     x, fx = _taps(shape[1], step[1], values.shape[1])
-    return _bilinear(values, y, np.clip(fy, 0, 1), x, np.clip(fx, 0, 1))
+    for rows in strips(shape[0]):
+        out[rows] = _bilinear(values, y[rows], np.clip(fy[rows], 0, 1), x, np.clip(fx, 0, 1))
+    return out
 
 
 def depth_grown(depth: Map, shape: tuple[int, int], step: tuple[float, float]) -> Map:
@@ -147,12 +150,27 @@ def depth_grown(depth: Map, shape: tuple[int, int], step: tuple[float, float]) -
     y, fy = _taps(shape[0], step[0], depth.shape[0])
     x, fx = _taps(shape[1], step[1], depth.shape[1])
     inverse = 1 / depth.astype(np.float64)
-    for top in range(0, shape[0], _ROWS_AT_A_TIME):
-        rows = slice(top, top + _ROWS_AT_A_TIME)
+    for rows in strips(shape[0]):
         inside = _bilinear(inverse, y[rows], np.clip(fy[rows], 0, 1), x, np.clip(fx, 0, 1))
         beyond = _bilinear(inverse, y[rows], fy[rows], x, fx)
         # Beyond the outermost centres a plane goes on; a step there must not be drawn out.
         out[rows] = 1 / np.clip(beyond, inside / STEP_RATIO, inside * STEP_RATIO)
+    return out
+
+
+def strips(height: int, multiple_of: int = 1) -> Iterator[slice]:
+    """Some rows of a picture at a time, whole multiples of a number but for the last."""
+    rows = -(-ROWS_AT_A_TIME // multiple_of) * multiple_of
+    for top in range(0, height, rows):
+        yield slice(top, min(top + rows, height))
+
+
+def by_strips(function: Callable[..., NDArray[Any]], *maps: NDArray[Any]) -> Map:
+    """`function` of maps (H, W), float32 (H, W), some rows at a time: for what is computed pixel by
+    pixel."""
+    out = np.empty(maps[0].shape, np.float32)
+    for rows in strips(len(out)):
+        out[rows] = function(*(values[rows] for values in maps))
     return out
 
 
@@ -176,6 +194,12 @@ def block_means(picture: Map, factor: int) -> Map:
         for column in range(factor):
             total += padded[row::factor, column::factor]
     return total / np.float32(factor**2)
+
+
+def _inverse(depth: Map) -> NDArray[np.float64]:
+    """1 / depth, NaN where it is unknown."""
+    with np.errstate(divide="ignore"):
+        return np.where(depth > 0, 1 / depth.astype(np.float64), np.nan)
 
 
 def _next(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.geometry.grid import WorkGrid, block_means
-from refdepth.types.scene import PosedImage
+from refdepth.geometry.grid import WorkGrid, block_means, strips
+from refdepth.types.scene import PosedImage, in_unit_range
 
 Value = TypeVar("Value")
 
@@ -60,7 +60,7 @@ class WorkingView:
         cls, photo: PosedImage, load: Callable[[], PosedImage], max_pixels: int, least_factor: int
     ) -> WorkingView:
         grid = WorkGrid.for_photo(photo.camera, max_pixels=max_pixels, least_factor=least_factor)
-        gray, usable = grid.shrink(to_gray(photo.rgb)), grid.shrink_mask(photo.mask)
+        gray, usable = _reduced_gray(photo, grid.factor), grid.shrink_mask(photo.mask)
         return cls(grid, photo.cam_from_world, gray, usable, load)
 
     @property
@@ -100,7 +100,7 @@ class WorkingView:
         """Luma of the photo reduced by `factor` (block means)."""
         if factor % self.grid.factor == 0:
             return block_means(self.gray, factor // self.grid.factor)
-        return block_means(to_gray(self.photo().rgb), factor)
+        return _reduced_gray(self.photo(), factor)
 
     def usable_at(self, factor: int) -> NDArray[np.bool_]:
         """Where every pixel of a block of the photo reduced by `factor` may be used."""
@@ -108,6 +108,12 @@ class WorkingView:
             usable = self.usable.astype(np.float32)
             return block_means(usable, factor // self.grid.factor) > 0.999
         return WorkGrid(photo=self.grid.photo, factor=factor).shrink_mask(self.photo().mask)
+
+
+def _reduced_gray(photo: PosedImage, factor: int) -> NDArray[np.float32]:
+    """Block means (h, w) of a photo's luma."""
+    parts = (photo.image[rows] for rows in strips(photo.camera.height, factor))
+    return np.concatenate([block_means(to_gray(in_unit_range(part)), factor) for part in parts])
 
 
 def to_gray(rgb: NDArray[np.float32]) -> NDArray[np.float32]:

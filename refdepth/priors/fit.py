@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.geometry.grid import strips
 from refdepth.priors.bend import Bend, fit_bend
 from refdepth.priors.observed import CELLS, observe
 from refdepth.priors.resolution import in_photo
@@ -28,8 +29,6 @@ Array = NDArray[np.float64]
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95)
 _LEFT_OUT_QUANTILES = (0.5, 0.75, 0.9)
 _SAMPLES = 300
-_ROWS_AT_A_TIME = 256
-"""Of a photo: what is computed in double precision stays small."""
 _OPPOSED, _RELATED = -0.3, 0.2
 """Rank correlation of prior and points below which they are opposed; from which on related."""
 _BORROWED_SHARE = 0.1
@@ -230,8 +229,7 @@ def apply_fit(
     if fit.a <= 0:
         return out
     factor = None if fit.bend is None else fit.bend.factor(out.shape)
-    for top in range(0, len(out), _ROWS_AT_A_TIME):
-        rows = slice(top, top + _ROWS_AT_A_TIME)
+    for rows in strips(len(out)):
         t = fit.a * prior.values[rows].astype(np.float64) + fit.b
         with np.errstate(divide="ignore", invalid="ignore"):
             depth = 1 / t if fit.kind == PriorKind.INVERSE_AFFINE else t

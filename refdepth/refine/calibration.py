@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression, minimize_scalar
 
-from refdepth.geometry.grid import WorkGrid
+from refdepth.geometry.grid import WorkGrid, by_strips
 from refdepth.refine.confidence import Trust
 from refdepth.types.scene import SparseDepth
 
@@ -108,8 +108,10 @@ class Calibration:
     def apply(self, order: Map) -> Map:
         """Confidence of an order, both (H, W); 0 where that is 0. Applied after an order is grown
         to the photo's grid, it leaves the order of the pixels as it is."""
-        stated = _interpolated(np.asarray(self.confidence), order.astype(np.float64))
-        return np.where(order > 0, np.clip(stated, 0, 1), 0).astype(np.float32)
+        curve = np.asarray(self.confidence)
+        return by_strips(
+            lambda part: np.where(part > 0, np.clip(_interpolated(curve, part), 0, 1), 0), order
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -147,7 +149,7 @@ def _middles() -> Array:
 
 
 def _interpolated(curve: Array, order: Array) -> Array:
-    return np.interp(np.sqrt(order) * BINS - 0.5, np.arange(BINS), curve)
+    return np.interp(np.sqrt(order, dtype=np.float64) * BINS - 0.5, np.arange(BINS), curve)
 
 
 def _monotone(count: Array, chance: Array) -> Array:

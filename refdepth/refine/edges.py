@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from refdepth.compiled import kernel
+from refdepth.geometry.grid import strips
+from refdepth.types.scene import in_unit_range
 
 Map = NDArray[np.float32]
+Picture = NDArray[np.uint8] | NDArray[np.float32]
 
 STEP = 1 / 256
 """Distance of the neighbours that a smeared pixel lies between, as a share of the longer side."""
@@ -35,23 +38,36 @@ SPREAD = 0.6
 """Standard deviation of the weight's fall with distance, in parts of the reach."""
 
 
-def sharpen_edges(depth: Map, image: Map, reach: float) -> Map:
+def sharpen_edges(depth: Map, image: Picture, reach: float) -> Map:
     """`depth` (H, W; 0 unknown) with its smeared edges made steps, guided by the photo `image`
-    (H, W, 3) in [0, 1]. Sides are looked for within `reach`, a share of the longer side."""
+    (H, W, 3), uint8 or float32 in [0, 1]. Sides are looked for within `reach`, a share of the
+    longer side."""
     longer = max(depth.shape)
     # Five by five pixels, whatever the size.
     taps = np.unique(np.rint(reach * longer * np.linspace(-1, 1, 5))).astype(np.int64)
     if len(taps) == 1:
         return depth
+    step = max(1, round(STEP * longer))
+    nearness = 0.5 / (SPREAD * reach * longer) ** 2
+    seen_px = 2 * step + int(taps[-1])  # how far away what counts for a pixel may lie
+    sharp = np.empty_like(depth)
+    for rows in strips(len(depth)):
+        around = slice(max(0, rows.start - seen_px), rows.stop + seen_px)
+        inner = slice(rows.start - around.start, rows.stop - around.start)
+        sharp[rows] = _sharpened(depth[around], in_unit_range(image[around]), step, taps, nearness)[
+            inner
+        ]
+    return sharp
+
+
+def _sharpened(depth: Map, image: Map, step: int, taps: NDArray[np.int64], nearness: float) -> Map:
     known = depth > 0
     log_depth = np.log(np.where(known, depth, np.nan)).astype(np.float32)
     gap, sharp = np.empty_like(log_depth), np.empty_like(log_depth)
-    step = max(1, round(STEP * longer))
     gaps(log_depth, step, gap)
     around = ndimage.maximum_filter(gap, 2 * step + 1)
     doubt = np.maximum(gap, NEXT_TO_A_GAP * around)
     solid = np.exp(-((doubt / SOLID) ** 2), dtype=np.float32)
-    nearness = 0.5 / (SPREAD * reach * longer) ** 2
     move_to_a_side(log_depth, around > LEAST_GAP, solid, image, taps, LIKENESS, nearness, sharp)
     moved = known & (sharp != log_depth)
     return np.where(moved, np.exp(sharp), depth).astype(np.float32)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.geometry.grid import WorkGrid, log_ratio
+from refdepth.geometry.grid import WorkGrid, by_strips, log_ratio
 from refdepth.geometry.working_view import WorkingView
 from refdepth.refine.acceptance import accept
 from refdepth.refine.calibration import Calibration, Evidence
@@ -256,7 +256,7 @@ def taken_over(scaled: Map, depth: Map, share: Map) -> Map:
     For depth before its edges are sharpened: between two sides of an edge that is taken over in
     part there is again a smear, which only sharpening afterwards makes a step.
     """
-    return scaled * np.exp(log_ratio(depth, scaled) * share)
+    return by_strips(lambda a, b, c: a * np.exp(log_ratio(b, a) * c), scaled, depth, share)
 
 
 def _sharpened(depth: Map, photo: PosedImage | None, settings: RefineSettings) -> Map:
@@ -264,9 +264,9 @@ def _sharpened(depth: Map, photo: PosedImage | None, settings: RefineSettings) -
     if photo is None:
         return depth
     if photo.mask is None:
-        return sharpen_edges(depth, photo.rgb, settings.edge_reach)
+        return sharpen_edges(depth, photo.image, settings.edge_reach)
     seen = np.where(photo.mask, depth, np.float32(0))
-    return np.where(photo.mask, sharpen_edges(seen, photo.rgb, settings.edge_reach), depth)
+    return np.where(photo.mask, sharpen_edges(seen, photo.image, settings.edge_reach), depth)
 
 
 def _agree(
@@ -296,7 +296,7 @@ def _agree(
     around = base * np.exp(change)
     found, sure = problem.search(around, settings.search_again, (theirs[0] - change, theirs[1]))
     change = spread(base, ((change + found)[None], sure[None]), theirs, points, start=change)
-    return scaled * np.exp(grid.grow(change))
+    return by_strips(lambda a, b: a * np.exp(b), scaled, grid.grow(change))
 
 
 def _typical(change: Map, sure: Map) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.geometry.grid import WorkGrid, log_ratio
+from refdepth.geometry.grid import WorkGrid, by_strips, log_ratio
 from refdepth.geometry.working_view import WorkingView
 from refdepth.matching.plane_sweep import sweep_planes
 from refdepth.matching.propagation import propagate
@@ -106,7 +106,7 @@ def bend_to_photos(
 
 def moved(scaled: Map, base: Map, depth: Map, grid: WorkGrid) -> Map:
     """`scaled` (photo's grid) changed as `base` became `depth` (working grid)."""
-    return scaled * np.exp(grid.grow(log_ratio(depth, base)))
+    return by_strips(lambda a, b: a * np.exp(b), scaled, grid.grow(log_ratio(depth, base)))
 
 
 def _bounds(base: Map, sparse: SparseDepth, settings: WideSettings) -> tuple[float, float]:

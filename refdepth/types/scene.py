@@ -37,9 +37,14 @@ class PosedImage:
     @property
     def rgb(self) -> NDArray[np.float32]:
         """RGB in [0, 1] (height, width, 3), float32."""
-        if self.image.dtype == np.uint8:
-            return self.image.astype(np.float32) / np.float32(255)
-        return self.image.astype(np.float32, copy=False)
+        return in_unit_range(self.image)
+
+
+def in_unit_range(image: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
+    """Colours (..., 3), uint8 or float32 in [0, 1], as the latter."""
+    if image.dtype == np.uint8:
+        return image.astype(np.float32) / np.float32(255)
+    return image.astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.geometry.grid import by_strips
 from refdepth.geometry.working_view import WorkingView
 from refdepth.render import Renderer
 
@@ -34,7 +35,7 @@ def unchanged(depth: Map, flag: str) -> SurfaceResult:
 def moved(depth: Map, change: Map, mask: NDArray[np.bool_] | None) -> Map:
     """`depth` after a change of its log (H, W), where it is known and `mask` allows it."""
     moving = depth > 0 if mask is None else (depth > 0) & mask
-    return np.where(moving, depth * np.exp(change), depth).astype(np.float32)
+    return by_strips(lambda a, b, c: np.where(c, a * np.exp(b), a), depth, change, moving)
 
 
 def summary(

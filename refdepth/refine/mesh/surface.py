@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from refdepth.geometry.grid import WorkGrid
+from refdepth.geometry.grid import WorkGrid, strips
 from refdepth.geometry.mesh import GridMesh, grid_mesh
 from refdepth.geometry.working_view import WorkingView
 from refdepth.refine.mesh.settings import MeshedSettings
@@ -148,23 +148,27 @@ def spread_to_pixels(
     moving = part.reshape(grid)
     with np.errstate(divide="ignore"):
         log_vertex = np.log(mesh.depth.reshape(grid))
-        log_pixel = np.log(np.where(depth > 0, depth, 1))
     values = correction.reshape(grid)
-    top, down = _between(rows, depth.shape[0])
+    first, down = _between(rows, depth.shape[0])
     left, right = _between(columns, depth.shape[1])
-    total = np.zeros(depth.shape, np.float32)
-    norm = np.full(depth.shape, 1e-12, np.float32)
-    for row, row_share in ((top, 1 - down), (np.minimum(top + 1, grid[0] - 1), down)):
-        for column, share in ((left, 1 - right), (np.minimum(left + 1, grid[1] - 1), right)):
-            at = np.ix_(row, column)
-            known = moving[at] > 0
-            gap = np.abs(np.where(known, log_vertex[at], 0) - log_pixel)
-            # The floors let a pixel far from all its vertices still follow the nearest of them.
-            likeness = np.exp(-SAME_SURFACE * gap) + 1e-6
-            weight = (row_share[:, None] * share + 1e-6) * likeness * known
-            total += weight * values[at]
-            norm += weight
-    return total / norm
+    out = np.empty(depth.shape, np.float32)
+    for some in strips(len(depth)):
+        log_pixel = np.log(np.where(depth[some] > 0, depth[some], 1))
+        total = np.zeros_like(log_pixel)
+        norm = np.full_like(total, 1e-12)
+        top, below = first[some], down[some]
+        for row, row_share in ((top, 1 - below), (np.minimum(top + 1, grid[0] - 1), below)):
+            for column, share in ((left, 1 - right), (np.minimum(left + 1, grid[1] - 1), right)):
+                at = np.ix_(row, column)
+                known = moving[at] > 0
+                gap = np.abs(np.where(known, log_vertex[at], 0) - log_pixel)
+                # The floors let a pixel far from all its vertices still follow the nearest.
+                likeness = np.exp(-SAME_SURFACE * gap) + 1e-6
+                weight = (row_share[:, None] * share + 1e-6) * likeness * known
+                total += weight * values[at]
+                norm += weight
+        out[some] = total / norm
+    return out
 
 
 def _between(positions: NDArray[np.float64], size: int) -> tuple[NDArray[np.int64], NDArray]:
