@@ -111,8 +111,20 @@ class Results:
 
     def fused(self, name: str) -> DepthMap:
         """The depth that this and other views agree on, and its confidence; unknown where no other
-        view confirms the final depth."""
-        return _depth_map(self._items("fuse").arrays(name))
+        view confirms the final depth. In the photo's grid: of a photo that was fused on a coarser
+        one, the final depth moved as it was there."""
+        agreed = _depth_map(self._items("fuse").arrays(name))
+        camera = self.scene[name].camera
+        factor = round(camera.width / agreed.depth.shape[1])
+        if factor == 1:
+            return agreed
+        grid, refined = WorkGrid(photo=camera, factor=factor), self.refined(name).depth
+        change = log_ratio(agreed.depth, grid.shrink_depth(refined))
+        depth = by_strips(lambda a, b: a * np.exp(b), refined, grid.grow(change))
+        sure = grid.repeat(agreed.confidence)
+        return DepthMap(depth=depth, confidence=sure).within(
+            grid.repeat(agreed.valid) & (depth > 0)
+        )
 
     def consistent(self, name: str) -> NDArray[np.bool_] | None:
         """Where other views confirm the final depth (height, width); None before fusion."""

@@ -3,7 +3,7 @@ agree on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,8 @@ _WAITING_BYTES = 300
 """Memory for a pixel, of views that wait for their turn and the one that is fused."""
 _SECONDS, _BYTES = 1.2, 100
 """Of a core for a megapixel, and memory for a pixel, of a view that is checked."""
+_PHOTO_BYTES = 16
+"""Memory for a pixel of its photo while that and its depth are read."""
 
 
 class FuseStage:
@@ -66,9 +68,8 @@ class FuseStage:
         scene = load_scene(context.workspace)
         table = photo_names(context.workspace)
         names = select_views(scene, context.given.views, table)
-        chosen = Scene([scene[name] for name in names], scene.points)
+        chosen = _chosen(scene, names, context.config)
         confirmed: dict[str, float] = {}
-        refined = ItemStore(context.workspace.stage_dir("refine"), "")
         common: dict[str, Any] = {
             "brief": context.brief,
             "cost": _cost(chosen, context),
@@ -95,7 +96,7 @@ class FuseStage:
                 kept(),
                 context.config.fuse,
                 gains=even_gains(names, ratios),
-                spacing=typical_spacing(chosen, lambda name: stored_depth(refined, name)),
+                spacing=typical_spacing(chosen, _refined(context.workspace, scene, context.config)),
                 scratch=context.folder,
                 memory_points=max(1, context.memory.points // POINT_BYTES),
             )
@@ -134,8 +135,7 @@ class _OnViews:
 
     def scene(self) -> Scene:
         """The views of the cloud, and the points."""
-        whole = load_scene(self.brief.workspace)
-        return Scene([whole[name] for name in self.names], whole.points)
+        return _chosen(load_scene(self.brief.workspace), self.names, self.brief.config)
 
     def cache(
         self, desk: Desk, scene: Scene, label: str, load: Callable[[str], DepthMap]
@@ -171,9 +171,10 @@ class CrossChecks(_OnViews):
         from refdepth.fusion import Swatches, check_view, compare_colours, pixel_width, sources_of
 
         settings, scene = self.brief.config.fuse, self.scene()
-        refined = ItemStore(self.brief.workspace.stage_dir("refine"), "")
+        workspace, config = self.brief.workspace, self.brief.config
         confirmed = self.brief.items(_subfolder(0))
-        load = self.cache(desk, scene, "refined", lambda name: stored_depth(refined, name))
+        refined = _refined(workspace, load_scene(workspace), config)
+        load = self.cache(desk, scene, "refined", refined)
 
         swatches, ratio = Swatches(scene), settings.max_depth_ratio
 
@@ -236,6 +237,22 @@ class Takes(_OnViews):
         return take
 
 
+def _chosen(scene: Scene, names: Sequence[str], config: RunConfig) -> Scene:
+    """The views of the cloud on the grids of fusion, and the points."""
+    from refdepth.fusion.views import reduced_scene
+
+    chosen = Scene([scene[name] for name in names], scene.points)
+    return reduced_scene(chosen, config.fuse.max_pixels)
+
+
+def _refined(workspace: Workspace, scene: Scene, config: RunConfig) -> Callable[[str], DepthMap]:
+    """The refined depth of views of `scene` on the grids of fusion."""
+    from refdepth.fusion.views import reduced_depth
+
+    items = ItemStore(workspace.stage_dir("refine"), "")
+    return reduced_depth(scene, config.fuse.max_pixels, lambda name: stored_depth(items, name))
+
+
 def _subfolder(turn: int | str) -> str:
     """Where the depth after a round lies until the stage is done; for "*" their pattern."""
     return f"round-{turn}"
@@ -251,9 +268,10 @@ def _cost(scene: Scene, context: StageContext) -> Cost:
     """Of a view of middling size."""
     camera = scene.typical_camera
     pixels = camera.width * camera.height
+    photo = pixels * max(view.reduction for view in scene.views) ** 2
     return Cost(
         seconds=_SECONDS * pixels / 1e6,
-        bytes=_BYTES * pixels,
+        bytes=_BYTES * pixels + _PHOTO_BYTES * photo,
         cache_bytes=2 * (context.config.fuse.neighbours + 1) * 8 * pixels,
         here_bytes=min(context.memory.points, POINT_BYTES * pixels * len(scene))
         + _WAITING_BYTES * pixels,

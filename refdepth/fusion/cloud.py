@@ -16,9 +16,15 @@ from refdepth.fusion.consensus import WEIGHT_FLOOR, Drawn, draw_together
 from refdepth.fusion.crosscheck import DepthCache, ViewConsistency, check_view
 from refdepth.fusion.exposure import ColourRatio, Swatches, compare_colours, even_gains, evened
 from refdepth.fusion.settings import FusionSettings
-from refdepth.fusion.views import median_center, position_type, typical_spacing
+from refdepth.fusion.views import (
+    median_center,
+    position_type,
+    reduced_depth,
+    reduced_scene,
+    typical_spacing,
+)
 from refdepth.fusion.voxels import VoxelGrid
-from refdepth.io.images import read_rgb
+from refdepth.io.images import load_rgb
 from refdepth.types.camera import projection_from_ref, relative_pose
 from refdepth.types.cloud import PointCloud
 from refdepth.types.depth_map import DepthMap
@@ -93,13 +99,15 @@ def fuse_pieces(
     after another, those that see most finely first (`finest_first`): what one has given is not
     given again by another that sees it no more finely. Colours are evened for exposure
     (`even_gains`). Points that still share a voxel, about a pixel wide at their distance, are
-    averaged by confidence.
+    averaged by confidence. All of that on grids of at most `settings.max_pixels`.
 
     Raises `InputError` when a depth map does not have its photo's size.
     """
     settings = settings or FusionSettings()
     if not scene.views:
         return
+    load = reduced_depth(scene, settings.max_pixels, load)
+    scene = reduced_scene(scene, settings.max_pixels)
     cache = DepthCache(load, scene, cache_mb)
     with TemporaryDirectory(prefix=".tmp-refdepth-rounds-", dir=scratch) as folder:
         rounds = _Rounds(scene, settings, Path(folder), cache_mb)
@@ -325,7 +333,7 @@ def _points(
     """World points (N, 3), values (N, 7), weights (N,) and pixel spacing (N,) of a view, some
     thousand pixels at a time."""
     chosen = emitted[pixels.mask()]
-    rays, photo = view.camera.rays()[emitted], read_rgb(view.image_path)[emitted]
+    rays, photo = view.camera.rays()[emitted], load_rgb(view)[emitted]
     depths, normals = pixels.depth[chosen], pixels.normals[chosen]
     confidences = pixels.confidence[chosen]
     world_from_cam = np.linalg.inv(view.cam_from_world)

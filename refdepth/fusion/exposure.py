@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.geometry.grid import WorkGrid
-from refdepth.io.images import read_rgb
+from refdepth.io.images import load_rgb
 from refdepth.types.camera import relative_pose, transform
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene, View
@@ -56,7 +56,7 @@ class Swatches:
             self._kept.move_to_end(name)
             return self._kept[name]
         view = self._scene[name]
-        found = self.grid(view).shrink(read_rgb(view.image_path).astype(np.float32))
+        found = self.grid(view).shrink(load_rgb(view).astype(np.float32))
         self._kept[name] = found
         if len(self._kept) > _SWATCHES:
             self._kept.popitem(last=False)

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from refdepth.settings import Settings, setting
 
+MAX_PIXELS = 3_200_000
+
 
 class FusionSettings(Settings):
     """How depth maps become one cloud."""
+
+    max_pixels: int = setting(
+        MAX_PIXELS,
+        "Larger photos are fused on a grid reduced below this by a whole factor: depth between the"
+        " pixels of a finer one is interpolated only.",
+        unit="px",
+        ge=1024,
+    )
 
     neighbours: int = setting(
         10,
@@ -85,6 +95,8 @@ class FusionSettings(Settings):
 
 class MeshSettings(Settings):
     """How the depth that views agree on becomes a mesh."""
+
+    max_pixels: int = setting(MAX_PIXELS, "As fuse.max_pixels.", unit="px", ge=1024, expert=True)
 
     voxel_px: float = setting(
         2.0, "Voxel size of the TSDF, in pixels at the scene's median depth.", unit="px", gt=0

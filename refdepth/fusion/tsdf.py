@@ -15,13 +15,15 @@ from refdepth.fusion.views import (
     load_checked,
     median_center,
     position_type,
+    reduced_depth,
+    reduced_scene,
     typical_spacing,
 )
-from refdepth.io.images import read_rgb
+from refdepth.io.images import load_rgb
 from refdepth.types.camera import pose_matrix
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.mesh import TriangleMesh
-from refdepth.types.scene import Scene, View
+from refdepth.types.scene import Scene, View, in_unit_range
 
 _BLOCK_RESOLUTION = 16
 _FIRST_BLOCKS = 4096  # the grid grows when it needs more
@@ -45,6 +47,8 @@ def fuse_mesh(
     when a depth map does not have its photo's size.
     """
     settings = settings or MeshSettings()
+    load = reduced_depth(scene, settings.max_pixels, load)
+    scene = reduced_scene(scene, settings.max_pixels)
 
     def agreed(name: str) -> DepthMap:
         return load_checked(scene, load, name)
@@ -134,7 +138,7 @@ def _integrate(
 
     core: Any = open3d.core
     image = open3d.t.geometry.Image(core.Tensor(depth))
-    rgb = read_rgb(view.image_path).astype(np.float32) / np.float32(255)
+    rgb = in_unit_range(load_rgb(view))
     color = open3d.t.geometry.Image(core.Tensor(rgb))  # of the depth's type
     # Open3D's pixel centres are whole numbers.
     K = core.Tensor(view.camera.K - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]))

@@ -4,18 +4,57 @@ ground sampling distance."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.errors import InputError
+from refdepth.geometry.grid import WorkGrid
 from refdepth.io.images import load_mask
+from refdepth.types.camera import PinholeCamera
 from refdepth.types.depth_map import DepthMap
-from refdepth.types.scene import Scene
+from refdepth.types.scene import Scene, View
 
 ROUNDING_VOXELS = 0.01
 """Positions may be rounded by this part of a voxel."""
+
+
+def reduced_scene(scene: Scene, max_pixels: int) -> Scene:
+    """The scene with the views' cameras, and what of their photos is read, reduced by the least
+    whole factor that leaves at most `max_pixels`."""
+    grids = [WorkGrid.for_photo(view.camera, max_pixels=max_pixels) for view in scene.views]
+    if all(grid.factor == 1 for grid in grids):
+        return scene
+    return Scene(list(map(_reduced, scene.views, grids)), scene.points)
+
+
+def reduced_depth(
+    scene: Scene, max_pixels: int, load: Callable[[str], DepthMap]
+) -> Callable[[str], DepthMap]:
+    """What `load` gives of the views of `scene`, on the grids of its `reduced_scene`."""
+
+    def shrunk(name: str) -> DepthMap:
+        found, camera = load(name), scene[name].camera
+        check_size(name, found.depth.shape, camera)
+        grid = WorkGrid.for_photo(camera, max_pixels=max_pixels)
+        if grid.factor == 1:
+            return found
+        depth = grid.shrink_depth(found.depth)
+        sure = grid.sample(found.confidence)
+        return DepthMap(depth=depth, confidence=np.where(depth > 0, sure, np.float32(0)))
+
+    return shrunk
+
+
+def _reduced(view: View, grid: WorkGrid) -> View:
+    return replace(
+        view,
+        camera=grid.camera,
+        point_xy=view.point_xy / grid.factor,
+        reduction=view.reduction * grid.factor,
+    )
 
 
 def load_checked(scene: Scene, load: Callable[[str], DepthMap], name: str) -> DepthMap:
@@ -24,16 +63,19 @@ def load_checked(scene: Scene, load: Callable[[str], DepthMap], name: str) -> De
     Raises `InputError` when its size is not the camera's.
     """
     found = load(name)
-    expected = scene[name].camera.shape
-    if found.depth.shape != expected:
+    check_size(name, found.depth.shape, scene[name].camera)
+    mask = load_mask(scene[name])
+    return found if mask is None else found.within(mask)
+
+
+def check_size(name: str, shape: tuple[int, ...], camera: PinholeCamera) -> None:
+    """Raises `InputError` where a depth map (H, W) of view `name` is not the camera's size."""
+    if shape != camera.shape:
         raise InputError(
-            f"depth map is {found.depth.shape[1]}x{found.depth.shape[0]}, its photo "
-            f"{expected[1]}x{expected[0]}.",
+            f"depth map is {shape[1]}x{shape[0]}, its photo {camera.width}x{camera.height}.",
             subject=name,
             action="Make the depth of this view again.",
         )
-    mask = load_mask(scene[name])
-    return found if mask is None else found.within(mask)
 
 
 def median_center(scene: Scene) -> NDArray[np.float64]:

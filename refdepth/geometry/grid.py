@@ -114,6 +114,11 @@ class WorkGrid:
         )
         return np.ascontiguousarray(picture[np.ix_(rows, columns)])
 
+    def repeat(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Each value of a map (h, w) at all pixels (H, W) of its block."""
+        wide = values.repeat(self.factor, axis=0).repeat(self.factor, axis=1)
+        return wide[: self.photo.height, : self.photo.width]
+
     def grow(self, values: Map) -> Map:
         """Bilinear interpolation (H, W) of a map (h, w); its border values go on to the edge."""
         return grown(values, self.photo.shape, (self.factor, self.factor))

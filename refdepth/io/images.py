@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from refdepth.errors import InputError
+from refdepth.geometry.grid import block_means, strips
 from refdepth.types.scene import PosedImage, View
 
 _UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
@@ -21,20 +22,32 @@ def load_photo(view: View) -> PosedImage:
 
     Raises `InputError` when it cannot be read or has another size than the camera.
     """
-    image = read_rgb(view.image_path)
-    if image.shape[:2] != view.camera.shape:
-        raise InputError(
-            f"photo is {image.shape[1]}x{image.shape[0]}, its camera "
-            f"{view.camera.width}x{view.camera.height}.",
-            subject=view.image_path,
-            action="Give the pictures that belong to the model.",
-        )
     return PosedImage(
         camera=view.camera,
         cam_from_world=view.cam_from_world,
-        image=image,
+        image=load_rgb(view),
         mask=load_mask(view),
     )
+
+
+def load_rgb(view: View) -> NDArray[np.uint8]:
+    """A view's photo, RGB uint8 (height, width, 3), block means where the view is reduced.
+
+    Raises `InputError` when it cannot be read or has another size than the camera.
+    """
+    image = read_rgb(view.image_path)
+    height, width = (-(-side // view.reduction) for side in image.shape[:2])
+    if (height, width) != view.camera.shape:
+        raise InputError(
+            f"photo is {width}x{height}, its camera {view.camera.width}x{view.camera.height}.",
+            subject=view.image_path,
+            action="Give the pictures that belong to the model.",
+        )
+    if view.reduction == 1:
+        return image
+    parts = (image[rows].astype(np.float32) for rows in strips(len(image), view.reduction))
+    means = (block_means(part, view.reduction) for part in parts)
+    return np.concatenate([np.rint(part).astype(np.uint8) for part in means])
 
 
 def load_mask(view: View) -> NDArray[np.bool_] | None:
@@ -42,25 +55,24 @@ def load_mask(view: View) -> NDArray[np.bool_] | None:
 
     Raises `InputError` when it cannot be read or has another size than the camera.
     """
-    return None if view.mask_path is None else read_mask(view.mask_path, view.camera.shape)
+    if view.mask_path is None:
+        return None
+    mask = np.asarray(_open(view.mask_path, "L")) > 0
+    height, width = (-(-side // view.reduction) for side in mask.shape)
+    if (height, width) != view.camera.shape:
+        raise InputError(
+            f"mask is {width}x{height}, its photo {view.camera.width}x{view.camera.height}.",
+            subject=view.mask_path,
+            action="Masks must have the size of their photo.",
+        )
+    if view.reduction == 1:
+        return mask
+    return block_means(mask.astype(np.float32), view.reduction) > 0.999
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
     """RGB, uint8 (height, width, 3). Raises `InputError` when it cannot be read."""
     return np.asarray(_open(path, "RGB"))
-
-
-def read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """True where the picture may be used (height, width). Raises `InputError` when the mask cannot
-    be read or has another size."""
-    mask = np.asarray(_open(path, "L")) > 0
-    if mask.shape != shape:
-        raise InputError(
-            f"mask is {mask.shape[1]}x{mask.shape[0]}, its photo {shape[1]}x{shape[0]}.",
-            subject=path,
-            action="Masks must have the size of their photo.",
-        )
-    return mask
 
 
 def read_thumbnail(path: Path, longest_px: int) -> NDArray[np.uint8] | None:

@@ -54,9 +54,8 @@ def sharpen_edges(depth: Map, image: Picture, reach: float) -> Map:
     for rows in strips(len(depth)):
         around = slice(max(0, rows.start - seen_px), rows.stop + seen_px)
         inner = slice(rows.start - around.start, rows.stop - around.start)
-        sharp[rows] = _sharpened(depth[around], in_unit_range(image[around]), step, taps, nearness)[
-            inner
-        ]
+        part = in_unit_range(image[around])
+        sharp[rows] = _sharpened(depth[around], part, step, taps, nearness)[inner]
     return sharp
 
 

@@ -89,7 +89,8 @@ class SparseDepth:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class View:
-    """One registered, undistorted photo. `refdepth.io.images` reads its pixels."""
+    """One registered, undistorted photo, maybe at a reduced size. `refdepth.io.images` reads its
+    pixels."""
 
     name: str
     """Image name relative to the image folder, forward slashes; unique in the scene."""
@@ -104,6 +105,8 @@ class View:
     """The undistorted photo."""
     mask_path: Path | None = None
     """Picture that is zero where the photo may not be used."""
+    reduction: int = 1
+    """Pixels of the photo's file, along either side, for one of `camera`."""
 
     @property
     def center(self) -> NDArray[np.float64]:
