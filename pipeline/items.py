@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from refdepth.errors import InputError
-from refdepth.pipeline.files import read_arrays, read_json, read_sealed, write_arrays, write_sealed
+from refdepth.pipeline.files import (
+    discard,
+    read_arrays,
+    read_json,
+    read_sealed,
+    write_arrays,
+    write_sealed,
+)
 from refdepth.pipeline.manifest import FileRecord
 
 
@@ -56,7 +63,7 @@ class ItemStore:
         if arrays:
             file = FileRecord.of(self.write_arrays(name, arrays)).model_dump()
         else:
-            self.arrays_path(name).unlink(missing_ok=True)
+            discard(self.arrays_path(name))
         write_sealed(
             self.record_path(name),
             {"fingerprint": self.fingerprint, "file": file, "record": dict(record)},

@@ -22,7 +22,7 @@ ARTIFACTS = [
     ("sfm", "sfm/sparse/cameras.bin"),
     ("depth", "depth/view_001.png.npz"),
     ("depth", "depth/view_001.png.json"),
-    ("scale", "scale/view_003.png.npz"),
+    ("scale", "scale/view_003.png.json"),
     ("refine", "refine/first/view_000.png.npz"),
     ("refine", "refine/view_002.png.npz"),
     ("refine", "refine/view_002.png.json"),

@@ -264,7 +264,7 @@ def test_photos_of_equal_name_get_their_own_mask_map_and_truth(folders: Path) ->
     results = Results(Workspace(folders / "out"))
     assert len(results.scene) == 6
     own = {results.names.own(name): name for name in results.scene.names}
-    assert own["right/x.jpg"].endswith(".png")
+    assert own["right/x.jpg"] == "right_x.jpg"
     truth = open_ground_truth(folders / "truth", results.names)
     for index, name in enumerate(PLACES):
         view = own[name]
