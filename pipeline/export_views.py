@@ -80,7 +80,15 @@ class OfViews:
             return lambda view: None
         from refdepth.pipeline.priors import input_photos
 
-        return input_photos(Workspace(self.root))
+        workspace = Workspace(self.root)
+        sparse = workspace.stage_dir("sfm") / "sparse"
+        if not sparse.is_dir():
+            raise InputError(
+                "is gone, and with it the lens distortion of the original photos.",
+                subject=sparse,
+                action="Run `refdepth stage sfm` again, or leave out --grid original.",
+            )
+        return input_photos(workspace)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -113,8 +113,11 @@ class _Octree:
             )
             own = self._gather(level + 1, child, part)
             goes_up = _one_a_cell(own, level)
+            # Readers stop at a cube without points, so each above one that is split needs some.
+            missing = level + 1 - np.count_nonzero(goes_up)
+            goes_up[np.flatnonzero(~goes_up)[: max(missing, 0)]] = True
             if len(part) > self._node_points and goes_up.all():
-                goes_up[0] = False  # what has children is never empty: readers stop there
+                goes_up[0] = False
             samples.append(own[goes_up])
             self._write(level + 1, child, own[~goes_up])
         return np.concatenate(samples)

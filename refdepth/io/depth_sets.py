@@ -151,9 +151,14 @@ def write_depth_view(
     values = sense.values(placed)
     near, far = depth_range(values)
     if sense.original and photo is not None:
-        lens = {"camera_model": photo.camera_model, "camera_params": list(photo.camera_params)}
+        camera = {
+            "camera_model": photo.camera_model,
+            "camera_params": list(photo.camera_params),
+            "photo": photo.name,
+            "photo_orientation": photo.orientation,
+        }
     else:
-        lens = {"K": view.camera.K.tolist()}
+        camera = {"K": view.camera.K.tolist()}
     pose = view.cam_from_world
     for kind in kinds:
         path = _path(folder, kind, view.name)
@@ -163,7 +168,7 @@ def write_depth_view(
                 confidence = placed.depth_map.confidence
                 np.savez(path, depth=values, confidence=confidence, about=np.array(sense.about))
             case DepthFile.EXR:
-                about = {**_meaning(sense), "cam_from_world": pose.tolist(), **lens}
+                about = {**_meaning(sense), "cam_from_world": pose.tolist(), **camera}
                 write_exr(path, _channels(view, depth_map, placed, sense), about)
             case DepthFile.PICTURES:
                 Image.fromarray(depth_picture(values, near, far)).save(path, quality=_JPEG_QUALITY)
@@ -174,7 +179,7 @@ def write_depth_view(
     return {
         "width": width,
         "height": height,
-        **lens,
+        **camera,
         "cam_from_world": pose.tolist(),
         "picture_range": [near, far],
     }
