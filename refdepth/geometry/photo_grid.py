@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.geometry.lens import InputPhoto
-from refdepth.types.camera import invert_pose
+from refdepth.types.camera import invert_pose, transform
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import View
 
@@ -38,17 +38,20 @@ class PlacedDepth:
     def ray_depth(self) -> Map:
         """Distance from the camera's centre along each ray (height, width), SfM units, 0 unknown:
         depth times the length of (x / z, y / z, 1)."""
-        length = np.sqrt(1 + (np.where(self._known, self.slopes, 0) ** 2).sum(axis=-1))
-        return (self.depth_map.depth * length).astype(np.float32)
+        length = np.sqrt(1 + np.einsum("hwi,hwi->hw", self.slopes, self.slopes))
+        zero = np.float32(0)
+        return np.where(self.depth_map.valid, self.depth_map.depth * length, zero)
 
     def points(self, cam_from_world: NDArray[np.float64]) -> Map:
         """World positions (height, width, 3), SfM units; 0 where depth is unknown."""
-        world_from_cam = invert_pose(cam_from_world)
-        slopes = np.where(self._known, self.slopes, 0)
-        rays = np.dstack([slopes, np.ones(slopes.shape[:2], np.float32)])
-        local = rays.astype(np.float64) * self.depth_map.depth[..., None]
-        world = local @ world_from_cam[:3, :3].T + world_from_cam[:3, 3]
-        return np.where(self._known, world, 0).astype(np.float32)
+        world_from_cam, depth = invert_pose(cam_from_world), self.depth_map.depth
+        out = np.zeros((*depth.shape, 3), np.float32)
+        for top in range(0, len(depth), _ROWS_AT_A_TIME):
+            rows = slice(top, top + _ROWS_AT_A_TIME)
+            known = depth[rows] > 0
+            rays = np.pad(self.slopes[rows][known], ((0, 0), (0, 1)), constant_values=1)
+            out[rows][known] = transform(world_from_cam, rays * depth[rows][known][:, None])
+        return out
 
     def carry(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values of the undistorted photo's pixels (height, width, ...) on this grid, each from the
@@ -58,17 +61,17 @@ class PlacedDepth:
         else:
             row, column = np.moveaxis(np.maximum(self.pixels, 0), -1, 0)
             carried = values[row, column]
-        known = self._known if values.ndim == 3 else self._known[..., 0]
+        known = self.depth_map.valid[..., None] if values.ndim == 3 else self.depth_map.valid
         return np.where(known, carried, values.dtype.type(0))
-
-    @property
-    def _known(self) -> NDArray[np.bool_]:
-        return self.depth_map.valid[..., None]
 
 
 def on_undistorted(view: View, depth_map: DepthMap) -> PlacedDepth:
     """A view's depth map where it is: on the grid of the undistorted photo."""
-    slopes = view.camera.rays()[..., :2].astype(np.float32)
+    camera, K = view.camera, view.camera.K
+    slopes = np.empty((*camera.shape, 2), np.float32)
+    y = (np.arange(camera.height)[:, None] + 0.5 - K[1, 2]) / K[1, 1]
+    slopes[..., 0] = (np.arange(camera.width) + 0.5 - K[0, 2] - K[0, 1] * y) / K[0, 0]
+    slopes[..., 1] = y
     return PlacedDepth(depth_map=depth_map, slopes=slopes)
 
 

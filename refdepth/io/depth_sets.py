@@ -225,11 +225,12 @@ def _meaning(sense: DepthSense) -> dict[str, Any]:
 def _channels(
     view: View, depth_map: DepthMap, placed: PlacedDepth, sense: DepthSense
 ) -> dict[str, NDArray[np.float32]]:
-    normals = normal_map(depth_map.depth, view.camera) @ view.cam_from_world[:3, :3]
+    world_from_cam = view.cam_from_world[:3, :3].T.astype(np.float32)
+    normals = normal_map(depth_map.depth, view.camera) @ world_from_cam.T
     return {
         "distance" if sense.ray_depth else "Z": sense.values(placed),
         "confidence": placed.depth_map.confidence,
-        "N": placed.carry(normals.astype(np.float32)),
+        "N": placed.carry(normals),
         "P": placed.points(view.cam_from_world),
     }
 
