@@ -44,6 +44,9 @@ EXTRAS = {
     "av": ("av", "video input", "pip install 'refdepth[video]'"),
     "viser": ("viser", "refdepth view", "pip install 'refdepth[view]'"),
     "laspy": ("laspy", "LAS and LAZ export", "pip install 'refdepth[las]'"),
+    "copclib": ("copclib", "COPC export", "pip install 'refdepth[copc]'"),
+    "pye57": ("pye57", "E57 export", "pip install 'refdepth[e57]'"),
+    "OpenEXR": ("OpenEXR", "EXR export", "pip install 'refdepth[exr]'"),
 }
 
 LOOP_VARIABLES = ("NUMBA_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_")

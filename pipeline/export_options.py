@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from refdepth.io.depth_sets import DepthFile
+from refdepth.io.depth_sets import DepthFile, DepthSense
+from refdepth.io.splat import MAX_POINTS
 
 
 class ExportFormat(StrEnum):
@@ -15,6 +16,9 @@ class ExportFormat(StrEnum):
     NERFSTUDIO = "nerfstudio"
     DEPTH = "depth"
     SPLAT = "splat"
+    GRAPHDECO = "graphdeco"
+    GSPLAT = "gsplat"
+    OPENMVS = "openmvs"
     MESH = "mesh"
     CLOUD = "cloud"
 
@@ -25,6 +29,15 @@ class CloudFile(StrEnum):
     PLY = "ply"
     LAS = "las"
     LAZ = "laz"
+    COPC = "copc"
+    E57 = "e57"
+
+
+class Grid(StrEnum):
+    """Whose pixels the maps of the `depth` export have."""
+
+    UNDISTORTED = "undistorted"
+    ORIGINAL = "original"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,4 +49,15 @@ class ExportOptions:
     consistent: bool = False
     """Whether the depth is the one that other views confirm and agree on (the fuse stage's)."""
     depth_files: tuple[DepthFile, ...] = (DepthFile.PNG16, DepthFile.PICTURES)
+    ray_depth: bool = False
+    """Whether the `depth` export holds distances along the rays instead of z."""
+    grid: Grid = Grid.UNDISTORTED
+    """Whose pixels the maps of the `depth` export have."""
     cloud_files: tuple[CloudFile, ...] = (CloudFile.PLY,)
+    initial_points: int = MAX_POINTS
+    """Most initial points of the exports for splat trainers."""
+
+    @property
+    def sense(self) -> DepthSense:
+        """What the values of the `depth` export are."""
+        return DepthSense(ray_depth=self.ray_depth, original=self.grid is Grid.ORIGINAL)

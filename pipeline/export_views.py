@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from refdepth.errors import InputError, ResourceError
+from refdepth.geometry.lens import InputPhoto
+from refdepth.io.depth_sets import DepthSense
 from refdepth.io.images import load_mask
 from refdepth.pipeline.export_options import ExportOptions
 from refdepth.pipeline.results import Results
 from refdepth.pipeline.work import Cost, Desk
 from refdepth.pipeline.workspace import Workspace
 from refdepth.types.depth_map import DepthMap
-from refdepth.types.scene import Scene
+from refdepth.types.scene import Scene, View
 
 
 class KeptDepth:
@@ -60,7 +62,7 @@ class KeptDepth:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _OfViews:
+class OfViews:
     """What the works have in common."""
 
     root: Path
@@ -72,9 +74,25 @@ class _OfViews:
         """The depth of the views, in the process that works on them."""
         return KeptDepth(Results(Workspace(self.root)), self.options)
 
+    def photos(self, sense: DepthSense) -> Callable[[View], InputPhoto | None]:
+        """From a view to what it was undistorted from; to None where its own grid is asked for."""
+        if not sense.original:
+            return lambda view: None
+        from refdepth.pipeline.priors import input_photos
+
+        workspace = Workspace(self.root)
+        sparse = workspace.stage_dir("sfm") / "sparse"
+        if not sparse.is_dir():
+            raise InputError(
+                "is gone, and with it the lens distortion of the original photos.",
+                subject=sparse,
+                action="Run `refdepth stage sfm` again, or leave out --grid original.",
+            )
+        return input_photos(workspace)
+
 
 @dataclass(frozen=True, kw_only=True)
-class _Written(_OfViews):
+class Written(OfViews):
     """The same of works that write."""
 
     folder: Path
@@ -93,19 +111,24 @@ class _Written(_OfViews):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Farthest(_OfViews):
+class Farthest(OfViews):
     """The largest depth of a view, for a unit that fits all of them."""
+
+    sense: DepthSense
+    """What is written of the view."""
 
     def open(self, desk: Desk) -> Callable[[str], float]:
         """Loads the scene."""
         from refdepth.io.depth_sets import farthest
 
-        depth = self.depth(desk)
-        return lambda name: farthest(depth(name))
+        depth, photo_of = self.depth(desk), self.photos(self.sense)
+        return lambda name: farthest(
+            depth.scene[name], depth(name), self.sense, photo_of(depth.scene[name])
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
-class DenseViews(_Written):
+class DenseViews(Written):
     """A view's photo in a COLMAP dense workspace, and its depth and normal maps."""
 
     with_depth: frozenset[str]
@@ -127,8 +150,9 @@ class DenseViews(_Written):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Frames(_Written):
-    """A view's photo, mask and depth image for nerfstudio; hands back its entry."""
+class Frames(Written):
+    """A view's photo, mask, depth image, normals and weights for nerfstudio; hands back its
+    entry."""
 
     unit: float
     """SfM units of one level."""
@@ -142,7 +166,7 @@ class Frames(_Written):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DepthFiles(_Written):
+class DepthFiles(Written):
     """A view's depth map in all kinds of files asked for; hands back its row."""
 
     unit: float
@@ -152,11 +176,14 @@ class DepthFiles(_Written):
         """Loads the scene."""
         from refdepth.io.depth_sets import write_depth_view
 
-        depth = self.depth(desk)
+        sense = self.options.sense
+        depth, photo_of = self.depth(desk), self.photos(sense)
         return lambda name: write_depth_view(
             self.folder,
             depth.scene[name],
             depth(name),
             kinds=self.options.depth_files,
             unit=self.unit,
+            sense=sense,
+            photo=photo_of(depth.scene[name]),
         )

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from refdepth.errors import ConfigurationError, InputError
-from refdepth.io.depth_sets import DepthFile
+from refdepth.io.depth_sets import DepthFile, DepthSense
 from refdepth.pipeline.cancellation import Cancellation
 from refdepth.pipeline.executors import Executor, SerialExecutor
-from refdepth.pipeline.export_formats import Source, metres_per_unit, write_format
-from refdepth.pipeline.export_options import CloudFile, ExportFormat, ExportOptions
+from refdepth.pipeline.export_formats import write_format
+from refdepth.pipeline.export_notes import note
+from refdepth.pipeline.export_options import CloudFile, ExportFormat, ExportOptions, Grid
+from refdepth.pipeline.export_source import Source, metres_per_unit
 from refdepth.pipeline.files import replacing, write_json
 from refdepth.pipeline.progress import Progress, Silent
 from refdepth.pipeline.results import Results
@@ -26,6 +28,7 @@ __all__ = [
     "DepthFile",
     "ExportFormat",
     "ExportOptions",
+    "Grid",
     "export",
     "parse_formats",
     "parse_kinds",
@@ -66,7 +69,7 @@ def parse_kinds(
     for name in names or ():
         if name not in list(kinds):
             raise ConfigurationError(
-                "is not a kind of file.",
+                "is none of the kinds.",
                 subject=f"{option} {name}",
                 action=f"Use one or more of {', '.join(kinds)}.",
             )
@@ -90,8 +93,17 @@ def export(
     folder appears whole or not at all. One that is there already is replaced only with `force`, and
     only when it is an earlier export.
 
-    Raises `InputError` when a folder is in the way or the workspace has no result to export.
+    Raises `InputError` when a folder is in the way or the workspace has no result to export,
+    `UnavailableError` when a kind of file needs a library that is not installed, and
+    `ConfigurationError` for options that none of the formats has.
     """
+    options = options or ExportOptions()
+    if options.sense != DepthSense() and ExportFormat.DEPTH not in formats:
+        raise ConfigurationError(
+            "are for the depth export alone; all others have z on the undistorted grid.",
+            subject="--ray-depth and --grid",
+            action="Add --to depth, or leave them out.",
+        )
     folder = workspace.root / EXPORT_DIR if folder is None else folder
     targets = {format_: folder / format_.value for format_ in formats}
     for target in targets.values():
@@ -99,7 +111,7 @@ def export(
     progress = progress or Silent()
     source = Source(
         Results(workspace),
-        options or ExportOptions(),
+        options,
         progress=progress,
         cancellation=cancellation or Cancellation(),
         executor=executor or SerialExecutor(),
@@ -139,7 +151,7 @@ def _marker(source: Source, format_: ExportFormat, headline: str) -> dict[str, A
         "format": format_.value,
         "content": headline,
         "refdepth": importlib.metadata.version("refdepth"),
-        "unit": "SfM units",
+        **note(format_, source.options),
         "metres_per_unit": metres_per_unit(source.results),
         "min_confidence": source.options.min_confidence,
         "consistent": source.options.consistent,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from refdepth.errors import InputError
 from refdepth.geometry.grid import WorkGrid, by_strips, log_ratio
 from refdepth.ingest import NameTable
-from refdepth.io.ply import read_ply
+from refdepth.io.ply import read_ply, read_ply_pieces
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.manifest import Manifest
 from refdepth.pipeline.stages.depth import load_prior
@@ -148,13 +149,20 @@ class Results:
 
     def cloud(self) -> PointCloud:
         """The fused cloud. Raises `InputError` when the fuse stage has not run."""
+        return read_ply(self._found_cloud())
+
+    def cloud_pieces(self) -> Iterator[PointCloud]:
+        """The same piece by piece, so that memory holds one."""
+        return read_ply_pieces(self._found_cloud())
+
+    def _found_cloud(self) -> Path:
         if not self.cloud_path.is_file():
             raise InputError(
                 "holds no fused cloud yet.",
                 subject=self.workspace.root,
                 action="Run `refdepth reconstruct` (or `refdepth stage fuse`) first.",
             )
-        return read_ply(self.cloud_path)
+        return self.cloud_path
 
     @property
     def cloud_path(self) -> Path:

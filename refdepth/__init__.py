@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from refdepth.fusion import FusionSettings, MeshSettings, fuse, fuse_mesh
     from refdepth.geometry.working_view import WorkingView
     from refdepth.io.colmap_model import read_scene
+    from refdepth.io.unproject import unproject
     from refdepth.matching.neighbours import select_sources
     from refdepth.pipeline.api import reconstruct
     from refdepth.pipeline.results import Results
@@ -43,6 +44,7 @@ _LATER = {
     "refine_scene": "refdepth.api",
     "scale_scene": "refdepth.api",
     "read_scene": "refdepth.io.colmap_model",
+    "unproject": "refdepth.io.unproject",
     "FusionSettings": "refdepth.fusion",
     "MeshSettings": "refdepth.fusion",
     "fuse": "refdepth.fusion",
@@ -99,6 +101,7 @@ __all__ = [
     "second_round",
     "select_renderer",
     "select_sources",
+    "unproject",
 ]
 
 

@@ -27,8 +27,9 @@ def export(
         typer.Option(
             "--to",
             metavar="FORMAT",
-            help="colmap (dense workspace), nerfstudio, depth, splat (3DGS trainers), mesh or"
-            " cloud; may be repeated.",
+            help="colmap (dense workspace), nerfstudio, depth, splat (3DGS trainers), graphdeco"
+            " (3DGS with --depths), gsplat (3DGS with depth from tracks), openmvs, mesh or cloud;"
+            " may be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -51,19 +52,37 @@ def export(
         list[str] | None,
         typer.Option(
             metavar="KIND",
-            help="depth only: png16, tiff32, npz or pictures; may be repeated."
+            help="depth only: png16, tiff32, npz, npy, exr or pictures; may be repeated."
             " \\[default: png16 and pictures]",
             show_default=False,
         ),
     ] = None,
+    ray_depth: Annotated[
+        bool,
+        typer.Option("--ray-depth", help="depth only: distances along the rays instead of z."),
+    ] = False,
+    grid: Annotated[
+        str,
+        typer.Option(
+            metavar="GRID",
+            help="depth only: pixels of the undistorted photo, or of the original with its lens"
+            " distortion.",
+        ),
+    ] = "undistorted",
     cloud_as: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KIND",
-            help="cloud only: ply, las or laz; may be repeated. \\[default: ply]",
+            help="cloud only: ply, las, laz, copc or e57; may be repeated. \\[default: ply]",
             show_default=False,
         ),
     ] = None,
+    initial_points: Annotated[
+        int,
+        typer.Option(
+            min=100_000, max=500_000, help="splat, graphdeco and gsplat: most initial points."
+        ),
+    ] = 300_000,
     workers: Workers = None,
     cluster: Cluster = None,
     wait: Wait = False,
@@ -80,6 +99,7 @@ def export(
         CloudFile,
         DepthFile,
         ExportOptions,
+        Grid,
         parse_formats,
         parse_kinds,
     )
@@ -91,7 +111,10 @@ def export(
         min_confidence=min_confidence,
         consistent=consistent,
         depth_files=parse_kinds("--depth-as", depth_as, DepthFile, ExportOptions.depth_files),
+        ray_depth=ray_depth,
+        grid=parse_kinds("--grid", [grid], Grid, ())[0],
         cloud_files=parse_kinds("--cloud-as", cloud_as, CloudFile, ExportOptions.cloud_files),
+        initial_points=initial_points,
     )
     workspace = Workspace.find(out)
     asked = [part for format_ in formats for part in ("--to", format_.value)]

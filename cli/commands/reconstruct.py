@@ -174,8 +174,8 @@ def reconstruct(
         list[str] | None,
         typer.Option(
             metavar="FORMAT",
-            help="Also write OUT/export/FORMAT: colmap, nerfstudio, depth, splat, mesh or cloud;"
-            " may be repeated.",
+            help="Also write OUT/export/FORMAT: colmap, nerfstudio, depth, splat, graphdeco,"
+            " gsplat, openmvs, mesh or cloud; may be repeated.",
             show_default=False,
         ),
     ] = None,

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from refdepth.errors import InputError
 from refdepth.io.colors import color_table
 from refdepth.pipeline.engine import stage_names
-from refdepth.pipeline.export_formats import metres_per_unit
+from refdepth.pipeline.export_source import metres_per_unit
 from refdepth.pipeline.manifest import Manifest
 from refdepth.pipeline.report import charts
 from refdepth.pipeline.report.advice import Advice, advice_of

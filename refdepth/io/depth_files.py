@@ -9,6 +9,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from refdepth.errors import ConfigurationError, InputError
 from refdepth.types.camera import PinholeCamera
@@ -22,6 +23,8 @@ MILLIMETRE = 0.001
 _MAX_PIXELS = 1 << 28
 _MAX_LEVEL = (1 << 16) - 1
 _KEY = "depth"
+_IMAGE_DESCRIPTION = 270
+"""TIFF's tag for text about the picture."""
 
 
 def read_depth_file(path: Path, *, png_scale: float = MILLIMETRE) -> NDArray[np.float32]:
@@ -56,10 +59,13 @@ def read_depth_file(path: Path, *, png_scale: float = MILLIMETRE) -> NDArray[np.
     return _checked(values, path)
 
 
-def write_depth_file(path: Path, depth: NDArray[Any], *, png_scale: float = MILLIMETRE) -> None:
+def write_depth_file(
+    path: Path, depth: NDArray[Any], *, png_scale: float = MILLIMETRE, about: str = ""
+) -> None:
     """Writes a map (height, width) in the format of the suffix; `.npz` under the key `depth`.
 
     A 16-bit PNG holds depth / `png_scale`, rounded, and 0 where depth is unknown (0 or NaN).
+    `about` says what the values are, in PNG's text `Description` and TIFF's ImageDescription.
     Raises `ConfigurationError` for an unknown suffix or depth that 16 bits cannot hold.
     """
     path = Path(path)
@@ -72,7 +78,8 @@ def write_depth_file(path: Path, depth: NDArray[Any], *, png_scale: float = MILL
         case ".npz":
             np.savez(path, depth=values)
         case ".tif" | ".tiff":
-            Image.fromarray(values).save(path)
+            text = {_IMAGE_DESCRIPTION: about} if about else {}
+            Image.fromarray(values).save(path, tiffinfo=text)
         case ".png":
             levels = np.round(np.nan_to_num(values, posinf=0, neginf=0) / png_scale)
             if levels.min() < 0 or levels.max() > _MAX_LEVEL:
@@ -82,13 +89,24 @@ def write_depth_file(path: Path, depth: NDArray[Any], *, png_scale: float = MILL
                     subject=path,
                     action="Choose a coarser scale, or another format.",
                 )
-            Image.fromarray(levels.astype(np.uint16)).save(path)
+            write_levels(path, levels.astype(np.uint16), about=about)
         case suffix:
             raise ConfigurationError(
                 f"cannot write depth as {suffix!r}.",
                 subject=path,
                 action=f"Use one of {', '.join(SUFFIXES)}.",
             )
+
+
+def write_levels(
+    path: Path, levels: NDArray[np.uint16] | NDArray[np.uint8], *, about: str = ""
+) -> None:
+    """Writes grey levels (height, width), or 8-bit RGB (height, width, 3), as PNG as they are, with
+    `about` as its text `Description`."""
+    text = PngInfo()
+    if about:
+        text.add_text("Description", about)
+    Image.fromarray(levels).save(path, format="PNG", pnginfo=text)
 
 
 def read_posed_depth(

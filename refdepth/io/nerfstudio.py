@@ -17,9 +17,17 @@ from numpy.typing import NDArray
 
 from refdepth.io.colmap import copy_image, copy_mask, mask_name
 from refdepth.io.depth_files import write_depth_file
-from refdepth.io.depth_sets import farthest, png_unit
+from refdepth.io.depth_sets import DepthSense, farthest, png_unit
 from refdepth.io.json_text import to_json
 from refdepth.io.ply import write_ply
+from refdepth.io.weights import (
+    ABOUT_NORMALS,
+    ABOUT_WEIGHTS,
+    CONFIDENCE,
+    NORMALS,
+    write_normals,
+    write_weights,
+)
 from refdepth.types.camera import invert_pose
 from refdepth.types.cloud import PointCloud
 from refdepth.types.depth_map import DepthMap
@@ -40,7 +48,8 @@ def write_nerfstudio(
     metres_per_unit: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
-    """Writes images, masks, 16-bit depth PNGs and `transforms.json`; returns the files.
+    """Writes images, masks, 16-bit depth PNGs, normals, weights and `transforms.json`; returns the
+    files that it names.
 
     One `depth_unit_scale_factor` for all views turns PNG values into SfM units (0 = unknown); the
     step is the largest depth over 65535. `names` are the views with depth (default: all); others
@@ -48,7 +57,7 @@ def write_nerfstudio(
     world, becomes the initial points.
     """
     names = scene.names if names is None else names
-    unit = png_unit(farthest(load(name)) for name in names)
+    unit = png_unit(farthest(scene[name], load(name)) for name in names)
     written: list[Path] = []
     frames = []
     for done, name in enumerate(names):
@@ -62,14 +71,21 @@ def write_nerfstudio(
 
 
 def write_frame(folder: Path, view: View, depth_map: DepthMap, *, unit: float) -> dict[str, Any]:
-    """Writes photo, mask and depth image of one view; returns its entry in `transforms.json`.
-    `unit` is what `png_unit` says of all views."""
+    """Writes photo, mask, depth image, normals and weights of one view; returns its entry in
+    `transforms.json`. `unit` is what `png_unit` says of all views."""
     copy_image(view, folder / "images")
     copy_mask(view, folder / "masks")
-    path = folder / "depth" / f"{view.name}.png"
+    path = folder / "depths" / f"{view.name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_depth_file(path, depth_map.depth, png_scale=unit)
-    return frame(view) | {"depth_file_path": f"depth/{view.name}.png"}
+    about = f"{DepthSense().about}; units_per_level: {unit!r}"
+    write_depth_file(path, depth_map.depth, png_scale=unit, about=about)
+    write_normals(folder, view, depth_map)
+    write_weights(folder, view, depth_map)
+    return frame(view) | {
+        "depth_file_path": f"depths/{view.name}.png",
+        "normal_file_path": f"{NORMALS}/{view.name}.png",
+        "confidence_file_path": f"{CONFIDENCE}/{view.name}.png",
+    }
 
 
 def write_transforms(
@@ -88,7 +104,9 @@ def write_transforms(
         "applied_transform": APPLIED_TRANSFORM.tolist(),
         "applied_scale": 1.0,
         "depth_unit_scale_factor": unit,
-        "depth_unit": "SfM units",
+        "depth": DepthSense().about,
+        **ABOUT_WEIGHTS,
+        NORMALS: ABOUT_NORMALS,
         "metres_per_unit": metres_per_unit,
         "frames": frames,
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,8 +26,11 @@ _TYPES = {
 _NAMES = {"f4": "float", "f8": "double", "u1": "uchar"}
 
 
-def write_ply(path: Path, cloud: PointCloud | Iterable[PointCloud]) -> int:
-    """Writes a cloud, or its pieces one after another, with normals, colours and confidence.
+def write_ply(
+    path: Path, cloud: PointCloud | Iterable[PointCloud], comments: Sequence[str] = ()
+) -> int:
+    """Writes a cloud, or its pieces one after another, with normals, colours and confidence, and
+    `comments`, lines of ASCII, in the header.
 
     The same cloud gives the same bytes. Returns the number of points.
     """
@@ -36,7 +40,7 @@ def write_ply(path: Path, cloud: PointCloud | Iterable[PointCloud]) -> int:
     dtype = np.dtype([*_vertex(positions).descr, ("confidence", "<f4")])
     count = 0
     with Path(path).open("wb") as file:
-        _header(file, dtype, 0)
+        _header(file, dtype, 0, comments=comments)
         for piece in chain([] if first is None else [first], pieces):
             rows = np.empty(len(piece.points), dtype)
             _fill(rows, piece.points, piece.normals, piece.colors)
@@ -44,15 +48,31 @@ def write_ply(path: Path, cloud: PointCloud | Iterable[PointCloud]) -> int:
             file.write(rows.tobytes())
             count += len(rows)
         file.seek(0)
-        _header(file, dtype, count)
+        _header(file, dtype, count, comments=comments)
     return count
 
 
 def read_ply(path: Path) -> PointCloud:
     """A cloud that `write_ply` has written. Raises `InputError` when it cannot be read or lacks a
     property."""
-    stored = read_ply_vertices(path)
+    return _cloud(read_ply_vertices(path), path)
 
+
+def read_ply_pieces(path: Path, rows: int = 1 << 20) -> Iterator[PointCloud]:
+    """The cloud of a binary PLY file in pieces of `rows` points, so that memory holds one. Raises
+    `InputError` as `read_ply` does."""
+    with _reading(path), Path(path).open("rb") as file:
+        form, count, fields = _read_header(file)
+        if form == "ascii":
+            raise ValueError("it is ASCII, which is not read in pieces")
+        dtype = _row(form, fields)
+        while count > 0:
+            take = min(rows, count)
+            yield _cloud(_columns(_read_rows(file, dtype, take), fields), path)
+            count -= take
+
+
+def _cloud(stored: Mapping[str, NDArray[np.generic]], path: Path) -> PointCloud:
     def columns(*names: str) -> NDArray[Any]:
         return np.stack([stored[name] for name in names], axis=1)
 
@@ -89,27 +109,45 @@ def read_ply_vertices(path: Path) -> Mapping[str, NDArray[np.generic]]:
 
     Vertices must be the file's first element. Raises `InputError` when it cannot be read.
     """
-    try:
-        with Path(path).open("rb") as file:
-            form, count, fields = _read_header(file)
-            if form == "ascii":
-                table = np.loadtxt(file, max_rows=count, ndmin=2) if count else np.zeros((0, 0))
-                if (count and table.shape[1] < len(fields)) or len(table) < count:
-                    raise ValueError("it ends early")
-                return {name: table[:, i].astype(kind) for i, (name, kind) in enumerate(fields)}
-            order = "<" if form == "binary_little_endian" else ">"
-            dtype = np.dtype([(name, order + kind) for name, kind in fields])
-            data = file.read(count * dtype.itemsize)
-            if len(data) < count * dtype.itemsize:
+    with _reading(path), Path(path).open("rb") as file:
+        form, count, fields = _read_header(file)
+        if form == "ascii":
+            table = np.loadtxt(file, max_rows=count, ndmin=2) if count else np.zeros((0, 0))
+            if (count and table.shape[1] < len(fields)) or len(table) < count:
                 raise ValueError("it ends early")
-            rows = np.frombuffer(data, dtype)
-            return {name: rows[name].astype(kind) for name, kind in fields}
+            return {name: table[:, i].astype(kind) for i, (name, kind) in enumerate(fields)}
+        return _columns(_read_rows(file, _row(form, fields), count), fields)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turns what is wrong with a file into an `InputError`."""
+    try:
+        yield
     except (OSError, ValueError, IndexError) as error:
         raise InputError(
             f"not a PLY file that can be read ({error}).",
             subject=path,
             action="Give a point cloud as ASCII or binary PLY.",
         ) from error
+
+
+def _row(form: str, fields: Sequence[tuple[str, str]]) -> np.dtype[np.void]:
+    order = "<" if form == "binary_little_endian" else ">"
+    return np.dtype([(name, order + kind) for name, kind in fields])
+
+
+def _read_rows(file: BinaryIO, dtype: np.dtype[np.void], count: int) -> NDArray[np.void]:
+    data = file.read(count * dtype.itemsize)
+    if len(data) < count * dtype.itemsize:
+        raise ValueError("it ends early")
+    return np.frombuffer(data, dtype)
+
+
+def _columns(
+    rows: NDArray[np.void], fields: Sequence[tuple[str, str]]
+) -> Mapping[str, NDArray[np.generic]]:
+    return {name: rows[name].astype(kind) for name, kind in fields}
 
 
 def read_ply_points(path: Path) -> NDArray[np.float64]:
@@ -129,8 +167,15 @@ def read_ply_points(path: Path) -> NDArray[np.float64]:
     return points
 
 
-def _header(file: BinaryIO, dtype: np.dtype[np.void], count: int, faces: int | None = None) -> None:
+def _header(
+    file: BinaryIO,
+    dtype: np.dtype[np.void],
+    count: int,
+    faces: int | None = None,
+    comments: Sequence[str] = (),
+) -> None:
     lines = ["ply", "format binary_little_endian 1.0"]
+    lines += [f"comment {comment}" for comment in comments]
     lines.append(f"element vertex {count:0{_COUNT_WIDTH}d}")
     lines += [f"property {_NAMES[dtype[name].str[1:]]} {name}" for name in dtype.names or ()]
     if faces is not None:

@@ -126,7 +126,7 @@ def test_masks_of_other_photos(given: Path, capsys: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--export", "obj"), "colmap, nerfstudio, depth, splat, mesh, cloud"),
+        (("--export", "obj"), "colmap, nerfstudio, depth, splat, graphdeco"),
         (("--model", "{0}", "--poses", "{0}"), "--model and --poses"),
         (("--depth-maps", "{0}", "--depth-kind", "inverse"), "inverse_affine"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,9 +39,12 @@ def test_the_nearest_workspace_above_is_taken(
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--to", "obj"], ExitCode.USAGE, "colmap, nerfstudio, depth, splat, mesh, cloud"),
+        (["--to", "obj"], ExitCode.USAGE, "colmap, nerfstudio, depth, splat, graphdeco"),
         ([], ExitCode.USAGE, "names no format"),
-        (["--to", "depth", "--depth-as", "exr"], ExitCode.USAGE, "png16, tiff32, npz, pictures"),
+        (["--to", "depth", "--depth-as", "jp2"], ExitCode.USAGE, "npz, npy, exr, pictures"),
+        (["--to", "depth", "--grid", "fisheye"], ExitCode.USAGE, "undistorted, original"),
+        (["--to", "colmap", "--ray-depth"], ExitCode.USAGE, "--to depth"),
+        (["--to", "gsplat", "--initial-points", "5"], ExitCode.USAGE, "initial-points"),
         (["--to", "depth", "--min-confidence", "2"], ExitCode.USAGE, "min-confidence"),
     ],
 )
@@ -54,6 +58,29 @@ def test_wrong_usage(
     assert run(["export", str(finished), *arguments]) == code
     assert words in capsys.readouterr().err
     assert not (finished / "export").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "module", "extra"),
+    [
+        (["--to", "depth", "--depth-as", "exr"], "OpenEXR", "exr"),
+        (["--to", "cloud", "--cloud-as", "copc"], "copclib", "copc"),
+        (["--to", "cloud", "--cloud-as", "e57"], "pye57", "e57"),
+        (["--to", "cloud", "--cloud-as", "las"], "laspy", "las"),
+    ],
+)
+def test_a_missing_library_is_named_with_what_to_install(
+    finished: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    module: str,
+    extra: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    assert run(["export", str(finished), *options, "--quiet"]) == ExitCode.UNAVAILABLE
+    assert f"refdepth[{extra}]" in capsys.readouterr().err
+    assert list((finished / "export").iterdir()) == []
 
 
 def test_nothing_is_overwritten_without_force(

@@ -76,7 +76,7 @@ def seen(mesh: Path, room: ExactRoom, number: int) -> tuple[np.ndarray, np.ndarr
 
 
 def test_the_cloud_is_the_fused_one(finished: Workspace) -> None:
-    kinds = tuple(CloudFile)
+    kinds = (CloudFile.PLY, CloudFile.LAS, CloudFile.LAZ)
     folder = export(finished, [ExportFormat.CLOUD], options=ExportOptions(cloud_files=kinds))[
         ExportFormat.CLOUD
     ]
@@ -218,7 +218,14 @@ def test_a_stop_is_obeyed_and_leaves_nothing(finished: Workspace) -> None:
     assert not (finished.root / "export" / "colmap").exists()
 
 
-BY_VIEW = (ExportFormat.COLMAP, ExportFormat.NERFSTUDIO, ExportFormat.DEPTH)
+BY_VIEW = (
+    ExportFormat.COLMAP,
+    ExportFormat.NERFSTUDIO,
+    ExportFormat.DEPTH,
+    ExportFormat.GRAPHDECO,
+    ExportFormat.GSPLAT,
+    ExportFormat.OPENMVS,
+)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -243,6 +250,7 @@ def test_the_files_do_not_depend_on_who_wrote_them(
     works = [kind for kind, _ in workers.done]
     assert works.count("DenseViews") == 7  # photos of all views
     assert works.count("Frames") == works.count("DepthFiles") == 6
+    assert works.count("InverseDepths") == works.count("Tracks") == 7
 
 
 def test_who_does_not_see_the_folder_writes_nothing(finished: Workspace, tmp_path: Path) -> None:

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from refdepth.errors import InputError
-from refdepth.io.ply import read_ply, read_ply_points, read_ply_vertices, write_mesh_ply, write_ply
+from refdepth.io.ply import (
+    read_ply,
+    read_ply_pieces,
+    read_ply_points,
+    read_ply_vertices,
+    write_mesh_ply,
+    write_ply,
+)
 from refdepth.types.cloud import PointCloud
 from refdepth.types.mesh import TriangleMesh
 
@@ -61,6 +68,19 @@ def test_pieces_make_the_same_bytes_as_the_whole(tmp_path):
     write_ply(tmp_path / "whole.ply", PointCloud.concatenate(parts))
     assert write_ply(tmp_path / "pieces.ply", iter(parts)) == 7
     assert (tmp_path / "whole.ply").read_bytes() == (tmp_path / "pieces.ply").read_bytes()
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7, 100])
+def test_a_cloud_is_read_in_pieces(tmp_path, rows):
+    path, made = tmp_path / "cloud.ply", cloud()
+    write_ply(path, made, ["unit: SfM units"])
+    assert b"\ncomment unit: SfM units\n" in path.read_bytes()
+    pieces = list(read_ply_pieces(path, rows))
+    assert max(map(len, pieces)) == min(rows, 7)
+    np.testing.assert_array_equal(PointCloud.concatenate(pieces).points, made.points)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"cloud\.ply.*ends early"):
+        list(read_ply_pieces(path, rows))
 
 
 def test_trimesh_reads_the_mesh(tmp_path):
