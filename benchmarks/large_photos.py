@@ -53,11 +53,11 @@ def make_inputs(folder: Path, views: int, width: int, height: int) -> Path:
     by = max(1, round((width * height / RENDERED_PIXELS) ** 0.5))
     made = make_scene("room", 0, views, width // by, height // by)
     scene = made.to_scene(half / "pictures")
-    for number, view in enumerate(made.views):
+    for number, view in enumerate(scene.views):
         stem = Path(view.name).stem
         photo = half / "photos" / f"{stem}.jpg"
         photo.parent.mkdir(exist_ok=True)
-        _save_as_a_phone(half / "pictures" / view.name, photo, by, turned=bool(number % 2))
+        _save_as_a_phone(view.image_path, photo, by, turned=bool(number % 2))
         prior = made.simulated_prior(number).values
         shrink = max(1, round((prior.size / MAP_PIXELS) ** 0.5))
         np.save(half / "maps" / f"{stem}.npy", prior[shrink // 2 :: shrink, shrink // 2 :: shrink])
