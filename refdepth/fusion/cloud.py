@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,7 +195,7 @@ def fuse_kept(
     """`fuse_pieces` from pixels that others have made: those of every view, in the order in which
     views are to give their surfaces. `spacing` is the scene's `typical_spacing`; `gains` even the
     views' colours (`even_gains`)."""
-    claimed: dict[str, NDArray[np.uint8]] = {}
+    claimed: dict[str, bytes] = {}
     given: set[str] = set()
     voxel = settings.voxel_px * spacing
     grid = VoxelGrid(median_center(scene), voxel, memory_points, scratch)
@@ -203,8 +205,7 @@ def fuse_kept(
             given.add(view.name)
             emitted = pixels.mask()
             if view.name in claimed:
-                packed = claimed.pop(view.name)
-                emitted &= np.unpackbits(packed, count=emitted.size).reshape(emitted.shape) == 0
+                emitted &= ~_unpacked(claimed.pop(view.name), emitted.shape)
             later = {
                 bit: scene[name] for bit, name in enumerate(pixels.sources) if name not in given
             }
@@ -297,10 +298,10 @@ def _claim(
     later: Mapping[int, View],
     pixels: KeptPixels,
     emitted: NDArray[np.bool_],
-    claimed: dict[str, NDArray[np.uint8]],
+    claimed: dict[str, bytes],
 ) -> None:
     """Marks what `view` gives in those of its sources, by their bit in `voters`, that come after
-    it. Masks are kept packed."""
+    it. As many masks wait as there are views to come: they are kept compressed."""
     from refdepth.fusion import kernels
 
     if not later:
@@ -308,9 +309,8 @@ def _claim(
     depth, voters = pixels.spread(pixels.depth), pixels.spread(pixels.voters)
     for bit, source in later.items():
         shape = source.camera.shape
-        mask = np.zeros(shape, np.bool_)
-        if source.name in claimed:
-            mask = np.unpackbits(claimed[source.name], count=mask.size).reshape(shape) > 0
+        known = claimed.get(source.name)
+        mask = np.zeros(shape, np.bool_) if known is None else _unpacked(known, shape)
         source_from_ref = relative_pose(source.cam_from_world, view.cam_from_world)
         A, b = projection_from_ref(view.camera, source.camera, source_from_ref)
         kernels.claim(
@@ -324,7 +324,12 @@ def _claim(
             LEAD,
             mask,
         )
-        claimed[source.name] = np.packbits(mask)
+        claimed[source.name] = zlib.compress(np.packbits(mask).tobytes(), 1)
+
+
+def _unpacked(packed: bytes, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    bits = np.frombuffer(zlib.decompress(packed), np.uint8)
+    return np.unpackbits(bits, count=math.prod(shape)).reshape(shape) > 0
 
 
 def _points(
