@@ -179,3 +179,18 @@ def test_what_a_finer_view_lacks_is_given_by_coarser_ones(wall):
     lacking = ((xy > [31, 21]) & (xy < [59, 49])).all(axis=1)
     spacing = FAR / FOCAL  # of the coarser views' pixels, of which one gives the place
     assert lacking.sum() == pytest.approx(28 * 28 * (CLOSE / FOCAL / spacing) ** 2, rel=0.15)
+
+
+def test_large_photos_are_fused_on_a_coarser_grid(wall):
+    """The same wall, at the density of the grid; what is handed back lies on that grid."""
+    scene, _ = wall
+    settings = FusionSettings(max_pixels=HEIGHT * WIDTH // 4)
+    agreed: dict[str, DepthMap] = {}
+    maps = flat(scene)
+    coarse = fuse(scene, maps.__getitem__, settings, on_agreed=agreed.__setitem__)
+    fine = fuse(scene, maps.__getitem__)
+    assert {found.depth.shape for found in agreed.values()} == {(HEIGHT // 2, WIDTH // 2)}
+    assert 3 < len(fine) / len(coarse) < 5
+    np.testing.assert_allclose(coarse.points[:, 2], FAR, rtol=1e-5)
+    for low, high in zip(coarse.points.min(axis=0), fine.points.min(axis=0), strict=True):
+        assert abs(low - high) < 2 * FAR / FOCAL

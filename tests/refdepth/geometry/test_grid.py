@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from refdepth.geometry.grid import WorkGrid
+from refdepth.geometry.grid import WorkGrid, depth_grown, grown
 from refdepth.types.camera import PinholeCamera
 
 
@@ -83,3 +83,26 @@ def test_the_grid_follows_the_pixel_budget():
 def test_a_picture_of_another_size_is_refused():
     with pytest.raises(ValueError, match="expected the photo's grid"):
         grid_of(20, 30, 2).shrink(np.zeros((30, 20), np.float32))
+
+
+@pytest.mark.parametrize("factor", [2, 3, 5])
+def test_blocks_repeat_their_values_over_the_photo(factor: int) -> None:
+    camera = PinholeCamera(K=np.diag([50.0, 50, 1]), width=43, height=29)
+    grid = WorkGrid(photo=camera, factor=factor)
+    rng = np.random.default_rng(0)
+    values = rng.random(grid.shape).astype(np.float32)
+    y, x = np.mgrid[:29, :43]
+    np.testing.assert_array_equal(grid.repeat(values), values[y // factor, x // factor])
+
+
+@pytest.mark.parametrize("step", [(2.5, 3.25), (1.0, 1.5), (4, 4)])
+def test_maps_of_any_step_grow_to_the_plane_they_sample(step: tuple[float, float]) -> None:
+    height, width = 60, 78
+    rows, columns = -(-height // step[0]), -(-width // step[1])
+    y, x = (np.arange(rows) + 0.5) * step[0], (np.arange(columns) + 0.5) * step[1]
+    plane = (2 + 0.01 * y[:, None] + 0.02 * x).astype(np.float32)
+    whole = 2 + 0.01 * (np.arange(height) + 0.5)[:, None] + 0.02 * (np.arange(width) + 0.5)
+    inner = np.s_[4:-4, 4:-4]
+    np.testing.assert_allclose(grown(plane, (height, width), step)[inner], whole[inner], rtol=1e-5)
+    found = depth_grown(1 / plane, (height, width), step)
+    np.testing.assert_allclose(found, 1 / whole, rtol=1e-4)

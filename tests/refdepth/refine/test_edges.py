@@ -165,3 +165,16 @@ def test_small_pictures_stay_as_they_are():
     np.testing.assert_array_equal(
         sharpen_edges(depth, np.zeros((1, 3, 3), np.float32), 0.01), depth
     )
+
+
+def test_strips_of_a_photo_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(0)
+    depth, image = step(scale=2)
+    rough = (smear(depth, 2.0) * (1 + 0.05 * rng.random(depth.shape))).astype(np.float32)
+    rough[rng.random(depth.shape) < 0.02] = 0
+    levels = np.round(255 * image).astype(np.uint8)
+    whole = sharpen_edges(rough, levels, REACH)
+    assert (whole != rough).mean() > 0.005
+    monkeypatch.setattr("refdepth.geometry.grid.ROWS_AT_A_TIME", 7)
+    np.testing.assert_array_equal(sharpen_edges(rough, levels, REACH), whole)
+    np.testing.assert_array_equal(sharpen_edges(rough, levels / np.float32(255), REACH), whole)
