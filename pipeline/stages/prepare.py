@@ -40,7 +40,7 @@ class PrepareStage:
     """Photos, videos and masks in; pictures that every later stage can read out."""
 
     name = "prepare"
-    version = 2
+    version = 3
     upstream: tuple[str, ...] = ()
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from refdepth.errors import InputError, StageError
 from refdepth.ingest.photos import PreparedPhoto
+from refdepth.sfm.chosen_pairs import check_vocabulary
 from refdepth.sfm.database import (
     camera_groups,
     compact,
@@ -19,6 +20,7 @@ from refdepth.sfm.database import (
 )
 from refdepth.sfm.features import extract_features, mask_hashes, match_features
 from refdepth.sfm.native import Cancelled, Progress, run_step, thread_count
+from refdepth.sfm.pairs import plan_pairs
 from refdepth.sfm.settings import Mapper, SfmSettings
 from refdepth.sfm.summary import SfmSummary
 from refdepth.sfm.undistort import summarise, undistort_model
@@ -61,6 +63,8 @@ def reconstruct(
             "views needs at least two, better ten or more.",
             action="Add photos that overlap.",
         )
+    plan = plan_pairs(photos, settings)
+    pairing = plan.digest + check_vocabulary(settings)
     out.mkdir(parents=True, exist_ok=True)
     database = out / "database.db"
     cameras: dict[str, Any] = {}
@@ -68,11 +72,12 @@ def reconstruct(
         camera = initial_camera(group, settings)
         cameras.update((photo.name, camera) for photo in group)
     ordered = {photo.name: cameras[photo.name] for photo in photos}
-    open_database(database, photos, ordered, settings, mask_hashes(masks, photos), seed=seed)
+    hashes = mask_hashes(masks, photos)
+    open_database(database, photos, ordered, settings, hashes, pairing=pairing, seed=seed)
     watch: dict[str, Any] = {"progress": progress, "cancelled": cancelled, "threads": threads}
     limits: dict[str, Any] = {**watch, "memory_mb": memory_mb}
     extract_features(database, images, photos, settings, masks=masks, **limits)
-    matching = match_features(database, photos, settings, seed=seed, **limits)
+    match_features(database, plan, settings, seed=seed, **limits)
     models = _map(database, images, out / "models", len(photos), settings, seed=seed, **watch)
     models = [model for model in models if len(model["names"]) >= _LEAST_REGISTERED]
     if not models:
@@ -89,7 +94,7 @@ def reconstruct(
         out / "sparse",
         [photo.name for photo in photos],
         other_models=others,
-        matching=matching.value,
+        matching=plan.matching.value,
         warnings=_warnings(database, photos, best, others),
     )
 

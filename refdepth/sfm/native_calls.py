@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from refdepth._pycolmap import pycolmap
+from refdepth.sfm import alike
 from refdepth.sfm.principal_point import refine_principal_points
 
 Report = Callable[[float, float | None], None]
@@ -76,6 +77,31 @@ def match(
         verification_options=verification,
         device=pycolmap.Device.cpu,
     )
+
+
+def rank_alike(
+    *,
+    database: str,
+    vocabulary: str | None,
+    folder: str,
+    count: int,
+    seed: int,
+    report: Report,
+) -> dict[str, list[str]]:
+    """For each photo of the database the names of up to `count` others that look most like it, best
+    first. Without a `vocabulary` one is made from the photos, in `folder`."""
+    return alike.rank(
+        Path(database),
+        vocabulary=Path(vocabulary) if vocabulary else None,
+        folder=Path(folder),
+        count=count,
+        seed=seed,
+    )
+
+
+def check_vocabulary(*, path: str, report: Report) -> str:
+    """The kind of features that a vocabulary is for."""
+    return str(pycolmap.VisualIndex.read(path).feature_type().name)
 
 
 def map_incrementally(
