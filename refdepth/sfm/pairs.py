@@ -103,7 +103,9 @@ def plan_pairs(photos: Sequence[PreparedPhoto], settings: SfmSettings) -> PairPl
                 action="Use auto or retrieval.",
             )
         places = [name for name in names if name in located]
-        known = spatial_pairs(places, positions_m([located[n] for n in places]), settings.neighbours)
+        known = spatial_pairs(
+            places, positions_m([located[n] for n in places]), settings.neighbours
+        )
         alike = {name: few if name in located else settings.neighbours for name in names}
     else:
         alike = dict.fromkeys(names, settings.neighbours)
@@ -152,9 +154,7 @@ def positions_m(photos: Sequence[PreparedPhoto]) -> NDArray[np.float64]:
     return np.radians(np.stack([east, degrees[:, 1] - middle], axis=1)) * _EARTH_RADIUS_M
 
 
-def _automatic(
-    photos: Sequence[PreparedPhoto], located: Mapping[str, PreparedPhoto]
-) -> Matching:
+def _automatic(photos: Sequence[PreparedPhoto], located: Mapping[str, PreparedPhoto]) -> Matching:
     if len(photos) <= EXHAUSTIVE_LIMIT:
         return Matching.EXHAUSTIVE
     if 2 * sum(bool(photo.sequence) for photo in photos) > len(photos):

@@ -67,9 +67,7 @@ class Street:
         return paths
 
 
-def make_street(
-    photos: int = 80, *, seed: int = 0, width: int = 480, height: int = 360
-) -> Street:
+def make_street(photos: int = 80, *, seed: int = 0, width: int = 480, height: int = 360) -> Street:
     """A street as long as `photos` need to overlap well; the same arguments give the same photos.
 
     Half of them look at the houses on one side on the way there, half at the other side on the way
@@ -113,7 +111,9 @@ def _walk(photos: int, length: float, rng: np.random.Generator) -> list[NDArray[
     for x, z, yaw_deg in legs:
         x, y, z = np.array([x, 0.0, z]) + rng.normal(0, (0.08, 0.06, 0.12))
         yaw, pitch = np.deg2rad([yaw_deg + rng.normal(0, 2.0), rng.normal(-4.0, 1.5)])
-        forward = np.array([np.cos(yaw) * np.cos(pitch), np.sin(pitch), np.sin(yaw) * np.cos(pitch)])
+        forward = np.array(
+            [np.cos(yaw) * np.cos(pitch), np.sin(pitch), np.sin(yaw) * np.cos(pitch)]
+        )
         right = np.cross([0.0, 1.0, 0.0], forward)
         right /= np.linalg.norm(right)
         axes = np.stack([right, np.cross(forward, right), forward], axis=1)
