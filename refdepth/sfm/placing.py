@@ -57,7 +57,7 @@ def place_cameras(
         output.mkdir(parents=True)
         if mapper == Mapper.GLOBAL:
             return list(run_step("map_globally", **common))
-        options = {
+        options: dict[str, Any] = {
             "min_model_size": min(count, 3),
             "min_triangulation_angle_deg": settings.min_triangulation_angle_deg,
             "min_inliers": inliers,

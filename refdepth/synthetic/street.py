@@ -15,7 +15,7 @@ from PIL import Image
 
 from refdepth.synthetic import tracer
 from refdepth.synthetic.rooms import World
-from refdepth.types.camera import PinholeCamera, invert_pose, pose_matrix
+from refdepth.types.camera import PinholeCamera, camera_center, invert_pose, pose_matrix
 
 _HOUSE_M = 6.0
 _HALF_WIDTH_M = 6.0
@@ -47,7 +47,7 @@ class Street:
     @property
     def centers(self) -> NDArray[np.float64]:
         """Camera centres (N, 3), metres."""
-        return np.linalg.inv(self.cam_from_world)[:, :3, 3]
+        return np.stack([camera_center(pose) for pose in self.cam_from_world])
 
     def photo(self, index: int) -> NDArray[np.uint8]:
         """One photo (height, width, 3)."""
@@ -152,7 +152,8 @@ def _build(houses: int, rng: np.random.Generator) -> World:
 
         def box(x: float, y: float, half: tuple[float, float, float], look: int) -> None:
             center = place + x * along + np.array([0.0, y, 0.0])
-            size = np.abs(half[0] * along + half[2] * inwards) + [0, half[1], 0]
+            size = np.abs(half[0] * along + half[2] * inwards)
+            size[1] = half[1]
             bodies.append((list(center), list(size), look))
 
         high = 3.4 + float(rng.uniform(-0.4, 0.4))
@@ -178,7 +179,7 @@ def _build(houses: int, rng: np.random.Generator) -> World:
         rotations=np.tile(np.eye(3), (count, 1, 1)),
         halves=np.array([half for _, half, _ in bodies], np.float64),
         finishes=looks,
-        surfaces=np.arange(count, dtype=np.int32)[:, None] * 6 + np.arange(6, dtype=np.int32),
+        surfaces=np.arange(6 * count, dtype=np.int32).reshape(count, 6),
         materials=np.array(materials),
         light=np.array([length / 2, -40.0, 0.0]),
     )
