@@ -10,6 +10,8 @@ from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+
 from refdepth._pycolmap import pycolmap
 from refdepth.errors import InputError
 from refdepth.ingest.photos import PreparedPhoto
@@ -131,6 +133,19 @@ def verified_pairs(path: Path, min_inliers: int = 15) -> int:
     query = "SELECT COUNT(*) FROM two_view_geometries WHERE rows >= ?"
     with closing(sqlite3.connect(path)) as connection:
         return int(connection.execute(query, (min_inliers,)).fetchone()[0])
+
+
+def matched_features(path: Path) -> int:
+    """Number of features with a verified match; one pair's matches are in memory at a time."""
+    with closing(sqlite3.connect(path)) as connection:
+        features = connection.execute("SELECT image_id, rows FROM keypoints")
+        matched = {image: np.zeros(rows, np.bool_) for image, rows in features}
+        query = "SELECT pair_id, cols, data FROM two_view_geometries WHERE rows > 0"
+        for pair, columns, data in connection.execute(query):
+            inliers = np.frombuffer(data, np.uint32).reshape(-1, columns)
+            for image, column in zip(pycolmap.pair_id_to_image_pair(pair), inliers.T, strict=True):
+                matched[image][column] = True
+    return sum(int(found.sum()) for found in matched.values())
 
 
 def _create(path: Path, photos: Sequence[PreparedPhoto], cameras: Mapping[str, Any]) -> None:

@@ -83,9 +83,9 @@ class SfmSettings(Settings):
     )
     matching: Matching = setting(
         Matching.AUTO,
-        "Pairs to match: auto, exhaustive (all), sequential (neighbours in name order; in long sets "
-        "also photos that look alike), spatial (neighbours by GPS, and photos that look alike) or "
-        "retrieval (photos that look alike).",
+        "Pairs to match: auto, exhaustive (all), sequential (neighbours in name order; in long "
+        "sets also photos that look alike), spatial (neighbours by GPS, and photos that look "
+        "alike) or retrieval (photos that look alike).",
     )
     neighbours: int = setting(
         20,

@@ -11,7 +11,7 @@ from refdepth._pycolmap import pycolmap
 from refdepth.errors import StageError
 from refdepth.ingest.photos import PreparedPhoto
 from refdepth.sfm.chosen_pairs import check_vocabulary
-from refdepth.sfm.database import compact, open_database
+from refdepth.sfm.database import compact, matched_features, open_database
 from refdepth.sfm.features import extract_features, mask_hashes, match_features
 from refdepth.sfm.native import Cancelled, Progress, run_step
 from refdepth.sfm.pairs import plan_pairs
@@ -97,15 +97,7 @@ def triangulate_model(
 
 def _agreeing_share(database: Path, model: Path) -> float:
     """Share of the features with a verified match that belong to a triangulated point."""
-    matched: dict[int, set[int]] = {}
-    with pycolmap.Database.open(database) as opened:
-        pair_ids, geometries = opened.read_two_view_geometries()
-    for pair_id, geometry in zip(pair_ids, geometries, strict=True):
-        for image_id, column in zip(
-            pycolmap.pair_id_to_image_pair(pair_id), geometry.inlier_matches.T, strict=True
-        ):
-            matched.setdefault(image_id, set()).update(column.tolist())
-    count = sum(map(len, matched.values()))
+    count = matched_features(database)
     return pycolmap.Reconstruction(model).compute_num_observations() / max(1, count)
 
 
