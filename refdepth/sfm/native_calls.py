@@ -150,9 +150,13 @@ def map_incrementally(
         initial_image_pair_callback=lambda: placed(2),
         next_image_callback=lambda: placed(1),
     )
-    models, joined = join_models(models, threads=threads)
-    for index in joined:
-        models[index].write(Path(output) / str(index))
+    models, changed = join_models(models, threads=threads)
+    if begin:  # then pycolmap writes beside these folders, and only there
+        changed = set(models)
+    for index in changed:
+        folder = Path(output) / str(index)
+        folder.mkdir(exist_ok=True)
+        models[index].write(folder)
     if refine_principal_point:
         models = _with_principal_points(models, output, threads)
     return _describe_models(models, output)

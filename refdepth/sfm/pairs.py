@@ -25,6 +25,9 @@ _LEAST_SPREAD_M = 30.0
 _EARTH_RADIUS_M = 6_371_000.0
 _MORE_SHARE = 0.5
 """Part of `sfm.neighbours` that photos get by looks which have neighbours by name or place."""
+_MOST_KNOWN = 100
+"""Neighbours of a photo that looking for more allows for; a place where thousands stand has more.
+"""
 
 Pair = tuple[str, str]
 
@@ -54,7 +57,8 @@ class PairPlan:
         known = dict.fromkeys(self.alike, 0)
         for name in (name for pair in self.known for name in pair if name in known):
             known[name] += 1
-        return max((count + known[name] for name, count in self.alike.items()), default=0)
+        asked = (count + min(known[name], _MOST_KNOWN) for name, count in self.alike.items())
+        return max(asked, default=0)
 
     def pairs(self, ranked: Mapping[str, Sequence[str]]) -> list[Pair]:
         """All pairs, each once, given for each photo of `alike` the others that look like it, best

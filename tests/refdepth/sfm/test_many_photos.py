@@ -79,7 +79,7 @@ def test_photos_that_look_alike_suffice_to_place_a_repeated_street(placed: Place
     count = len(placed.photos)
     assert len(found) >= 0.95 * count
     exact = dict(zip(placed.street.names, placed.street.centers, strict=True))
-    assert largest_error(found, exact) < 0.5  # metres, of a street of 18; a wrong loop is 6 off
+    assert largest_error(found, exact) < 3  # metres: half a house; a wrong loop is off by houses
     with pycolmap.Database.open(placed.out / "database.db") as database:
         pairs = database.num_matched_image_pairs()
     assert pairs < PAIRS_LIMIT * count * (count - 1) / 2
@@ -262,6 +262,12 @@ def test_a_large_mapping_goes_on_from_its_snapshots(
     assert began == [None, kept[-2]]
     undisturbed = registered(pycolmap.Reconstruction(placed.out / "sparse"))
     assert set(best["names"]) == set(undisturbed)
+    model = pycolmap.Reconstruction(best["path"])
+    assert (
+        largest_error(registered(model), undisturbed)
+        < 0.05 * np.ptp(np.array(list(undisturbed.values())), axis=0).max()
+    )
+    assert np.mean([point.color for point in model.points3D.values()]) > 20
     assert not snapshots.exists()
 
 
