@@ -21,8 +21,8 @@ from refdepth.sfm.database import (
 from refdepth.sfm.features import extract_features, mask_hashes, match_features
 from refdepth.sfm.native import Cancelled, Progress, thread_count
 from refdepth.sfm.pairs import plan_pairs
-from refdepth.sfm.placing import place_cameras
-from refdepth.sfm.settings import SfmSettings
+from refdepth.sfm.placing import chosen_mapper, place_cameras
+from refdepth.sfm.settings import Mapper, SfmSettings
 from refdepth.sfm.summary import SfmSummary
 from refdepth.sfm.undistort import summarise, undistort_model
 
@@ -97,7 +97,7 @@ def reconstruct(
         [photo.name for photo in photos],
         other_models=others,
         matching=plan.matching.value,
-        warnings=_warnings(database, photos, best, others),
+        warnings=(*_warnings(database, photos, best, others), *_of_mapper(settings, len(photos))),
     )
 
 
@@ -167,6 +167,15 @@ def _warnings(
     if alone:
         found.append(f"overlap too little with the others, not placed: {_some(alone)}")
     return tuple(found)
+
+
+def _of_mapper(settings: SfmSettings, count: int) -> tuple[str, ...]:
+    if settings.mapper == Mapper.AUTO and chosen_mapper(settings, count) == Mapper.GLOBAL:
+        return (
+            f"the cameras of {count} photos were placed all at once, which may go wrong unseen; "
+            "sfm.mapper=incremental takes hours and is more robust",
+        )
+    return ()
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

@@ -12,14 +12,23 @@ from refdepth.sfm.database import match_mark
 from refdepth.sfm.native import Cancelled, Progress, run_step
 from refdepth.sfm.settings import Mapper, SfmSettings
 
-INCREMENTAL_LIMIT = 500
-"""Most photos for which `auto` places one camera after the other."""
+INCREMENTAL_LIMIT = 3000
+"""Most photos for which `auto` places one camera after the other: time grows with the power 1.5 of
+their number, to some two hours here. The global mapper was no faster at 300 photos, and put the
+cameras of a street in wrong places (docs/scale.md)."""
 SNAPSHOTS_FROM = 301
 """Photos from which the incremental mapper leaves snapshots to go on from. A mapping that went on
 from one has other last digits, so that smaller sets begin anew."""
 _SNAPSHOT_PHOTOS = 50
 """Photos placed between two snapshots."""
 _INIT_INLIERS = 100
+
+
+def chosen_mapper(settings: SfmSettings, count: int) -> Mapper:
+    """The mapper for `count` photos."""
+    if settings.mapper != Mapper.AUTO:
+        return settings.mapper
+    return Mapper.INCREMENTAL if count <= INCREMENTAL_LIMIT else Mapper.GLOBAL
 
 
 def place_cameras(
@@ -47,9 +56,7 @@ def place_cameras(
         "progress": progress,
         "cancelled": cancelled,
     }
-    mapper = settings.mapper
-    if mapper == Mapper.AUTO:
-        mapper = Mapper.INCREMENTAL if count <= INCREMENTAL_LIMIT else Mapper.GLOBAL
+    mapper = chosen_mapper(settings, count)
     snapshots = output.with_name("snapshots")
     # A second try with less to start from, for small pictures and weak texture.
     for inliers in (_INIT_INLIERS, _INIT_INLIERS // 4):

@@ -114,8 +114,8 @@ class SfmSettings(Settings):
     )
     mapper: Mapper = setting(
         Mapper.AUTO,
-        "auto, incremental (one camera after the other, robust) or global (all at once, faster on "
-        "many photos).",
+        "auto (incremental up to 3,000 photos), incremental (one camera after the other, robust) "
+        "or global (all at once).",
     )
     min_triangulation_angle_deg: float = setting(
         8.0,

@@ -14,7 +14,7 @@ import pytest
 from refdepth._pycolmap import pycolmap
 from refdepth.errors import InputError, Interrupted
 from refdepth.ingest import PreparedPhoto
-from refdepth.sfm import SfmSettings, chosen_pairs, placing
+from refdepth.sfm import SfmSettings, chosen_pairs, mapping, placing
 from refdepth.sfm.alike import train
 from refdepth.sfm.database import matched_features
 from refdepth.sfm.joining import join_models
@@ -277,3 +277,18 @@ def test_snapshots_of_another_mapping_are_not_gone_on_from(tmp_path: Path) -> No
     (tmp_path / "snapshots/mark.json").write_text("another")
     assert placing._snapshot_for(tmp_path / "snapshots", "this") is None
     assert [path.name for path in (tmp_path / "snapshots").iterdir()] == ["mark.json"]
+
+
+def test_auto_places_thousands_at_once_and_says_so() -> None:
+    def chosen(mapper: str, count: int) -> str:
+        return placing.chosen_mapper(SfmSettings(mapper=mapper), count).value
+
+    limit = placing.INCREMENTAL_LIMIT
+    assert [chosen("auto", count) for count in (2, limit, limit + 1)] == [
+        "incremental",
+        "incremental",
+        "global",
+    ]
+    assert (chosen("global", 2), chosen("incremental", 10**5)) == ("global", "incremental")
+    assert mapping._of_mapper(SfmSettings(), limit) == ()
+    assert "sfm.mapper" in mapping._of_mapper(SfmSettings(), limit + 1)[0]
