@@ -20,7 +20,7 @@ _SAMPLES_PER_WORD = 10
 _ROUNDS, _ITERATIONS = 1, 20
 _FEATURES = 2048
 """Features of a photo, largest first, that it is found by: what 10,000 photos take stays near a
-gigabyte."""
+gigabyte (computed)."""
 
 
 def rank(
