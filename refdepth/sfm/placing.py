@@ -14,8 +14,8 @@ from refdepth.sfm.settings import Mapper, SfmSettings
 
 INCREMENTAL_LIMIT = 3000
 """Most photos for which `auto` places one camera after the other: time grows with the power 1.5 of
-their number, to an hour and a half or more. The global mapper was no faster at 300 photos, and put the
-cameras of a street in wrong places (docs/scale.md)."""
+their number, to an hour and a half or more. The global mapper was hardly faster at 300 photos, and
+put the cameras of a street in wrong places (docs/scale.md)."""
 SNAPSHOTS_FROM = 301
 """Photos from which the incremental mapper leaves snapshots to go on from. A mapping that went on
 from one has other last digits, so that smaller sets begin anew."""
