@@ -18,7 +18,7 @@ from refdepth.errors import InputError, Interrupted, StageError
 from refdepth.ingest import prepare_photo
 from refdepth.io.colmap_model import read_scene
 from refdepth.io.images import load_mask, load_photo
-from refdepth.sfm import SfmSettings, features, mapping, undistort
+from refdepth.sfm import SfmSettings, features, placing, undistort
 from refdepth.sfm.mapping import reconstruct
 from refdepth.sfm.native import run_step
 from refdepth.types.scene import Scene
@@ -113,7 +113,7 @@ def test_every_step_keeps_to_the_seed_the_threads_and_the_memory(
         told[step] = arguments
         return run_step(step, **arguments)
 
-    for module in (features, mapping, undistort):
+    for module in (features, placing, undistort):
         monkeypatch.setattr(module, "run_step", noted)
     photos = photo_set.photos[:3]
     reconstruct(photo_set.images, photos, tmp_path, seed=5, threads=3)
