@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from refdepth.errors import InputError
 from refdepth.geometry.grid import WorkGrid, log_ratio
 from refdepth.ingest import NameTable
-from refdepth.io.ply import read_ply
+from refdepth.io.ply import read_ply, sample_ply
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.manifest import Manifest
 from refdepth.pipeline.views import UNDISTORTED, load_scene, photo_names
@@ -30,7 +30,8 @@ class Results:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
-        self._views: dict[str, tuple[str, ...]] = {}
+        self._views: dict[str, dict[str, None]] = {}
+        self._manifests: dict[str, Manifest | None] = {}
 
     @cached_property
     def scene(self) -> Scene:
@@ -55,22 +56,28 @@ class Results:
         return self.workspace.root / UNDISTORTED / "sparse"
 
     def manifest(self, stage: str) -> Manifest | None:
-        """A stage's manifest; None when the stage is not whole."""
-        return Manifest.read(self.workspace.stage_dir(stage))
+        """A stage's manifest as it was when first asked for; None when the stage is not whole."""
+        if stage not in self._manifests:
+            self._manifests[stage] = Manifest.read(self.workspace.stage_dir(stage))
+        return self._manifests[stage]
 
     def views(self, stage: str) -> tuple[str, ...]:
         """Views of the scene that `stage` (depth, scale, refine, refine/first, fuse) has a result
         for: those in its manifest where it is whole, so that what an earlier selection of views
         has left does not count."""
+        return tuple(self._with_result(stage))
+
+    def _with_result(self, stage: str) -> dict[str, None]:
+        """The same, in order and quick to ask."""
         if stage not in self._views:
-            items, folder = self._items(stage), self.workspace.root / stage.partition("/")[0]
-            manifest = Manifest.read(folder)
-            self._views[stage] = tuple(
-                name
+            items, whole = self._items(stage), stage.partition("/")[0]
+            folder, manifest = self.workspace.root / whole, self.manifest(whole)
+            self._views[stage] = {
+                name: None
                 for name in self.scene.names
                 if (path := items.arrays_path(name)).is_file()
                 and (manifest is None or path.relative_to(folder).as_posix() in manifest.files)
-            )
+            }
         return self._views[stage]
 
     def prior(self, name: str) -> NDArray[np.float32]:
@@ -111,7 +118,7 @@ class Results:
 
     def consistent(self, name: str) -> NDArray[np.bool_] | None:
         """Where other views confirm the final depth (height, width); None before fusion."""
-        return self.fused(name).valid if name in self.views("fuse") else None
+        return self.fused(name).valid if name in self._with_result("fuse") else None
 
     def fit(self, name: str) -> dict[str, Any]:
         """Diagnostics of a view's scale fit."""
@@ -120,7 +127,7 @@ class Results:
     def record(self, name: str) -> dict[str, Any]:
         """Record of a view's refinement: losses, accepted share, flags, device; empty for a view
         that is not among those of the stage."""
-        return self._items("refine").record(name) if name in self.views("refine") else {}
+        return self._items("refine").record(name) if name in self._with_result("refine") else {}
 
     def calibration(self) -> dict[str, Any]:
         """The scene's curve of confidence, and how it stands at the SfM points left out; empty
@@ -129,15 +136,16 @@ class Results:
         found = manifest.summary.get("calibration") if manifest is not None else None
         return found if isinstance(found, dict) else {}
 
-    def cloud(self) -> PointCloud:
-        """The fused cloud. Raises `InputError` when the fuse stage has not run."""
+    def cloud(self, count: int | None = None) -> PointCloud:
+        """The fused cloud, or a random sample of `count` points where it has more, which takes
+        memory for these alone. Raises `InputError` when the fuse stage has not run."""
         if not self.cloud_path.is_file():
             raise InputError(
                 "holds no fused cloud yet.",
                 subject=self.workspace.root,
                 action="Run `refdepth reconstruct` (or `refdepth stage fuse`) first.",
             )
-        return read_ply(self.cloud_path)
+        return read_ply(self.cloud_path) if count is None else sample_ply(self.cloud_path, count)
 
     @property
     def cloud_path(self) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,6 +14,8 @@ from refdepth.errors import InputError
 from refdepth.types.cloud import PointCloud
 from refdepth.types.mesh import TriangleMesh
 
+_PIECE = 1_000_000
+"""Points that are read at a time."""
 _COUNT_WIDTH = 20  # the vertex count is padded, so that it can be filled in at the end
 
 _TYPES = {
@@ -51,8 +53,38 @@ def write_ply(path: Path, cloud: PointCloud | Iterable[PointCloud]) -> int:
 def read_ply(path: Path) -> PointCloud:
     """A cloud that `write_ply` has written. Raises `InputError` when it cannot be read or lacks a
     property."""
-    stored = read_ply_vertices(path)
+    return _cloud_of(read_ply_vertices(path), path)
 
+
+def read_ply_pieces(path: Path, *, count: int | None = None) -> Iterator[PointCloud]:
+    """The same cloud in pieces of `count` points (default: some 100 MB in memory), one after
+    another. Raises `InputError` as `read_ply` does, at the piece where it shows."""
+    for rows in _vertices(path, count or _PIECE):
+        yield _cloud_of(rows, path)
+
+
+def sample_ply(path: Path, count: int, *, seed: int = 0) -> PointCloud:
+    """`count` of the cloud's points in their order, chosen at random from `seed`, each with equal
+    chance; the whole cloud when it has no more. The same file gives the same points.
+
+    Memory is that of the sample and a piece. Raises `InputError` as `read_ply` does.
+    """
+    rng = np.random.default_rng(seed)
+    sample, draws = PointCloud.empty(), np.zeros(0)
+    for piece in read_ply_pieces(path):
+        drawn = rng.random(len(piece))
+        bound = draws.max(initial=0.0) if len(draws) >= count else 1.0
+        low = drawn < bound
+        draws = np.concatenate([draws, drawn[low]])
+        pieces = [sample, piece.select(low)] if len(sample) else [piece.select(low)]
+        sample = PointCloud.concatenate(pieces)
+        if len(draws) > count:
+            keep = np.sort(np.argpartition(draws, count - 1)[:count])
+            draws, sample = draws[keep], sample.select(keep)
+    return sample
+
+
+def _cloud_of(stored: Mapping[str, NDArray[Any]], path: Path) -> PointCloud:
     def columns(*names: str) -> NDArray[Any]:
         return np.stack([stored[name] for name in names], axis=1)
 
@@ -89,27 +121,41 @@ def read_ply_vertices(path: Path) -> Mapping[str, NDArray[np.generic]]:
 
     Vertices must be the file's first element. Raises `InputError` when it cannot be read.
     """
+    return next(_vertices(path, None))
+
+
+def _vertices(path: Path, piece: int | None) -> Iterator[dict[str, NDArray[Any]]]:
+    """The vertices `piece` at a time, or all of them; at least one piece, which may be empty."""
     try:
         with Path(path).open("rb") as file:
             form, count, fields = _read_header(file)
-            if form == "ascii":
-                table = np.loadtxt(file, max_rows=count, ndmin=2) if count else np.zeros((0, 0))
-                if (count and table.shape[1] < len(fields)) or len(table) < count:
-                    raise ValueError("it ends early")
-                return {name: table[:, i].astype(kind) for i, (name, kind) in enumerate(fields)}
-            order = "<" if form == "binary_little_endian" else ">"
-            dtype = np.dtype([(name, order + kind) for name, kind in fields])
-            data = file.read(count * dtype.itemsize)
-            if len(data) < count * dtype.itemsize:
-                raise ValueError("it ends early")
-            rows = np.frombuffer(data, dtype)
-            return {name: rows[name].astype(kind) for name, kind in fields}
+            piece = piece or max(count, 1)
+            for start in range(0, max(count, 1), piece):
+                yield _rows(file, form, min(piece, count - start), fields)
     except (OSError, ValueError, IndexError) as error:
         raise InputError(
             f"not a PLY file that can be read ({error}).",
             subject=path,
             action="Give a point cloud as ASCII or binary PLY.",
         ) from error
+
+
+def _rows(
+    file: BinaryIO, form: str, count: int, fields: Sequence[tuple[str, str]]
+) -> dict[str, NDArray[Any]]:
+    """The next `count` vertices."""
+    if form == "ascii":
+        table = np.loadtxt(file, max_rows=count, ndmin=2) if count else np.zeros((0, len(fields)))
+        if (count and table.shape[1] < len(fields)) or len(table) < count:
+            raise ValueError("it ends early")
+        return {name: table[:, i].astype(kind) for i, (name, kind) in enumerate(fields)}
+    order = "<" if form == "binary_little_endian" else ">"
+    dtype = np.dtype([(name, order + kind) for name, kind in fields])
+    data = file.read(count * dtype.itemsize)
+    if len(data) < count * dtype.itemsize:
+        raise ValueError("it ends early")
+    rows = np.frombuffer(data, dtype)
+    return {name: rows[name].astype(kind) for name, kind in fields}
 
 
 def read_ply_points(path: Path) -> NDArray[np.float64]:
