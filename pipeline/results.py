@@ -15,6 +15,7 @@ from refdepth.ingest import NameTable
 from refdepth.io.ply import read_ply, sample_ply
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.manifest import Manifest
+from refdepth.pipeline.spare import SPARES
 from refdepth.pipeline.views import UNDISTORTED, load_scene, photo_names
 from refdepth.pipeline.workspace import Workspace
 from refdepth.types.cloud import PointCloud
@@ -60,6 +61,12 @@ class Results:
         if stage not in self._manifests:
             self._manifests[stage] = Manifest.read(self.workspace.stage_dir(stage))
         return self._manifests[stage]
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Kinds of files that `refdepth clean` has removed (see `spare`)."""
+        found = [self.manifest(stage) for stage in dict.fromkeys(s.stage for s in SPARES)]
+        return tuple(kind for manifest in found if manifest for kind in manifest.dropped)
 
     def views(self, stage: str) -> tuple[str, ...]:
         """Views of the scene that `stage` (depth, scale, refine, refine/first, fuse) has a result

@@ -186,7 +186,7 @@ def course(
     if not rows:
         return None
     y, apart = np.array([values[n] for n in rows], float), np.array(marked, bool)[rows]
-    axes = _Axes(x0=0, x1=max(len(values), 2), y0=0, y1=high)
+    axes = _Axes(x0=0, x1=1.05 * max(len(values), 2), y0=0, y1=high)
     shapes = []
     for chosen, name in ((~apart, "inlier"), (apart, "outlier")):
         u, v = axes.place(np.array(rows)[chosen] + 1, y[chosen])

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from refdepth.errors import InputError
 from refdepth.io.colors import color_table
+from refdepth.io.ply import count_ply
 from refdepth.pipeline.engine import stage_names
 from refdepth.pipeline.export_formats import metres_per_unit
 from refdepth.pipeline.manifest import Manifest
@@ -127,7 +128,7 @@ def collect(results: Results, describe: Describe) -> Report:
         groups=_groups(views, worst, others),
         distributions=tuple(distributions(results, facts)) if table else (),
         table=tuple(table),
-        dropped=_dropped(manifests),
+        dropped=described(kind for kind in results.dropped if kind in ("priors", "scaled")),
         metres_per_unit="" if metres is None else f"{metres:.4g}",
         changed_settings=tuple(row for row in rows if row.changed),
         all_settings=tuple(rows),
@@ -207,22 +208,15 @@ def _groups(
     )
 
 
-def _dropped(manifests: Mapping[str, Manifest | None]) -> str:
-    """Of the stages that pictures show."""
-    shown = [manifests[name] for name in ("depth", "scale")]
-    return described(kind for one in shown if one is not None for kind in one.dropped)
-
-
 def _overview(results: Results, scene: Scene, facts: Mapping[str, ViewFacts]) -> Overview | None:
     """From the fused cloud where there is one, else from the SfM points."""
-    fuse = results.manifest("fuse")
     doubtful = {name for name, one in facts.items() if one.flags}
     try:
         cloud = results.cloud(MAX_POINTS)
         points, colors = cloud.points.astype(np.float64), cloud.colors
-        total = fuse.summary.get("points") if fuse is not None else None
+        total = count_ply(results.cloud_path)
     except InputError:
-        points, colors, total = scene.points.xyz, scene.points.rgb, None
+        points, colors, total = scene.points.xyz, scene.points.rgb, len(scene.points)
     return draw_overview(scene, points, colors, results.names, total=total, doubtful=doubtful)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -84,6 +85,12 @@ def sample_ply(path: Path, count: int, *, seed: int = 0) -> PointCloud:
     return sample
 
 
+def count_ply(path: Path) -> int:
+    """Number of a PLY file's vertices, as its header says. Raises `InputError` as `read_ply`."""
+    with _refused(path), Path(path).open("rb") as file:
+        return _read_header(file)[1]
+
+
 def _cloud_of(stored: Mapping[str, NDArray[Any]], path: Path) -> PointCloud:
     def columns(*names: str) -> NDArray[Any]:
         return np.stack([stored[name] for name in names], axis=1)
@@ -126,12 +133,18 @@ def read_ply_vertices(path: Path) -> Mapping[str, NDArray[np.generic]]:
 
 def _vertices(path: Path, piece: int | None) -> Iterator[dict[str, NDArray[Any]]]:
     """The vertices `piece` at a time, or all of them; at least one piece, which may be empty."""
+    with _refused(path), Path(path).open("rb") as file:
+        form, count, fields = _read_header(file)
+        piece = piece or max(count, 1)
+        for start in range(0, max(count, 1), piece):
+            yield _rows(file, form, min(piece, count - start), fields)
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """Says of which file it is that it cannot be read."""
     try:
-        with Path(path).open("rb") as file:
-            form, count, fields = _read_header(file)
-            piece = piece or max(count, 1)
-            for start in range(0, max(count, 1), piece):
-                yield _rows(file, form, min(piece, count - start), fields)
+        yield
     except (OSError, ValueError, IndexError) as error:
         raise InputError(
             f"not a PLY file that can be read ({error}).",

@@ -113,7 +113,7 @@ class _Faker:
 
     def _make_templates(self) -> None:
         rng = np.random.default_rng(0)
-        small = rng.integers(0, 255, (self.height // 8 + 2, self.width // 8 + 2, 3), dtype=np.uint8)
+        small = rng.integers(0, 255, (5, 6, 3), dtype=np.uint8)
         size = (self.width, self.height)
         photo = Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
         photo.save(self.root / "templates" / "photo.jpg", quality=90)
@@ -175,13 +175,15 @@ class _Faker:
         (folder / "database.db").write_bytes(bytes(64 * self.views))
 
     def scene(self) -> Scene:
-        """A flight to and fro over a plain, looking down."""
+        """A flight to and fro over a plain, looking ahead and down."""
         rng = np.random.default_rng(1)
         row = max(1, round(np.sqrt(self.views)))
         across, along = np.arange(self.views) % row, np.arange(self.views) // row
         across = np.where(along % 2, row - 1 - across, across)
         centers = np.stack([0.6 * across, 0.6 * along, np.full(self.views, -2.0)], axis=1)
-        spots = centers[:, None] + rng.uniform(-1, 1, (self.views, POINTS_A_VIEW, 3))
+        look, down = np.array([0, -0.8, 0.6]), np.array([0, 0.6, 0.8])
+        turn = np.array([[1, 0, 0], down, look])
+        spots = (centers + 3 * look)[:, None] + rng.uniform(-1, 1, (self.views, POINTS_A_VIEW, 3))
         spots[..., 2] = 0.1 * np.sin(spots[..., 0])
         xyz = spots.reshape(-1, 3)
         focal = 0.9 * self.width
@@ -195,15 +197,16 @@ class _Faker:
             near = range(max(0, number - 1), min(self.views, number + 2))
             index = np.concatenate([np.arange(POINTS_A_VIEW) + POINTS_A_VIEW * n for n in near])
             pose = np.eye(4)
-            pose[:3, 3] = -centers[number]
-            z = xyz[index] - centers[number]
+            pose[:3, :3], pose[:3, 3] = turn, -turn @ centers[number]
+            seen = (xyz[index] - centers[number]) @ turn.T
             views.append(
                 View(
                     name=name,
                     camera=camera,
                     cam_from_world=pose,
                     point_index=index,
-                    point_xy=(z[:, :2] / z[:, 2:]) * focal + [self.width / 2, self.height / 2],
+                    point_xy=(seen[:, :2] / seen[:, 2:]) * focal
+                    + [self.width / 2, self.height / 2],
                     image_path=self.out / "sfm" / "undistorted" / "images" / name,
                 )
             )
