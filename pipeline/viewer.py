@@ -75,6 +75,8 @@ class Viewer:
         shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host
         self.url = f"http://{shown}:{self.server.get_port()}"
         self.frusta: dict[str, Any] = {}
+        self.notes: list[str] = []
+        """What the panel says about what is not shown."""
         self._center, self._distance = self._extent()
         self._place_camera()
         self.controls = self._panel()
@@ -133,15 +135,13 @@ class Viewer:
         pixel = self._distance / self._scene.views[0].camera.mean_focal_px
         with gui.add_folder("Cloud"):
             if len(self._cloud) < self._points:
-                gui.add_markdown(
-                    f"{len(self._cloud):,} of {self._points:,} points, chosen at random"
-                )
+                self._note(f"{len(self._cloud):,} of {self._points:,} points, chosen at random")
             show_cloud = gui.add_checkbox("Show", True)
             point_size = gui.add_slider("Point size", 0.2, 5.0, 0.1, 1.5, hint="in photo pixels")
             min_confidence = gui.add_slider("Least confidence", 0.0, 1.0, 0.01, 0.0)
         with gui.add_folder("Cameras"):
             if len(names) < len(self._views):
-                gui.add_markdown(f"{len(names)} of {len(self._views):,}, evenly spread")
+                self._note(f"{len(names)} of {len(self._views):,}, evenly spread")
             show_cameras = gui.add_checkbox("Show", True)
             camera_size = gui.add_slider("Size", 0.01, 0.5, 0.01, self._camera_size())
         with gui.add_folder("Depth of one view"):
@@ -157,7 +157,7 @@ class Viewer:
             )
             dropped = [kind for kind in self._results.dropped if kind in ("scaled", "rounds")]
             if dropped:
-                gui.add_markdown(f"`refdepth clean` has dropped {described(dropped)}.")
+                self._note(f"`refdepth clean` has dropped {described(dropped)}.")
             colors = gui.add_dropdown("Colours", (PHOTO, CONFIDENCE), initial_value=PHOTO)
             look = gui.add_button("Look through this camera")
         self._pixel = pixel
@@ -184,6 +184,10 @@ class Viewer:
         camera_size.on_update(lambda _: self._show_cameras())
         look.on_click(self._look)
         return controls
+
+    def _note(self, text: str) -> None:
+        self.server.gui.add_markdown(text)
+        self.notes.append(text)
 
     def _camera_size(self) -> float:
         """Share of the distance to the points, such that neighbouring cameras do not overlap."""
