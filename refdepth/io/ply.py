@@ -57,11 +57,11 @@ def read_ply(path: Path) -> PointCloud:
     return _cloud_of(read_ply_vertices(path), path)
 
 
-def read_ply_pieces(path: Path, *, count: int | None = None) -> Iterator[PointCloud]:
-    """The same cloud in pieces of `count` points (default: some 100 MB in memory), one after
+def read_ply_pieces(path: Path, rows: int | None = None) -> Iterator[PointCloud]:
+    """The same cloud in pieces of `rows` points (default: some 100 MB in memory), one after
     another. Raises `InputError` as `read_ply` does, at the piece where it shows."""
-    for rows in _vertices(path, count or _PIECE):
-        yield _cloud_of(rows, path)
+    for piece in _vertices(path, rows or _PIECE):
+        yield _cloud_of(_columns(piece), path)
 
 
 def sample_ply(path: Path, count: int, *, seed: int = 0) -> PointCloud:
@@ -72,13 +72,12 @@ def sample_ply(path: Path, count: int, *, seed: int = 0) -> PointCloud:
     """
     rng = np.random.default_rng(seed)
     sample, draws = PointCloud.empty(), np.zeros(0)
-    for piece in read_ply_pieces(path):
+    for piece in _vertices(path, _PIECE):
         drawn = rng.random(len(piece))
-        bound = draws.max(initial=0.0) if len(draws) >= count else 1.0
-        low = drawn < bound
+        low = drawn < (draws.max(initial=0.0) if len(draws) >= count else 1.0)
         draws = np.concatenate([draws, drawn[low]])
-        pieces = [sample, piece.select(low)] if len(sample) else [piece.select(low)]
-        sample = PointCloud.concatenate(pieces)
+        chosen = _cloud_of(_columns(piece[low]), path)
+        sample = PointCloud.concatenate([sample, chosen]) if len(sample) else chosen
         if len(draws) > count:
             keep = np.sort(np.argpartition(draws, count - 1)[:count])
             draws, sample = draws[keep], sample.select(keep)
@@ -91,7 +90,7 @@ def count_ply(path: Path) -> int:
         return _read_header(file)[1]
 
 
-def _cloud_of(stored: Mapping[str, NDArray[Any]], path: Path) -> PointCloud:
+def _cloud_of(stored: Mapping[str, NDArray[np.generic]], path: Path) -> PointCloud:
     def columns(*names: str) -> NDArray[Any]:
         return np.stack([stored[name] for name in names], axis=1)
 
@@ -128,10 +127,15 @@ def read_ply_vertices(path: Path) -> Mapping[str, NDArray[np.generic]]:
 
     Vertices must be the file's first element. Raises `InputError` when it cannot be read.
     """
-    return next(_vertices(path, None))
+    return _columns(next(_vertices(path, None)))
 
 
-def _vertices(path: Path, piece: int | None) -> Iterator[dict[str, NDArray[Any]]]:
+def _columns(rows: NDArray[np.void]) -> dict[str, NDArray[np.generic]]:
+    """One array a property, in this machine's byte order."""
+    return {name: rows[name].astype(rows.dtype[name].str[1:]) for name in rows.dtype.names or ()}
+
+
+def _vertices(path: Path, piece: int | None) -> Iterator[NDArray[np.void]]:
     """The vertices `piece` at a time, or all of them; at least one piece, which may be empty."""
     with _refused(path), Path(path).open("rb") as file:
         form, count, fields = _read_header(file)
@@ -155,20 +159,22 @@ def _refused(path: Path) -> Iterator[None]:
 
 def _rows(
     file: BinaryIO, form: str, count: int, fields: Sequence[tuple[str, str]]
-) -> dict[str, NDArray[Any]]:
+) -> NDArray[np.void]:
     """The next `count` vertices."""
-    if form == "ascii":
-        table = np.loadtxt(file, max_rows=count, ndmin=2) if count else np.zeros((0, len(fields)))
-        if (count and table.shape[1] < len(fields)) or len(table) < count:
-            raise ValueError("it ends early")
-        return {name: table[:, i].astype(kind) for i, (name, kind) in enumerate(fields)}
-    order = "<" if form == "binary_little_endian" else ">"
+    order = ">" if form == "binary_big_endian" else "<"
     dtype = np.dtype([(name, order + kind) for name, kind in fields])
+    if form == "ascii":
+        rows = np.empty(count, dtype)
+        table = np.loadtxt(file, max_rows=count, ndmin=2) if count else np.zeros((0, len(fields)))
+        if table.shape[1] < len(fields) or len(table) < count:
+            raise ValueError("it ends early")
+        for column, (name, _) in enumerate(fields):
+            rows[name] = table[:, column]
+        return rows
     data = file.read(count * dtype.itemsize)
     if len(data) < count * dtype.itemsize:
         raise ValueError("it ends early")
-    rows = np.frombuffer(data, dtype)
-    return {name: rows[name].astype(kind) for name, kind in fields}
+    return np.frombuffer(data, dtype)
 
 
 def read_ply_points(path: Path) -> NDArray[np.float64]:

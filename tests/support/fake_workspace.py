@@ -21,8 +21,10 @@ from refdepth.pipeline.files import hash_json, write_arrays, write_json
 from refdepth.pipeline.manifest import FileRecord, Manifest
 from refdepth.pipeline.registry import STAGES
 from refdepth.pipeline.workspace import Workspace
+from refdepth.priors.fit import ScaleFit, ScaleFlag
 from refdepth.types.camera import PinholeCamera
 from refdepth.types.cloud import PointCloud
+from refdepth.types.prior import PriorKind
 from refdepth.types.scene import Scene, SparsePoints, View
 
 POINTS_A_VIEW = 12
@@ -232,17 +234,19 @@ class _Faker:
         rng = np.random.default_rng(number)
         x = rng.uniform(0.3, 1, 40)
         z = 1 / x * rng.normal(1, 0.03, 40)
-        return {
-            "kind": "inverse_affine",
-            "a": 1.0,
-            "b": 0.0,
-            "points": int(rng.integers(100, 900)),
-            "inliers": 90,
-            "coverage": float(rng.uniform(0.3, 0.9)),
-            "residual_quantiles": {"0.5": float(rng.gamma(4, 0.01))},
-            "flags": ["few_points"] if self.doubt(number) else [],
-            "samples": [[round(a, 4), round(b, 4), True] for a, b in zip(x, z, strict=True)],
-        }
+        return ScaleFit(
+            kind=PriorKind.INVERSE_AFFINE,
+            a=1.0,
+            b=0.0,
+            near=0.1,
+            far=100.0,
+            points=int(rng.integers(100, 900)),
+            inliers=90,
+            coverage=float(rng.uniform(0.3, 0.9)),
+            residual_quantiles={"0.5": float(rng.gamma(4, 0.01))},
+            flags=(ScaleFlag.FEW_POINTS,) if self.doubt(number) else (),
+            samples=[(round(a, 4), round(b, 4), True) for a, b in zip(x, z, strict=True)],
+        ).to_dict()
 
     def _refined(self, number: int) -> Mapping[str, Any]:
         rng = np.random.default_rng(number)
@@ -251,6 +255,7 @@ class _Faker:
         return {
             "kind": "inverse_affine",
             "known_share": 1.0,
+            "in_metres": False,
             "sources": 9,
             "flags": ["few_sources"] if doubtful and number % 2 else [],
             "accepted_share": float(rng.uniform(0.05, 0.3) if doubtful else rng.beta(9, 2)),

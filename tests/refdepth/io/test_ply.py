@@ -81,7 +81,7 @@ def same(a: PointCloud, b: PointCloud) -> bool:
 @pytest.mark.parametrize(("count", "sizes"), [(7, [3, 3, 1]), (6, [3, 3]), (0, [0])])
 def test_a_cloud_is_read_in_pieces(tmp_path, count, sizes):
     write_ply(tmp_path / "cloud.ply", cloud(count))
-    pieces = list(read_ply_pieces(tmp_path / "cloud.ply", count=3))
+    pieces = list(read_ply_pieces(tmp_path / "cloud.ply", rows=3))
     assert [len(piece) for piece in pieces] == sizes
     assert same(PointCloud.concatenate(pieces), cloud(count))
 
@@ -95,7 +95,7 @@ def test_text_is_read_in_pieces_too(tmp_path):
         + "element face 0\nproperty list uchar int vertex_indices\nend_header\n"
         + "".join(" ".join(map(str, row)) + "\n" for row in rows)
     )
-    pieces = list(read_ply_pieces(tmp_path / "a.ply", count=2))
+    pieces = list(read_ply_pieces(tmp_path / "a.ply", rows=2))
     assert [len(piece) for piece in pieces] == [2, 2, 1]
     assert [x for piece in pieces for x in piece.points[:, 0]] == [row[0] for row in rows]
 
@@ -129,7 +129,7 @@ def test_a_file_that_ends_early_is_refused_at_the_piece_that_lacks(tmp_path):
     write_ply(tmp_path / "cloud.ply", cloud(7))
     content = (tmp_path / "cloud.ply").read_bytes()
     (tmp_path / "cloud.ply").write_bytes(content[:-1])
-    pieces = read_ply_pieces(tmp_path / "cloud.ply", count=3)
+    pieces = read_ply_pieces(tmp_path / "cloud.ply", rows=3)
     assert len(next(pieces)) == 3
     with pytest.raises(InputError, match=r"cloud\.ply.*ends early"):
         list(pieces)
