@@ -127,6 +127,10 @@ bench-accuracy: setup ## Measure the depth of every preset on synthetic and give
 bench-throughput: setup ## Views a minute of whole runs (BENCH_ARGS=--help: what else)
 	$(PYTHON) benchmarks/throughput.py --json benchmarks/results/throughput.json $(BENCH_ARGS)
 
+.PHONY: bench-looking
+bench-looking: setup ## Status, report, clean and viewer on faked runs of up to 10,000 views
+	$(PYTHON) benchmarks/looking.py $(BENCH_ARGS)
+
 .PHONY: help
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} \

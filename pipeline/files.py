@@ -180,7 +180,8 @@ def list_files(folder: Path) -> dict[str, tuple[int, int]]:
                     status = entry.stat()
                 except OSError:  # gone meanwhile
                     continue
-                found[prefix + entry.name] = status.st_size, status.st_mtime_ns
+                if entry.is_file():
+                    found[prefix + entry.name] = status.st_size, status.st_mtime_ns
     return found
 
 

@@ -85,6 +85,24 @@ def test_it_says_what_goes_and_how_much_that_frees(
     assert "Nothing to drop" in capsys.readouterr().out
 
 
+def test_status_says_what_is_gone_and_how_large_the_rest_is(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["clean", str(workspace.root), "--keep", "scaled"])
+    capsys.readouterr()
+    run(["status", str(workspace.root)])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    lines = {row[0]: " ".join(row) for row in rows if row}
+    assert lines["depth"].startswith(f"depth cleaned {VIEWS} priors, without priors")
+    assert lines["scale"].startswith(f"scale done {VIEWS} views fitted")
+    assert lines["total"].endswith("kB")
+    run(["status", str(workspace.root), "--json"])
+    status = json.loads(capsys.readouterr().out)
+    assert status["bytes"] == sum(row["bytes"] for row in status["stages"])
+    assert status["stages"][4]["state"] == "cleaned"
+    assert status["stages"][4]["why"] == "without both rounds of refinement"
+
+
 def test_kinds_that_are_to_be_kept_stay(
     workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
