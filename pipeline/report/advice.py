@@ -13,6 +13,8 @@ from refdepth.priors.fit import ScaleFlag
 
 _FEW_REGISTERED = 0.9
 _NOTHING_TO_JUDGE = {"no_prior", "no_sources"}
+_MOST_VERBATIM = 40
+"""Of a stage."""
 _SAID_ABOVE = ("skipped ", "separate models", "not placed: ", "photos have a pose", "has no prior")
 """Words of warnings whose facts `_photos` has told with advice."""
 
@@ -182,13 +184,28 @@ def _mixed(manifests: Mapping[str, Mapping[str, Any]]) -> Iterable[Advice]:
 
 
 def _verbatim(manifests: Mapping[str, Mapping[str, Any]]) -> Iterable[Advice]:
-    """What the stages say themselves, except what is said above from their records."""
+    """What the stages say themselves, except what is said above from their records. What they say
+    of several photos in the same words is one thing to know."""
     said: set[str] = set()
     for stage, summary in manifests.items():
         if stage in ("scale", "refine"):
             continue
+        photos: dict[str, list[str]] = {}
         warnings: Sequence[Any] = summary.get("warnings", ())
         for warning in map(str, warnings):
             if warning not in said and not any(words in warning for words in _SAID_ABOVE):
                 said.add(warning)
-                yield Advice(what=f"{stage}: {warning}", try_="")
+                photo, colon, words = warning.partition(": ")
+                photos.setdefault(words if colon else warning, []).append(photo if colon else "")
+        for number, (words, names) in enumerate(photos.items()):
+            if number == _MOST_VERBATIM:
+                left = len(photos) - number
+                yield Advice(
+                    what=f"{stage}: {left} more of these; all are in {stage}/manifest.json.",
+                    try_="",
+                )
+                break
+            one = f"{names[0]}: {words}" if names[0] else words
+            several = len(names) > 1
+            what = f"{stage}: {words if several else one}"
+            yield Advice(what=what, try_="", names=tuple(names) if several else ())

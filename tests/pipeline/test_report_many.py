@@ -10,6 +10,7 @@ from fake_workspace import DOUBTFUL_EVERY, make_fake_workspace
 from recorded_executor import RecordedExecutor
 
 from refdepth.pipeline.report import write_report
+from refdepth.pipeline.report.advice import advise
 from refdepth.pipeline.report.charts import course, histogram
 from refdepth.pipeline.report.facts import ViewFacts
 from refdepth.pipeline.report.many import IN_FULL, WORST, shown_in_full
@@ -116,3 +117,17 @@ def test_distributions_count_every_view() -> None:
     assert points is not None
     assert (points.count("small inlier"), points.count("small outlier")) == (1, 1)
     assert course([None], [False], y_label="%") is None
+
+
+def test_what_is_said_of_many_photos_is_said_once() -> None:
+    warnings = [f"{n}.jpg: the mask is of another size" for n in range(1000)]
+    several = [f"{n}.jpg: {n} pixels were black" for n in range(1000)]
+    advice = advise({"prepare": {"warnings": ["no: one", *warnings, *several]}}, {}, {})
+    assert [item.what for item in advice[:3]] == [
+        "prepare: no: one",
+        "prepare: the mask is of another size",
+        "prepare: 0.jpg: 0 pixels were black",
+    ]
+    assert advice[1].names == tuple(f"{n}.jpg" for n in range(1000))
+    assert len(advice) == 41
+    assert advice[-1].what == "prepare: 962 more of these; all are in prepare/manifest.json."
