@@ -168,8 +168,8 @@ def _facts(
     sfm, scale, fuse = (summaries.get(name, {}) for name in ("sfm", "scale", "fuse"))
     if sfm:
         placed, failed = len(sfm.get("registered", ())), len(sfm.get("failed", ()))
-        label = "photos, all placed" if not failed else f"of {placed + failed} photos placed"
-        facts.append(Fact(value=str(placed), label=label))
+        label = "photos, all placed" if not failed else f"of {placed + failed:,} photos placed"
+        facts.append(Fact(value=f"{placed:,}", label=label))
         error = sfm.get("mean_reprojection_error_px")
         if isinstance(error, int | float):
             facts.append(Fact(value=f"{error:.2f} px", label="reprojection error"))

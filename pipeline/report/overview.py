@@ -143,7 +143,7 @@ def map_axes(scene: Scene) -> Array:
     centers = np.array([view.center for view in scene.views])
     spread = centers - centers.mean(axis=0)
     spread = spread - np.outer(spread @ up, up)
-    right = np.linalg.svd(spread, full_matrices=True)[2][0]
+    right = np.linalg.svd(spread, full_matrices=False)[2][0]
     right = right - (right @ up) * up
     if np.linalg.norm(right) < 1e-9:
         right = np.linalg.svd(up[None])[2][1]
