@@ -14,7 +14,7 @@ from refdepth.geometry.grid import WorkGrid, log_ratio
 from refdepth.ingest import NameTable
 from refdepth.io.ply import read_ply, sample_ply
 from refdepth.pipeline.items import ItemStore
-from refdepth.pipeline.manifest import Manifest
+from refdepth.pipeline.manifest import MANIFEST_NAME, Manifest
 from refdepth.pipeline.spare import SPARES
 from refdepth.pipeline.views import UNDISTORTED, load_scene, photo_names
 from refdepth.pipeline.workspace import Workspace
@@ -32,7 +32,7 @@ class Results:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self._views: dict[str, dict[str, None]] = {}
-        self._manifests: dict[str, Manifest | None] = {}
+        self._manifests: dict[str, tuple[tuple[int, int, int], Manifest | None]] = {}
 
     @cached_property
     def scene(self) -> Scene:
@@ -57,10 +57,18 @@ class Results:
         return self.workspace.root / UNDISTORTED / "sparse"
 
     def manifest(self, stage: str) -> Manifest | None:
-        """A stage's manifest as it was when first asked for; None when the stage is not whole."""
-        if stage not in self._manifests:
-            self._manifests[stage] = Manifest.read(self.workspace.stage_dir(stage))
-        return self._manifests[stage]
+        """A stage's manifest; None when the stage is not whole. It is read again only where it has
+        been written again."""
+        folder = self.workspace.stage_dir(stage)
+        try:
+            found = (folder / MANIFEST_NAME).stat()
+        except OSError:
+            return None
+        state = found.st_ino, found.st_mtime_ns, found.st_size
+        known = self._manifests.get(stage)
+        if known is None or known[0] != state:
+            known = self._manifests[stage] = (state, Manifest.read(folder))
+        return known[1]
 
     @property
     def dropped(self) -> tuple[str, ...]:
