@@ -131,6 +131,10 @@ bench-throughput: setup ## Views a minute of whole runs (BENCH_ARGS=--help: what
 bench-scale-sfm: setup ## Cameras of 300 photos with every matching and mapper (BENCH_ARGS=--help)
 	$(PYTHON) benchmarks/scale_sfm.py $(BENCH_ARGS)
 
+.PHONY: bench-looking
+bench-looking: setup ## Status, report, clean and viewer on faked runs of up to 10,000 views
+	$(PYTHON) benchmarks/looking.py $(BENCH_ARGS)
+
 .PHONY: help
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} \

@@ -31,6 +31,7 @@ COMMANDS = (
     "export",
     "report",
     "view",
+    "clean",
     "config",
     "doctor",
 )

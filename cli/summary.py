@@ -9,12 +9,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from refdepth.cli.console import format_bytes, format_seconds, out
-from refdepth.pipeline.engine import StageState, StageStatus
+from refdepth.pipeline.cleaning import Part
+from refdepth.pipeline.stage_status import StageState, StageStatus, to_make
 from refdepth.pipeline.workspace import Workspace
 
 _MAX_LISTED = 4
 _STYLE = {
     StageState.DONE: "green",
+    StageState.CLEANED: "green",
     StageState.PARTIAL: "yellow",
     StageState.STALE: "yellow",
     StageState.DAMAGED: "red",
@@ -24,13 +26,15 @@ _STYLE = {
 
 def print_plan(statuses: Sequence[StageStatus], until: str | None) -> None:
     """What a run would reuse and make."""
-    for status in statuses:
-        if status.state is StageState.DONE:
+    names = [status.name for status in statuses]
+    asked = statuses[: 1 + names.index(until)] if until else statuses
+    making = to_make(asked)
+    for status in asked:
+        if status.name not in making:
             out.print(f"{status.name:<8} reuse")
         else:
-            out.print(f"{status.name:<8} run: {escape(status.why)}", soft_wrap=True)
-        if status.name == until:
-            break
+            why = "made again" if status.is_valid else "run"
+            out.print(f"{status.name:<8} {why}: {escape(status.why)}", soft_wrap=True)
 
 
 def print_summary(workspace: Workspace, statuses: Sequence[StageStatus]) -> None:
@@ -100,22 +104,22 @@ def print_status(workspace: Workspace, statuses: Sequence[StageStatus]) -> None:
         table.add_column(title, justify="right", no_wrap=True)
     for status in statuses:
         manifest = status.manifest
-        done = status.state is StageState.DONE
-        text = manifest.summary.get("headline", "") if done and manifest else status.why
+        text = status.why
+        if status.is_valid and manifest is not None:
+            text = ", ".join(filter(None, (str(manifest.summary.get("headline", "")), status.why)))
         table.add_row(
             status.name,
             f"[{_STYLE[status.state]}]{status.state}[/]",
-            escape(str(text)),
+            escape(text),
             format_seconds(manifest.seconds) if manifest else "",
-            format_bytes(stage_bytes(status)) if manifest else "",
+            format_bytes(status.bytes) if status.bytes else "",
         )
+    seconds = sum(status.manifest.seconds for status in statuses if status.manifest)
+    size = sum(status.bytes for status in statuses)
+    table.add_section()
+    table.add_row("total", "", "", format_seconds(seconds), format_bytes(size), style="bold")
     out.print(escape(str(workspace.root)), soft_wrap=True)
     out.print(table)
-
-
-def stage_bytes(status: StageStatus) -> int:
-    """Size of a stage's artifacts, bytes."""
-    return sum(record.size for record in status.manifest.files.values()) if status.manifest else 0
 
 
 def status_rows(statuses: Sequence[StageStatus]) -> list[dict[str, Any]]:
@@ -127,8 +131,33 @@ def status_rows(statuses: Sequence[StageStatus]) -> list[dict[str, Any]]:
             "why": status.why,
             "items": status.items,
             "seconds": status.manifest.seconds if status.manifest else None,
-            "bytes": stage_bytes(status),
+            "bytes": status.bytes,
             "summary": status.manifest.summary if status.manifest else None,
         }
         for status in statuses
     ]
+
+
+def print_cleaning(parts: Sequence[Part], statuses: Sequence[StageStatus], *, dry: bool) -> None:
+    """What was dropped, or would be, and what stays."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("kind")
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("what it holds", overflow="fold")
+    table.add_column("its stage took", justify="right", no_wrap=True)
+    table.add_column("", overflow="fold", style="yellow")
+    for part in parts:
+        table.add_row(
+            part.spare.name,
+            format_bytes(part.bytes),
+            part.spare.what,
+            format_seconds(part.seconds),
+            f"kept: {escape(part.kept)}" if part.kept else "",
+        )
+    if parts:
+        out.print(table)
+    freed = sum(part.bytes for part in parts if not part.kept)
+    left = sum(status.bytes for status in statuses) - freed
+    said = "would be freed" if dry else "freed"
+    first = f"{format_bytes(freed)} {said}" if freed else "Nothing to drop"
+    out.print(f"{first}; {format_bytes(left)} {'would stay' if dry and freed else 'stay'}.")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from refdepth.pipeline.files import (
     discard,
     disk_is_full,
     hash_json,
+    list_files,
     remove_temporaries,
     resource_error,
 )
@@ -28,40 +28,21 @@ from refdepth.pipeline.manifest import MANIFEST_NAME, Manifest, library_versions
 from refdepth.pipeline.memory import PeakMemory, is_out_of_memory, memory_error
 from refdepth.pipeline.progress import Progress, Silent
 from refdepth.pipeline.registry import STAGES
+from refdepth.pipeline.spare import described
 from refdepth.pipeline.stage import NotKnownYet, Stage, StageContext, StageOutcome
+from refdepth.pipeline.stage_status import (
+    StageState,
+    StageStatus,
+    difference,
+    to_make,
+    undecided,
+)
 from refdepth.pipeline.views import errors_by_photo, photo_names
 from refdepth.pipeline.workspace import Workspace
 
+__all__ = ["Engine", "StageState", "StageStatus", "stage_names"]
+
 logger = logging.getLogger(__name__)
-
-_OTHER_VERSION = "made by another version of the stage"
-
-
-class StageState(StrEnum):
-    """How a stage's artifacts stand."""
-
-    DONE = "done"
-    STALE = "stale"
-    DAMAGED = "damaged"
-    PARTIAL = "partial"
-    MISSING = "missing"
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageStatus:
-    """A stage as it lies in a workspace."""
-
-    name: str
-    state: StageState
-    why: str
-    """What makes it necessary to run it; empty when it is done."""
-    fingerprint: str
-    """Empty where it is not known before the stage runs."""
-    item_fingerprint: str
-    inputs: Mapping[str, Any]
-    manifest: Manifest | None
-    items: tuple[int, int] | None = None
-    """Finished and all items of a partial stage."""
 
 
 def stage_names() -> list[str]:
@@ -93,30 +74,30 @@ class Engine:
     def status(self, *, thorough: bool = False) -> list[StageStatus]:
         """How every stage stands, in order. `thorough` reads every artifact. Nothing is computed,
         downloaded or written."""
-        statuses: dict[str, StageStatus] = {}
-        for stage in STAGES:
-            statuses[stage.name] = self._inspect(stage, statuses, looking=True, thorough=thorough)
-        return list(statuses.values())
+        return list(self._look(STAGES, {}, thorough=thorough).values())
 
     def reconstruct(self, *, until: str | None = None, resume: bool = True) -> list[StageStatus]:
-        """Makes what is not valid, in order, up to and with stage `until`.
+        """Makes what is not valid, in order, up to and with stage `until`; what was cleaned only
+        where one of these stages reads it.
 
         What stages that have to run need from outside is fetched before anything is made, so that
         missing weights or a wrong folder end the run at once.
         """
-        looked: dict[str, StageStatus] = {}
-        ready: dict[str, bool] = {}
         stages = STAGES[: 1 + stage_names().index(until)] if until else STAGES
+        asked = () if resume else [stage.name for stage in stages]
+        planned = to_make(self._look(stages, {}).values(), asked)
+        self._planned = [stage.name for stage in stages if stage.name in planned]
         for stage in stages:
-            looked[stage.name] = self._inspect(stage, looked, looking=True)
-            ready[stage.name] = resume and looked[stage.name].state is StageState.DONE
-            self._outside(stage, looking=ready[stage.name])
+            self._outside(stage, looking=stage.name not in planned)
         self.workspace.save_hashes()
-        self._planned = [name for name in ready if not ready[name]]
         statuses: dict[str, StageStatus] = {}
-        for stage in stages:
-            status = self._inspect(stage, statuses, looking=ready[stage.name])
-            if status.state is StageState.DONE and resume:
+        for number, stage in enumerate(stages):
+            status = self._inspect(stage, statuses, looking=stage.name not in planned)
+            valid = status.state is StageState.DONE
+            if status.state is StageState.CLEANED:  # what was not known before may be known now
+                rest = self._look(stages[number + 1 :], {**statuses, stage.name: status})
+                valid = stage.name not in to_make(rest.values())
+            if valid and resume:
                 logger.info("%s: valid, reused", stage.name)
                 self.progress.stage_reused(stage.name)
             else:
@@ -142,16 +123,26 @@ class Engine:
                 if resume and status.state is StageState.DONE and not views:
                     self.progress.stage_reused(name)
                     return status
+                _check_served(name, statuses)
                 status = self._inspect(stage, statuses, looking=False)
                 return self._make(stage, status, fresh=not resume and not views, views=views)
             statuses[stage.name] = status
-            if status.state is not StageState.DONE and stage.name in _ancestors(name):
+            if not status.is_valid and stage.name in _ancestors(name):
                 raise StageError(
                     f"needs {stage.name}, which is {status.state} ({status.why}).",
                     subject=name,
                     action=f"Run `refdepth stage {stage.name}` first, or `refdepth reconstruct`.",
                 )
         raise AssertionError(name)
+
+    def _look(
+        self, stages: Sequence[Stage], before: Mapping[str, StageStatus], *, thorough: bool = False
+    ) -> dict[str, StageStatus]:
+        """How `stages` stand after those `before` them, all by name."""
+        statuses = dict(before)
+        for stage in stages:
+            statuses[stage.name] = self._inspect(stage, statuses, looking=True, thorough=thorough)
+        return statuses
 
     def _inspect(
         self,
@@ -162,7 +153,8 @@ class Engine:
         thorough: bool = False,
     ) -> StageStatus:
         folder = self.workspace.stage_dir(stage.name)
-        manifest = Manifest.read(folder)
+        manifest, present = Manifest.read(folder), list_files(folder)
+        size = sum(size for size, _ in present.values())
         settings = dict(stage.settings(self.request.config))
         upstream = {name: before[name].fingerprint for name in stage.upstream}
         try:
@@ -171,7 +163,7 @@ class Engine:
                     raise NotKnownYet(f"decided when {name} has run")
             inputs = self._outside(stage, looking=looking)
         except NotKnownYet as unknown:
-            return _undecided(stage, manifest, str(unknown))
+            return undecided(stage, manifest, str(unknown), size)
         item_fingerprint = hash_json([stage.name, stage.version, settings, inputs, upstream])
         selection = dict(stage.selection(self.request))
         fingerprint = hash_json([item_fingerprint, selection]) if selection else item_fingerprint
@@ -186,13 +178,15 @@ class Engine:
         elif manifest.fingerprint != fingerprint:
             items = stage.progress_of(self.workspace, self.request, item_fingerprint)
             state = StageState.PARTIAL if items and items[0] else StageState.STALE
-            why = _difference(stage, manifest, settings, inputs)
+            why = difference(stage, manifest, settings, inputs)
         else:
-            damaged = manifest.damaged_files(folder, thorough=thorough)
-            state = StageState.DAMAGED if damaged else StageState.DONE
-            why = f"{damaged[0]} is gone or changed" if damaged else ""
-            if len(damaged) > 1:
-                why += f", and {len(damaged) - 1} more"
+            damaged = manifest.damaged_files(folder, present=present, thorough=thorough)
+            state, why = StageState.DONE, ""
+            if damaged:
+                state, why = StageState.DAMAGED, f"{damaged[0]} is gone or changed"
+                why += f", and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+            elif manifest.dropped:
+                state, why = StageState.CLEANED, f"without {described(manifest.dropped)}"
         return StageStatus(
             name=stage.name,
             state=state,
@@ -202,6 +196,7 @@ class Engine:
             inputs=inputs,
             manifest=manifest,
             items=items,
+            bytes=size,
         )
 
     def _outside(self, stage: Stage, *, looking: bool) -> dict[str, Any]:
@@ -318,58 +313,21 @@ def _ancestors(name: str) -> set[str]:
     return found
 
 
+def _check_served(name: str, statuses: Mapping[str, StageStatus]) -> None:
+    """Raises `StageError` where an earlier stage was cleaned of what stage `name` reads."""
+    making = to_make(statuses.values(), [name])
+    lacking = [other for other in statuses if other in making and statuses[other].is_valid]
+    if lacking:
+        again = ", then ".join(f"`refdepth stage {other} --resume`" for other in lacking)
+        raise StageError(
+            f"needs what `refdepth clean` has dropped of {', '.join(lacking)}.",
+            subject=name,
+            action=f"Run {again} first.",
+        )
+
+
 def _forget(context: StageContext) -> None:
     """Makes every item count as not done. The data stay until they are replaced."""
     (context.folder / MANIFEST_NAME).unlink(missing_ok=True)
     for record in context.folder.rglob("*.json"):
         discard(record)
-
-
-def _undecided(stage: Stage, manifest: Manifest | None, what: str) -> StageStatus:
-    """The status of a stage whose fingerprint is not known before it runs."""
-    if manifest is None:
-        what = f"not made yet; {what}"
-    elif manifest.version != stage.version:
-        what = f"{_OTHER_VERSION}; {what}"
-    return StageStatus(
-        name=stage.name,
-        state=StageState.MISSING if manifest is None else StageState.STALE,
-        why=what,
-        fingerprint="",
-        item_fingerprint="",
-        inputs={},
-        manifest=manifest,
-    )
-
-
-def _difference(
-    stage: Stage, manifest: Manifest, settings: Mapping[str, Any], inputs: Mapping[str, Any]
-) -> str:
-    """What has changed since the manifest was written."""
-    if manifest.version != stage.version:
-        return _OTHER_VERSION
-    changed = [
-        f"{stage.name}.{name} is {new}, was {old}" if len(f"{new}{old}") < 60 else name
-        for name, old, new in _changes(manifest.settings, settings)
-    ]
-    changed += [
-        f"{name} has changed"
-        for name in dict.fromkeys((*inputs, *manifest.inputs))
-        if manifest.inputs.get(name) != inputs.get(name)
-    ]
-    return "; ".join(changed[:3]) or "made from other inputs"
-
-
-def _changes(
-    old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
-) -> list[tuple[str, Any, Any]]:
-    rows: list[tuple[str, Any, Any]] = []
-    for name in sorted({*old, *new}):
-        a, b = old.get(name), new.get(name)
-        if a == b:
-            continue
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            rows += _changes(a, b, f"{prefix}{name}.")
-        else:
-            rows.append((f"{prefix}{name}", a, b))
-    return rows

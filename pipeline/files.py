@@ -9,7 +9,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +161,28 @@ def hash_json(value: Any) -> str:
     """SHA-256 of the canonical JSON of `value`, hexadecimal."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def list_files(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size (bytes) and modification time (ns) of every file below `folder`, by path relative to it,
+    forward slashes; empty where there is none. One pass over the folders, which costs a third of a
+    look at each file; linked folders are not entered."""
+    found: dict[str, tuple[int, int]] = {}
+    waiting = [("", os.fspath(folder))]
+    while waiting:
+        prefix, place = waiting.pop()
+        with suppress(OSError), os.scandir(place) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((f"{prefix}{entry.name}/", entry.path))
+                    continue
+                try:
+                    status = entry.stat()
+                except OSError:  # gone meanwhile
+                    continue
+                if entry.is_file():
+                    found[prefix + entry.name] = status.st_size, status.st_mtime_ns
+    return found
 
 
 def remove_temporaries(folder: Path) -> int:

@@ -83,6 +83,12 @@ class ItemStore:
         path = self.arrays_path(name)
         try:
             return read_arrays(path)
+        except FileNotFoundError as error:
+            raise InputError(
+                "is not there: not made yet, or dropped by `refdepth clean`.",
+                subject=path,
+                action="Run the stage that makes it, with --resume.",
+            ) from error
         except (OSError, ValueError) as error:
             raise InputError(
                 f"cannot be read ({error}).",

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from refdepth.errors import InputError
 from refdepth.geometry.grid import WorkGrid, by_strips, log_ratio
 from refdepth.ingest import NameTable
-from refdepth.io.ply import read_ply, read_ply_pieces
+from refdepth.io.ply import read_ply, read_ply_pieces, sample_ply
 from refdepth.pipeline.items import ItemStore
-from refdepth.pipeline.manifest import Manifest
+from refdepth.pipeline.manifest import MANIFEST_NAME, Manifest
+from refdepth.pipeline.spare import SPARES
 from refdepth.pipeline.stages.depth import load_prior
 from refdepth.pipeline.stages.scale import load_scaled
 from refdepth.pipeline.views import UNDISTORTED, load_scene, photo_names
@@ -34,7 +35,8 @@ class Results:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
-        self._views: dict[str, tuple[str, ...]] = {}
+        self._views: dict[str, dict[str, None]] = {}
+        self._manifests: dict[str, tuple[tuple[int, int, int], Manifest | None]] = {}
 
     @cached_property
     def scene(self) -> Scene:
@@ -59,23 +61,45 @@ class Results:
         return self.workspace.root / UNDISTORTED / "sparse"
 
     def manifest(self, stage: str) -> Manifest | None:
-        """A stage's manifest; None when the stage is not whole."""
-        return Manifest.read(self.workspace.stage_dir(stage))
+        """A stage's manifest; None when the stage is not whole. It is read again only where it has
+        been written again."""
+        folder = self.workspace.stage_dir(stage)
+        try:
+            found = (folder / MANIFEST_NAME).stat()
+        except OSError:
+            return None
+        state = found.st_ino, found.st_mtime_ns, found.st_size
+        known = self._manifests.get(stage)
+        if known is None or known[0] != state:
+            known = self._manifests[stage] = (state, Manifest.read(folder))
+        return known[1]
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Kinds of files that `refdepth clean` has removed (see `spare`)."""
+        found = [self.manifest(stage) for stage in dict.fromkeys(s.stage for s in SPARES)]
+        return tuple(kind for manifest in found if manifest for kind in manifest.dropped)
 
     def views(self, stage: str) -> tuple[str, ...]:
         """Views of the scene that `stage` (depth, scale, refine, refine/first, fuse) has a result
         for: those in its manifest where it is whole, so that what an earlier selection of views
         has left does not count."""
+        return tuple(self._with_result(stage))
+
+    def _with_result(self, stage: str) -> dict[str, None]:
+        """The same, in order and quick to ask."""
         if stage not in self._views:
-            items, folder = self._items(stage), self.workspace.root / stage.partition("/")[0]
-            kind = ItemStore.record_path if stage == "scale" else ItemStore.arrays_path
-            manifest = Manifest.read(folder)
-            self._views[stage] = tuple(
-                name
+            items, whole = self._items(stage), stage.partition("/")[0]
+            folder, manifest = self.workspace.root / whole, self.manifest(whole)
+            self._views[stage] = {
+                name: None
                 for name in self.scene.names
-                if (path := kind(items, name)).is_file()
+                if (path := items.arrays_path(name)).is_file()
                 and (manifest is None or path.relative_to(folder).as_posix() in manifest.files)
-            )
+            }
+            if stage == "scale":  # what it makes of priors are records; depth takes both
+                fitted = {name for name in self.scene.names if items.record_path(name).is_file()}
+                self._views[stage] = {n: None for n in self._with_result("depth") if n in fitted}
         return self._views[stage]
 
     def prior(self, name: str) -> NDArray[np.float32]:
@@ -129,7 +153,7 @@ class Results:
 
     def consistent(self, name: str) -> NDArray[np.bool_] | None:
         """Where other views confirm the final depth (height, width); None before fusion."""
-        return self.fused(name).valid if name in self.views("fuse") else None
+        return self.fused(name).valid if name in self._with_result("fuse") else None
 
     def fit(self, name: str) -> dict[str, Any]:
         """Diagnostics of a view's scale fit."""
@@ -138,7 +162,7 @@ class Results:
     def record(self, name: str) -> dict[str, Any]:
         """Record of a view's refinement: losses, accepted share, flags, device; empty for a view
         that is not among those of the stage."""
-        return self._items("refine").record(name) if name in self.views("refine") else {}
+        return self._items("refine").record(name) if name in self._with_result("refine") else {}
 
     def calibration(self) -> dict[str, Any]:
         """The scene's curve of confidence, and how it stands at the SfM points left out; empty
@@ -147,12 +171,14 @@ class Results:
         found = manifest.summary.get("calibration") if manifest is not None else None
         return found if isinstance(found, dict) else {}
 
-    def cloud(self) -> PointCloud:
-        """The fused cloud. Raises `InputError` when the fuse stage has not run."""
-        return read_ply(self._found_cloud())
+    def cloud(self, count: int | None = None) -> PointCloud:
+        """The fused cloud, or a random sample of `count` points where it has more, which takes
+        memory for these alone. Raises `InputError` when the fuse stage has not run."""
+        path = self._found_cloud()
+        return read_ply(path) if count is None else sample_ply(path, count)
 
     def cloud_pieces(self) -> Iterator[PointCloud]:
-        """The same piece by piece, so that memory holds one."""
+        """The fused cloud piece by piece, so that memory holds one."""
         return read_ply_pieces(self._found_cloud())
 
     def _found_cloud(self) -> Path:

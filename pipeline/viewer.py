@@ -5,27 +5,34 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import socket
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.errors import InputError, ResourceError, UnavailableError
+from refdepth.errors import InputError
 from refdepth.io.colors import value_picture
 from refdepth.io.images import read_rgb, read_thumbnail
+from refdepth.io.ply import count_ply
 from refdepth.pipeline.report.overview import map_axes
 from refdepth.pipeline.results import Results
+from refdepth.pipeline.spare import described
+from refdepth.pipeline.viewer_start import check_port, load_viser
 from refdepth.types.camera import invert_pose, transform
 from refdepth.types.cloud import PointCloud
 from refdepth.types.depth_map import DepthMap
+from refdepth.types.scene import View
 
 logger = logging.getLogger(__name__)
 
 MAX_CLOUD_POINTS = 1_500_000
 MAX_DEPTH_POINTS = 300_000
-PHOTO_PX = 320
+MAX_CAMERAS = 200
+"""Of more views an even sample stands in the scene and in the list; others are found by name."""
+PHOTO_PX, SMALL_PHOTO_PX = 320, 160
+"""Widest picture at a camera, and where more than `FEW_CAMERAS` stand in the scene."""
+FEW_CAMERAS = 60
 NOTHING, SCALED, FIRST, REFINED = "nothing", "before (scaled prior)", "first round", "refined"
 PHOTO, CONFIDENCE = "photo", "confidence"
 
@@ -40,6 +47,8 @@ class Controls:
     show_cameras: Any
     camera_size: Any
     view: Any
+    name: Any
+    """Where a view is found by its name; None where all are in the list."""
     depth: Any
     colors: Any
     look: Any
@@ -57,18 +66,22 @@ class Viewer:
         self._results = results
         self._scene = results.scene
         self._views = {results.names.own(view.name): view for view in self._scene.views}
-        self._cloud = self._read_cloud()
-        viser = _viser()
-        _check_port(host, port)
+        self._shown = [list(self._views)[row] for row in _even(len(self._views), MAX_CAMERAS)]
+        self._cloud, self._points = self._read_cloud()
+        viser = load_viser()
+        check_port(host, port)
         with contextlib.redirect_stdout(io.StringIO()):  # viser prints a banner of its own
             self.server = viser.ViserServer(host=host, port=port, label="refdepth", verbose=False)
         shown = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host
         self.url = f"http://{shown}:{self.server.get_port()}"
         self.frusta: dict[str, Any] = {}
+        self.notes: list[str] = []
+        """What the panel says about what is not shown."""
         self._center, self._distance = self._extent()
         self._place_camera()
         self.controls = self._panel()
-        self._draw_cameras()
+        for name in self._shown:
+            self._draw_camera(self._views[name])
         self._draw_cloud()
 
     def stop(self) -> None:
@@ -80,18 +93,21 @@ class Viewer:
         """Serves until interrupted."""
         self.server.sleep_forever()
 
-    def _read_cloud(self) -> PointCloud:
-        """The fused cloud; before fusion, the SfM points."""
+    def _read_cloud(self) -> tuple[PointCloud, int]:
+        """The fused cloud, before fusion the SfM points: a random sample, the same each time, where
+        there are more than a browser takes; and the number of all."""
         try:
-            return self._results.cloud().thinned(MAX_CLOUD_POINTS)
+            cloud = self._results.cloud(MAX_CLOUD_POINTS)
+            return cloud, count_ply(self._results.cloud_path)
         except InputError:
             points = self._scene.points
-            return PointCloud(
+            cloud = PointCloud(
                 points=points.xyz.astype(np.float32),
                 normals=np.zeros((len(points), 3), np.float32),
                 colors=points.rgb,
                 confidence=np.ones(len(points), np.float32),
             )
+            return cloud.thinned(MAX_CLOUD_POINTS), len(points)
 
     def _extent(self) -> tuple[NDArray[np.float64], float]:
         """Middle of the points and median distance from the cameras to it."""
@@ -115,23 +131,33 @@ class Viewer:
 
     def _panel(self) -> Controls:
         gui = self.server.gui
-        names = list(self._views)
+        names = self._shown
         pixel = self._distance / self._scene.views[0].camera.mean_focal_px
         with gui.add_folder("Cloud"):
+            if len(self._cloud) < self._points:
+                self._note(f"{len(self._cloud):,} of {self._points:,} points, chosen at random")
             show_cloud = gui.add_checkbox("Show", True)
             point_size = gui.add_slider("Point size", 0.2, 5.0, 0.1, 1.5, hint="in photo pixels")
             min_confidence = gui.add_slider("Least confidence", 0.0, 1.0, 0.01, 0.0)
         with gui.add_folder("Cameras"):
+            if len(names) < len(self._views):
+                self._note(f"{len(names)} of {len(self._views):,}, evenly spread")
             show_cameras = gui.add_checkbox("Show", True)
             camera_size = gui.add_slider("Size", 0.01, 0.5, 0.01, self._camera_size())
         with gui.add_folder("Depth of one view"):
             view = gui.add_dropdown("View", names, initial_value=names[0])
+            name = None
+            if len(names) < len(self._views):
+                name = gui.add_text("Other view", "", hint="a photo's name, or the end of its path")
             depth = gui.add_dropdown(
                 "Depth",
                 self._depth_kinds(),
                 initial_value=NOTHING,
                 hint="Shown in place of the cloud; switch that on again above.",
             )
+            dropped = [kind for kind in self._results.dropped if kind in ("priors", "rounds")]
+            if dropped:
+                self._note(f"`refdepth clean` has dropped {described(dropped)}.")
             colors = gui.add_dropdown("Colours", (PHOTO, CONFIDENCE), initial_value=PHOTO)
             look = gui.add_button("Look through this camera")
         self._pixel = pixel
@@ -142,12 +168,15 @@ class Viewer:
             show_cameras=show_cameras,
             camera_size=camera_size,
             view=view,
+            name=name,
             depth=depth,
             colors=colors,
             look=look,
         )
         for handle in (show_cloud, point_size, min_confidence):
             handle.on_update(lambda _: self._draw_cloud())
+        if name is not None:
+            name.on_update(lambda _: self._find())
         depth.on_update(lambda _: self._make_room())
         for handle in (point_size, min_confidence, view, depth, colors):
             handle.on_update(lambda _: self._draw_depth())
@@ -156,14 +185,19 @@ class Viewer:
         look.on_click(self._look)
         return controls
 
+    def _note(self, text: str) -> None:
+        self.server.gui.add_markdown(text)
+        self.notes.append(text)
+
     def _camera_size(self) -> float:
         """Share of the distance to the points, such that neighbouring cameras do not overlap."""
-        centers = np.array([view.center for view in self._scene.views])
+        centers = np.array([self._views[name].center for name in self._shown])
         if len(centers) < 2:
             return 0.1
-        gaps = np.linalg.norm(centers[:, None] - centers, axis=-1)
-        np.fill_diagonal(gaps, np.inf)
-        share = 0.4 * float(np.median(gaps.min(axis=1))) / self._distance
+        from scipy.spatial import cKDTree
+
+        gaps = cKDTree(centers).query(centers, k=2)[0][:, 1]
+        share = 0.4 * float(np.median(gaps)) / self._distance
         return round(min(max(share, 0.02), 0.2), 2)
 
     def _depth_kinds(self) -> tuple[str, ...]:
@@ -184,23 +218,39 @@ class Viewer:
             visible=controls.show_cloud.value,
         )
 
-    def _draw_cameras(self) -> None:
-        for view in self._scene.views:
-            world_from_cam = invert_pose(view.cam_from_world)
-            frustum = self.server.scene.add_camera_frustum(
-                f"/cameras/{view.name}",
-                fov=2 * float(np.arctan(view.camera.height / 2 / view.camera.K[1, 1])),
-                aspect=view.camera.width / view.camera.height,
-                scale=self.controls.camera_size.value * self._distance,
-                thickness=1.5,
-                thickness_units="screen",
-                color=(60, 120, 190),
-                image=read_thumbnail(view.image_path, PHOTO_PX),
-                wxyz=_quaternion(world_from_cam[:3, :3]),
-                position=tuple(world_from_cam[:3, 3]),
-            )
-            frustum.on_click(lambda _, name=view.name: self._choose(name))
-            self.frusta[view.name] = frustum
+    def _draw_camera(self, view: View) -> None:
+        world_from_cam = invert_pose(view.cam_from_world)
+        width = PHOTO_PX if len(self._shown) <= FEW_CAMERAS else SMALL_PHOTO_PX
+        frustum = self.server.scene.add_camera_frustum(
+            f"/cameras/{view.name}",
+            fov=2 * float(np.arctan(view.camera.height / 2 / view.camera.K[1, 1])),
+            aspect=view.camera.width / view.camera.height,
+            scale=self.controls.camera_size.value * self._distance,
+            thickness=1.5,
+            thickness_units="screen",
+            color=(60, 120, 190),
+            image=read_thumbnail(view.image_path, width),
+            wxyz=_quaternion(world_from_cam[:3, :3]),
+            position=tuple(world_from_cam[:3, 3]),
+            visible=self.controls.show_cameras.value,
+        )
+        frustum.on_click(lambda _: self._choose(view.name))
+        self.frusta[view.name] = frustum
+
+    def _find(self) -> None:
+        """Puts a view that was named into the list and the scene, and chooses it."""
+        controls = self.controls
+        try:
+            found = self._results.names.meant(controls.name.value.strip())
+        except InputError:
+            found = None
+        if found is None or found not in self._scene:
+            return
+        own = self._results.names.own(found)
+        if found not in self.frusta:
+            self._draw_camera(self._views[own])
+            controls.view.options = (*controls.view.options, own)
+        controls.view.value = own
 
     def _show_cameras(self) -> None:
         for frustum in self.frusta.values():
@@ -273,36 +323,9 @@ class Viewer:
             camera.fov = 2 * float(np.arctan(view.camera.height / 2 / view.camera.K[1, 1]))
 
 
-def _viser() -> Any:
-    try:
-        import viser
-    except ImportError as error:
-        raise UnavailableError(
-            "is not installed; the viewer needs it.",
-            subject=error.name,
-            action="pip install 'refdepth[view]'",
-        ) from error
-    return viser
-
-
-def _check_port(host: str, port: int) -> None:
-    """viser would take the next free port without a word.
-
-    Raises `ResourceError` when the port is taken or the address is not this machine's.
-    """
-    try:
-        with socket.create_server((host, port), family=_family(host)):
-            pass
-    except OSError as error:
-        raise ResourceError(
-            f"cannot be listened on ({error.strerror or error}).",
-            subject=f"{host}:{port}",
-            action=f"Choose another port, for example --port {port + 1 if port < 65535 else 8080}.",
-        ) from error
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
+def _even(count: int, most: int) -> NDArray[np.intp]:
+    """Rows of an even sample of `most`; all where there are no more."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(np.intp)
 
 
 def _quaternion(rotation: NDArray[np.float64]) -> tuple[float, float, float, float]:

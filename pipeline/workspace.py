@@ -23,6 +23,7 @@ class Workspace:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._resolved: dict[str, str] = {}
 
     @classmethod
     def find(cls, start: Path) -> Workspace:
@@ -78,20 +79,23 @@ class Workspace:
         known = self.known_hash(path)
         if known is None:
             status, known = path.stat(), hash_file(path)
-            self._remembered[os.fspath(path.resolve())] = [
-                status.st_size,
-                status.st_mtime_ns,
-                known,
-            ]
+            self._remembered[self._key(path)] = [status.st_size, status.st_mtime_ns, known]
         return known
 
     def known_hash(self, path: Path) -> str | None:
         """The remembered SHA-256 of a file; None when it is another than it was, or new."""
         status = path.stat()
-        match self._remembered.get(os.fspath(path.resolve())):
+        match self._remembered.get(self._key(path)):
             case [size, time, str(known)] if [size, time] == [status.st_size, status.st_mtime_ns]:
                 return known
         return None
+
+    def _key(self, path: Path) -> str:
+        """Under what a file is remembered: its name in its folder, links on the way resolved."""
+        folder, name = os.path.split(path)
+        if folder not in self._resolved:
+            self._resolved[folder] = os.path.realpath(folder)
+        return os.path.join(self._resolved[folder], name)  # noqa: PTH118  (thousands of photos)
 
     def folder_hash(self, folder: Path, pattern: str = "*") -> str:
         """Hash of the names and contents of all files below `folder` that match `pattern`."""

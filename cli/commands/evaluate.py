@@ -54,16 +54,19 @@ def evaluate(
 
     One scale for the scene comes from the SfM points' depths; what was assumed is printed.
     """
+    from refdepth.cli.console import out as console
     from refdepth.cli.tables import print_evaluation
     from refdepth.errors import InputError
     from refdepth.io.json_text import to_json
     from refdepth.pipeline.evaluate import evaluate_workspace
+    from refdepth.pipeline.results import Results
     from refdepth.pipeline.workspace import Workspace
 
     if ground_truth is not None and not ground_truth.exists():
         raise InputError("does not exist.", subject=ground_truth, action="Check --ground-truth.")
+    workspace = Workspace.find(out)
     result = evaluate_workspace(
-        Workspace.find(out),
+        workspace,
         ground_truth,
         distances=distance,
         use_icp=icp,
@@ -74,3 +77,7 @@ def evaluate(
         typer.echo(to_json(result))
     else:
         print_evaluation(result, by_view=by_view, detailed=detailed)
+        if "depth" in result and "priors" in Results(workspace).dropped:
+            console.print(
+                "Without the scaled priors: `refdepth clean` has dropped them.", markup=False
+            )

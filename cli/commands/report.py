@@ -6,10 +6,10 @@ from pathlib import Path
 
 import typer
 
-from refdepth.cli.options import OptionalWorkspace
+from refdepth.cli.options import OptionalWorkspace, Workers, parse_workers
 
 
-def report(out: OptionalWorkspace = Path()) -> None:
+def report(out: OptionalWorkspace = Path(), workers: Workers = None) -> None:
     """Write OUT/report.html again: what was done, view by view, with warnings and pictures."""
     from contextlib import closing
 
@@ -23,7 +23,8 @@ def report(out: OptionalWorkspace = Path()) -> None:
     executor: Executor
     try:
         request = workspace.request()
-        executor = choose_executor(request.config.runtime, workspace.root, request)
+        runtime = request.config.runtime.for_command(workers=parse_workers(workers))
+        executor = choose_executor(runtime, workspace.root, request)
     except InputError:  # another version's: there is a report nevertheless
         executor = SerialExecutor()
     with closing(executor):

@@ -17,7 +17,7 @@ def status(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what is done, stale, damaged or partial, with times and sizes."""
+    """Show what is done, cleaned, stale, damaged or partial, with times and sizes on disk."""
     from refdepth.cli.summary import print_status, status_rows
     from refdepth.io.json_text import to_json
     from refdepth.pipeline.engine import Engine
@@ -26,6 +26,8 @@ def status(
     workspace = Workspace.find(out)
     statuses = Engine(workspace, workspace.request()).status(thorough=verify)
     if as_json:
-        typer.echo(to_json({"workspace": str(workspace.root), "stages": status_rows(statuses)}))
+        size = sum(status.bytes for status in statuses)
+        about = {"workspace": str(workspace.root), "bytes": size}
+        typer.echo(to_json({**about, "stages": status_rows(statuses)}))
     else:
         print_status(workspace, statuses)

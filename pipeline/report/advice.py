@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from refdepth.pipeline.engine import stage_names
+from refdepth.pipeline.report.facts import LOW_ACCEPTANCE, ViewFacts, accepted_share, read_facts
 from refdepth.pipeline.results import Results
 from refdepth.priors.fit import ScaleFlag
 
-LOW_ACCEPTANCE = 0.5
-"""A view of whose correction less was taken over is named, as the stage's record does."""
 _FEW_REGISTERED = 0.9
 _NOTHING_TO_JUDGE = {"no_prior", "no_sources"}
+_MOST_VERBATIM = 40
+"""Of a stage."""
 _SAID_ABOVE = ("skipped ", "separate models", "not placed: ", "photos have a pose", "has no prior")
 """Words of warnings whose facts `_photos` has told with advice."""
 
@@ -75,16 +76,15 @@ _REFINE: Mapping[str, tuple[str, str]] = {
 }
 
 
-def advice_of(results: Results) -> list[Advice]:
-    """What to know about the run as it lies there, finished or not."""
+def advice_of(results: Results, facts: Mapping[str, ViewFacts] | None = None) -> list[Advice]:
+    """What to know about the run as it lies there, finished or not. `facts` are those of
+    `read_facts`, where they are at hand."""
+    facts = read_facts(results) if facts is None else facts
     found = {name: results.manifest(name) for name in stage_names()}
-    manifests = {name: manifest.summary for name, manifest in found.items() if manifest is not None}
-    names = results.scene.names if "sfm" in manifests else ()
-    own = {name: results.names.own(name) for name in names}
     return advise(
-        manifests,
-        {own[name]: results.fit(name) for name in names},
-        {own[name]: results.record(name) for name in names},
+        {name: manifest.summary for name, manifest in found.items() if manifest is not None},
+        {results.names.own(name): one.fit for name, one in facts.items()},
+        {results.names.own(name): one.record for name, one in facts.items()},
     )
 
 
@@ -184,19 +184,28 @@ def _mixed(manifests: Mapping[str, Mapping[str, Any]]) -> Iterable[Advice]:
 
 
 def _verbatim(manifests: Mapping[str, Mapping[str, Any]]) -> Iterable[Advice]:
-    """What the stages say themselves, except what is said above from their records."""
+    """What the stages say themselves, except what is said above from their records. What they say
+    of several photos in the same words is one thing to know."""
     said: set[str] = set()
     for stage, summary in manifests.items():
         if stage in ("scale", "refine"):
             continue
+        photos: dict[str, list[str]] = {}
         warnings: Sequence[Any] = summary.get("warnings", ())
         for warning in map(str, warnings):
             if warning not in said and not any(words in warning for words in _SAID_ABOVE):
                 said.add(warning)
-                yield Advice(what=f"{stage}: {warning}", try_="")
-
-
-def accepted_share(record: Mapping[str, Any]) -> float | None:
-    """Share of a view whose correction was taken over; None where nothing judged it."""
-    value = record.get("accepted_share")
-    return float(value) if isinstance(value, int | float) else None
+                photo, colon, words = warning.partition(": ")
+                photos.setdefault(words if colon else warning, []).append(photo if colon else "")
+        for number, (words, names) in enumerate(photos.items()):
+            if number == _MOST_VERBATIM:
+                left = len(photos) - number
+                yield Advice(
+                    what=f"{stage}: {left} more of these; all are in {stage}/manifest.json.",
+                    try_="",
+                )
+                break
+            one = f"{names[0]}: {words}" if names[0] else words
+            several = len(names) > 1
+            what = f"{stage}: {words if several else one}"
+            yield Advice(what=what, try_="", names=tuple(names) if several else ())

@@ -148,6 +148,54 @@ def reliability(
     return _svg(axes.frame(x_label, y_label), shapes, f"{y_label} over {x_label}")
 
 
+def histogram(
+    values: Sequence[float | None],
+    *,
+    x_label: str,
+    low: float | None = None,
+    high: float | None = None,
+    bins: int = 25,
+) -> Markup | None:
+    """How many of `values` lie where, between `low` and `high` where these are given; what lies
+    beyond the largest hundredth counts in the last bar. None without values."""
+    known = np.array([value for value in values if value is not None and np.isfinite(value)], float)
+    if len(known) == 0:
+        return None
+    x0 = float(known.min()) if low is None else low
+    x1 = float(np.quantile(known, 0.99)) if high is None else high
+    x1 = x1 if x1 > x0 else x0 + 1
+    counts, edges = np.histogram(known.clip(x0, x1), bins=bins, range=(x0, x1))
+    axes = _Axes(x0=x0, x1=x1, y0=0, y1=1.05 * float(counts.max()))
+    u, v = axes.place(edges, np.append(counts, 0))
+    floor = HEIGHT - _BOTTOM
+    bars = "".join(
+        f"M{a + 0.5:.1f} {floor}V{top:.1f}H{b - 0.5:.1f}V{floor}Z"
+        for a, b, top in zip(u[:-1], u[1:], v[:-1], strict=True)
+        if top < floor
+    )
+    shapes = [f'<path class="bars" d="{bars}"/>']
+    return _svg(axes.frame(x_label, "views"), shapes, f"views by {x_label}, {len(known)}")
+
+
+def course(
+    values: Sequence[float | None], marked: Sequence[bool], *, y_label: str, high: float = 100
+) -> Markup | None:
+    """One point a view, by its number, from 0 to `high`; `marked` ones are drawn apart. None
+    without values."""
+    rows = [n for n, value in enumerate(values) if value is not None]
+    if not rows:
+        return None
+    y, apart = np.array([values[n] for n in rows], float), np.array(marked, bool)[rows]
+    axes = _Axes(x0=0, x1=1.05 * max(len(values), 2), y0=0, y1=high)
+    shapes = []
+    for chosen, name in ((~apart, "inlier"), (apart, "outlier")):
+        u, v = axes.place(np.array(rows)[chosen] + 1, y[chosen])
+        path = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in zip(u, v, strict=True))
+        if path:
+            shapes.append(f'<path class="points small {name}" d="{path}"/>')
+    return _svg(axes.frame("view", y_label), shapes, f"{y_label} by view, {len(rows)} views")
+
+
 def _axes(x: NDArray[np.float64], y: NDArray[np.float64]) -> _Axes:
     """Axes that hold the bulk of the points; a few far outliers are drawn at the rim."""
     y_low, y_high = np.quantile(y, [0.01, 0.99]) if len(y) > 50 else (y.min(), y.max())

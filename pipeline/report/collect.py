@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -11,18 +11,22 @@ from markupsafe import Markup
 
 from refdepth.errors import InputError
 from refdepth.io.colors import color_table
+from refdepth.io.ply import count_ply
 from refdepth.pipeline.engine import stage_names
 from refdepth.pipeline.export_source import metres_per_unit
 from refdepth.pipeline.manifest import Manifest
 from refdepth.pipeline.report import charts
 from refdepth.pipeline.report.advice import Advice, advice_of
-from refdepth.pipeline.report.overview import Overview, draw_overview
+from refdepth.pipeline.report.facts import ViewFacts, read_facts
+from refdepth.pipeline.report.many import Block, blocks, distributions, shown_in_full
+from refdepth.pipeline.report.overview import MAX_POINTS, Overview, draw_overview
 from refdepth.pipeline.report.settings import SettingRow, setting_rows
 from refdepth.pipeline.report.views import ViewReport
 from refdepth.pipeline.results import Results
+from refdepth.pipeline.spare import described
 from refdepth.types.scene import Scene
 
-Describe: TypeAlias = Callable[[Scene], tuple[ViewReport, ...]]
+Describe: TypeAlias = Callable[[Scene, Sequence[str]], Mapping[str, ViewReport]]
 
 _TITLES = {
     "prepare": "Photos read",
@@ -55,6 +59,14 @@ class Fact:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ViewGroup:
+    """Views that are shown in full, under a title where there are others."""
+
+    title: str
+    views: tuple[ViewReport, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """All that the page shows."""
 
@@ -67,7 +79,14 @@ class Report:
     overview: Overview | None
     confidence_chart: Markup | None
     """Stated confidence against what turned out."""
-    views: tuple[ViewReport, ...]
+    view_count: int
+    groups: tuple[ViewGroup, ...]
+    distributions: tuple[tuple[str, Markup], ...]
+    """Charts over all views with their titles, where there are many."""
+    table: tuple[Block, ...]
+    """All views in rows, where not all are shown in full."""
+    dropped: str
+    """What is gone of that pictures are made from, in words; empty: nothing."""
     metres_per_unit: str
     """Empty where the scale is arbitrary."""
     changed_settings: tuple[SettingRow, ...]
@@ -82,8 +101,8 @@ class Report:
 
 
 def collect(results: Results, describe: Describe) -> Report:
-    """Reads everything once. What is missing or unreadable is left out. `describe` does the
-    views."""
+    """Reads everything once. What is missing or unreadable is left out. `describe` does the views
+    that are shown in full."""
     manifests = {name: results.manifest(name) for name in stage_names()}
     summaries = {name: m.summary for name, m in manifests.items() if m is not None}
     scene = results.scene if manifests["sfm"] is not None else None
@@ -91,17 +110,25 @@ def collect(results: Results, describe: Describe) -> Report:
     for manifest in manifests.values():
         libraries |= manifest.libraries if manifest is not None else {}
     rows = _settings(results)
+    facts = read_facts(results)
+    worst, others = shown_in_full(facts)
+    views = {} if scene is None else describe(scene, (*worst, *others))
+    table = blocks(results, facts, (*worst, *others))
     metres = metres_per_unit(results)
     return Report(
         title=results.workspace.root.name,
         version=libraries.get("refdepth", ""),
         finished=manifests["fuse"] is not None,
         facts=_facts(manifests, summaries),
-        advice=tuple(advice_of(results)),
+        advice=tuple(advice_of(results, facts)),
         stages=tuple(_stage(name, manifests[name]) for name in manifests),
-        overview=None if scene is None else _overview(results, scene),
+        overview=None if scene is None else _overview(results, scene, facts),
         confidence_chart=_confidence_chart(results),
-        views=() if scene is None else describe(scene),
+        view_count=len(facts),
+        groups=_groups(views, worst, others),
+        distributions=tuple(distributions(results, facts)) if table else (),
+        table=tuple(table),
+        dropped=described(kind for kind in results.dropped if kind == "priors"),
         metres_per_unit="" if metres is None else f"{metres:.4g}",
         changed_settings=tuple(row for row in rows if row.changed),
         all_settings=tuple(rows),
@@ -141,8 +168,8 @@ def _facts(
     sfm, scale, fuse = (summaries.get(name, {}) for name in ("sfm", "scale", "fuse"))
     if sfm:
         placed, failed = len(sfm.get("registered", ())), len(sfm.get("failed", ()))
-        label = "photos, all placed" if not failed else f"of {placed + failed} photos placed"
-        facts.append(Fact(value=str(placed), label=label))
+        label = "photos, all placed" if not failed else f"of {placed + failed:,} photos placed"
+        facts.append(Fact(value=f"{placed:,}", label=label))
         error = sfm.get("mean_reprojection_error_px")
         if isinstance(error, int | float):
             facts.append(Fact(value=f"{error:.2f} px", label="reprojection error"))
@@ -167,13 +194,30 @@ def _settings(results: Results) -> list[SettingRow]:
         return []
 
 
-def _overview(results: Results, scene: Scene) -> Overview | None:
+def _groups(
+    views: Mapping[str, ViewReport], worst: Sequence[str], others: Sequence[str]
+) -> tuple[ViewGroup, ...]:
+    titles = {"": others}
+    if worst:
+        first = f"The {len(worst)} that stand out most"
+        titles = {first: worst, f"{len(others)} spread evenly over the others": others}
+    return tuple(
+        ViewGroup(title=title, views=tuple(views[name] for name in names))
+        for title, names in titles.items()
+        if names
+    )
+
+
+def _overview(results: Results, scene: Scene, facts: Mapping[str, ViewFacts]) -> Overview | None:
     """From the fused cloud where there is one, else from the SfM points."""
+    doubtful = {name for name, one in facts.items() if one.flags}
     try:
-        cloud = results.cloud()
-        return draw_overview(scene, cloud.points.astype(np.float64), cloud.colors, results.names)
+        cloud = results.cloud(MAX_POINTS)
+        points, colors = cloud.points.astype(np.float64), cloud.colors
+        total = count_ply(results.cloud_path)
     except InputError:
-        return draw_overview(scene, scene.points.xyz, scene.points.rgb, results.names)
+        points, colors, total = scene.points.xyz, scene.points.rgb, len(scene.points)
+    return draw_overview(scene, points, colors, results.names, total=total, doubtful=doubtful)
 
 
 def _confidence_chart(results: Results) -> Markup | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,10 @@ from refdepth.pipeline.report.thumbnails import png
 from refdepth.types.scene import Scene
 
 _SIZE_PX = 640
-_MAX_POINTS = 400_000
+MAX_POINTS = 400_000
+"""Points that are drawn."""
+_MAX_CAMERAS = 300
+"""More are drawn as dots, without what they look at and their names."""
 Array = NDArray[np.float64]
 
 
@@ -36,6 +40,12 @@ class Overview:
     width: int
     height: int
     cameras: tuple[Camera, ...]
+    """Empty where there are too many for more than a dot each."""
+    dots: str
+    """The others, those in doubt apart, as SVG paths."""
+    doubtful_dots: str
+    count: int
+    """Number of cameras."""
     drawn: int
     """Number of points in the picture."""
     points: int
@@ -43,16 +53,26 @@ class Overview:
 
 
 def draw_overview(
-    scene: Scene, points: Array, colors: NDArray[np.uint8], names: NameTable | None = None
+    scene: Scene,
+    points: Array,
+    colors: NDArray[np.uint8],
+    names: NameTable | None = None,
+    *,
+    total: int | None = None,
+    doubtful: Collection[str] = (),
 ) -> Overview | None:
     """The scene's cameras with `points` (N, 3) of `colors` (N, 3) below them, drawn against the
-    mean up direction of the cameras. None without points. `names` has the photos' own names."""
+    mean up direction of the cameras. None without points.
+
+    `names` has the photos' own names; `total` is the number of points that these are a sample of;
+    the views `doubtful` are marked where cameras are dots.
+    """
     names = names or NameTable({})
     if len(points) == 0:
         return None
-    total = len(points)
-    if total > _MAX_POINTS:
-        rows = np.linspace(0, len(points) - 1, _MAX_POINTS).astype(int)
+    total = total or len(points)
+    if total > MAX_POINTS:
+        rows = np.linspace(0, len(points) - 1, MAX_POINTS).astype(int)
         points, colors = points[rows], colors[rows]
     axes = map_axes(scene)
     flat = points @ axes[:2].T
@@ -72,10 +92,30 @@ def draw_overview(
     up = points @ axes[2]
     keep = up <= np.quantile(up, 0.9)
     picture = _paint(place(flat[keep]), colors[keep], width, height)
+    spots = place(centers)
+    many = len(scene) > _MAX_CAMERAS
+    apart = np.array([view.name in doubtful for view in scene.views], bool)
+    return Overview(
+        picture=png(picture),
+        width=width,
+        height=height,
+        cameras=() if many else _cameras(scene, spots, axes, names),
+        dots=_dots(spots[~apart]) if many else "",
+        doubtful_dots=_dots(spots[apart]) if many else "",
+        count=len(scene),
+        drawn=len(points),
+        points=total,
+    )
+
+
+def _dots(spots: Array) -> str:
+    return "".join(f"M{x:.1f} {y:.1f}h0" for x, y in spots)
+
+
+def _cameras(scene: Scene, spots: Array, axes: Array, names: NameTable) -> tuple[Camera, ...]:
     reach = 0.05 * _SIZE_PX
     cameras = []
-    for view, center in zip(scene.views, centers, strict=True):
-        x, y = place(center)
+    for view, (x, y) in zip(scene.views, spots, strict=True):
         half = view.camera.width / 2 / view.camera.K[0, 0]
         rays = np.array([[-half, 0, 1], [half, 0, 1]]) @ view.cam_from_world[:3, :3] @ axes[:2].T
         ends = [(x + reach * ray[0], y + reach * ray[1]) for ray in rays]
@@ -88,14 +128,7 @@ def draw_overview(
                 outline=" ".join(f"{a:.1f},{b:.1f}" for a, b in corners),
             )
         )
-    return Overview(
-        picture=png(picture),
-        width=width,
-        height=height,
-        cameras=tuple(cameras),
-        drawn=len(points),
-        points=total,
-    )
+    return tuple(cameras)
 
 
 def map_axes(scene: Scene) -> Array:
@@ -110,7 +143,7 @@ def map_axes(scene: Scene) -> Array:
     centers = np.array([view.center for view in scene.views])
     spread = centers - centers.mean(axis=0)
     spread = spread - np.outer(spread @ up, up)
-    right = np.linalg.svd(spread, full_matrices=True)[2][0]
+    right = np.linalg.svd(spread, full_matrices=False)[2][0]
     right = right - (right @ up) * up
     if np.linalg.norm(right) < 1e-9:
         right = np.linalg.svd(up[None])[2][1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from refdepth.pipeline.cancellation import Cancellation
@@ -30,8 +31,10 @@ def write_report(
 ) -> Path:
     """Writes `OUT/report.html` from what lies in the workspace, finished or not; returns its path.
 
-    `executor` draws the views (default: this process); the page does not depend on it. The file
-    holds its pictures, loads nothing and runs no script. Names from outside are escaped.
+    Of many views those that stand out and a sample are drawn, the others are rows of a table: time
+    and size grow by a line a view. `executor` draws (default: this process); the page does not
+    depend on it. The file holds its pictures, loads nothing and runs no script. Names from outside
+    are escaped.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -44,15 +47,14 @@ def write_report(
     )
     show = progress or Silent()
 
-    def describe(scene: Scene) -> tuple[ViewReport, ...]:
+    def describe(scene: Scene, names: Sequence[str]) -> dict[str, ViewReport]:
         watch = Watch(
             cancellation=cancellation or Cancellation(),
-            progress=lambda done: show.step("drawing views", done, len(scene)),
+            progress=lambda done: show.step("drawing views", done, len(names)),
         )
         work = Descriptions.of(workspace, scene)
         with errors_by_photo(workspace):
-            found = perform(executor or SerialExecutor(), work, scene.names, watch)
-        return tuple(found[name] for name in scene.names)
+            return perform(executor or SerialExecutor(), work, names, watch)
 
     report = collect(Results(workspace), describe)
     page = environment.get_template(_NAME).render(report=report)

@@ -15,7 +15,7 @@ from refdepth.errors import InputError
 from refdepth.io.colors import depth_picture, depth_range, ratio_picture, value_picture
 from refdepth.pipeline.devices import place_of
 from refdepth.pipeline.report import charts
-from refdepth.pipeline.report.advice import LOW_ACCEPTANCE, accepted_share
+from refdepth.pipeline.report.facts import LOW_ACCEPTANCE, ViewFacts, accepted_share
 from refdepth.pipeline.report.thumbnails import THUMBNAIL_PX, WIDTH_PX, jpeg, photo, step_for
 from refdepth.pipeline.results import Results
 from refdepth.pipeline.work import Cost, Desk
@@ -99,16 +99,13 @@ def describe_view(
     large, thumbnail = photo(view.image_path, WIDTH_PX, THUMBNAIL_PX) or (None, None)
     pictures = [Picture(title="Photo", uri=large)] if large is not None else []
     pictures += _depth_pictures(results, name, fit, step_for(view.camera.width))
-    flags = [*fit.get("flags", ()), *record.get("flags", ())]
-    if "no_prior" in flags:
-        flags = ["no_prior"]  # the others follow from it
     share = accepted_share(record)
     return ViewReport(
         number=number,
         name=results.names.own(name),
         size=f"{view.camera.width} × {view.camera.height}",
         thumbnail=thumbnail,
-        flags=tuple(str(flag).replace("_", " ") for flag in flags),
+        flags=ViewFacts(fit=fit, record=record).flags,
         accepted="" if share is None else f"{100 * share:.0f} % accepted",
         mostly_kept=share is not None and share < LOW_ACCEPTANCE,
         pictures=tuple(pictures),

@@ -15,6 +15,8 @@ from refdepth.errors import InputError
 from refdepth.types.cloud import PointCloud
 from refdepth.types.mesh import TriangleMesh
 
+_PIECE = 1_000_000
+"""Points that are read at a time."""
 _COUNT_WIDTH = 20  # the vertex count is padded, so that it can be filled in at the end
 
 _TYPES = {
@@ -55,24 +57,43 @@ def write_ply(
 def read_ply(path: Path) -> PointCloud:
     """A cloud that `write_ply` has written. Raises `InputError` when it cannot be read or lacks a
     property."""
-    return _cloud(read_ply_vertices(path), path)
+    return _cloud_of(read_ply_vertices(path), path)
 
 
-def read_ply_pieces(path: Path, rows: int = 1 << 20) -> Iterator[PointCloud]:
-    """The cloud of a binary PLY file in pieces of `rows` points, so that memory holds one. Raises
-    `InputError` as `read_ply` does."""
-    with _reading(path), Path(path).open("rb") as file:
-        form, count, fields = _read_header(file)
-        if form == "ascii":
-            raise ValueError("it is ASCII, which is not read in pieces")
-        dtype = _row(form, fields)
-        while count > 0:
-            take = min(rows, count)
-            yield _cloud(_columns(_read_rows(file, dtype, take), fields), path)
-            count -= take
+def read_ply_pieces(path: Path, rows: int | None = None) -> Iterator[PointCloud]:
+    """The same cloud in pieces of `rows` points (default: some 100 MB in memory), one after
+    another. Raises `InputError` as `read_ply` does, at the piece where it shows."""
+    for piece in _vertices(path, rows or _PIECE):
+        yield _cloud_of(_columns(piece), path)
 
 
-def _cloud(stored: Mapping[str, NDArray[np.generic]], path: Path) -> PointCloud:
+def sample_ply(path: Path, count: int, *, seed: int = 0) -> PointCloud:
+    """`count` of the cloud's points in their order, chosen at random from `seed`, each with equal
+    chance; the whole cloud when it has no more. The same file gives the same points.
+
+    Memory is that of the sample and a piece. Raises `InputError` as `read_ply` does.
+    """
+    rng = np.random.default_rng(seed)
+    sample, draws = PointCloud.empty(), np.zeros(0)
+    for piece in _vertices(path, _PIECE):
+        drawn = rng.random(len(piece))
+        low = drawn < (draws.max(initial=0.0) if len(draws) >= count else 1.0)
+        draws = np.concatenate([draws, drawn[low]])
+        chosen = _cloud_of(_columns(piece[low]), path)
+        sample = PointCloud.concatenate([sample, chosen]) if len(sample) else chosen
+        if len(draws) > count:
+            keep = np.sort(np.argpartition(draws, count - 1)[:count])
+            draws, sample = draws[keep], sample.select(keep)
+    return sample
+
+
+def count_ply(path: Path) -> int:
+    """Number of a PLY file's vertices, as its header says. Raises `InputError` as `read_ply`."""
+    with _refused(path), Path(path).open("rb") as file:
+        return _read_header(file)[1]
+
+
+def _cloud_of(stored: Mapping[str, NDArray[np.generic]], path: Path) -> PointCloud:
     def columns(*names: str) -> NDArray[Any]:
         return np.stack([stored[name] for name in names], axis=1)
 
@@ -109,19 +130,26 @@ def read_ply_vertices(path: Path) -> Mapping[str, NDArray[np.generic]]:
 
     Vertices must be the file's first element. Raises `InputError` when it cannot be read.
     """
-    with _reading(path), Path(path).open("rb") as file:
+    return _columns(next(_vertices(path, None)))
+
+
+def _columns(rows: NDArray[np.void]) -> dict[str, NDArray[np.generic]]:
+    """One array a property, in this machine's byte order."""
+    return {name: rows[name].astype(rows.dtype[name].str[1:]) for name in rows.dtype.names or ()}
+
+
+def _vertices(path: Path, piece: int | None) -> Iterator[NDArray[np.void]]:
+    """The vertices `piece` at a time, or all of them; at least one piece, which may be empty."""
+    with _refused(path), Path(path).open("rb") as file:
         form, count, fields = _read_header(file)
-        if form == "ascii":
-            table = np.loadtxt(file, max_rows=count, ndmin=2) if count else np.zeros((0, 0))
-            if (count and table.shape[1] < len(fields)) or len(table) < count:
-                raise ValueError("it ends early")
-            return {name: table[:, i].astype(kind) for i, (name, kind) in enumerate(fields)}
-        return _columns(_read_rows(file, _row(form, fields), count), fields)
+        piece = piece or max(count, 1)
+        for start in range(0, max(count, 1), piece):
+            yield _rows(file, form, min(piece, count - start), fields)
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turns what is wrong with a file into an `InputError`."""
+def _refused(path: Path) -> Iterator[None]:
+    """Says of which file it is that it cannot be read."""
     try:
         yield
     except (OSError, ValueError, IndexError) as error:
@@ -132,22 +160,24 @@ def _reading(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _row(form: str, fields: Sequence[tuple[str, str]]) -> np.dtype[np.void]:
-    order = "<" if form == "binary_little_endian" else ">"
-    return np.dtype([(name, order + kind) for name, kind in fields])
-
-
-def _read_rows(file: BinaryIO, dtype: np.dtype[np.void], count: int) -> NDArray[np.void]:
+def _rows(
+    file: BinaryIO, form: str, count: int, fields: Sequence[tuple[str, str]]
+) -> NDArray[np.void]:
+    """The next `count` vertices."""
+    order = ">" if form == "binary_big_endian" else "<"
+    dtype = np.dtype([(name, order + kind) for name, kind in fields])
+    if form == "ascii":
+        rows = np.empty(count, dtype)
+        table = np.loadtxt(file, max_rows=count, ndmin=2) if count else np.zeros((0, len(fields)))
+        if table.shape[1] < len(fields) or len(table) < count:
+            raise ValueError("it ends early")
+        for column, (name, _) in enumerate(fields):
+            rows[name] = table[:, column]
+        return rows
     data = file.read(count * dtype.itemsize)
     if len(data) < count * dtype.itemsize:
         raise ValueError("it ends early")
     return np.frombuffer(data, dtype)
-
-
-def _columns(
-    rows: NDArray[np.void], fields: Sequence[tuple[str, str]]
-) -> Mapping[str, NDArray[np.generic]]:
-    return {name: rows[name].astype(kind) for name, kind in fields}
 
 
 def read_ply_points(path: Path) -> NDArray[np.float64]:

@@ -17,8 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.priors.kriging_kernels import factorise, solve, solve_blocks
-
 Array = NDArray[np.float64]
 
 _MOST_POINTS, _FEWEST_POINTS = 300, 24
@@ -139,6 +137,8 @@ def _solve(
     Folds are left out without solving anew, each point weighing what it does with all of them
     (Rasmussen & Williams 2006, section 5.4.2, for groups of points).
     """
+    from refdepth.priors.kriging_kernels import factorise, solve, solve_blocks
+
     for _ in range(_ROUNDS):
         inflated = noise / trust
         factor = covariance + np.diag(inflated)

@@ -9,6 +9,7 @@ import pytest
 
 from refdepth.errors import ResourceError
 from refdepth.pipeline import files
+from refdepth.pipeline.manifest import Manifest, record_files
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
@@ -119,3 +120,45 @@ def test_json_that_cannot_be_read_counts_as_absent(tmp_path: Path, content: byte
     path.write_bytes(content)
     assert files.read_json(path) is None
     assert files.read_json(tmp_path / "absent.json") is None
+
+
+def test_files_below_a_folder_are_listed_with_size_and_time(tmp_path: Path) -> None:
+    inside = tmp_path / "folder" / "a" / "b"
+    inside.mkdir(parents=True)
+    (tmp_path / "folder" / "one").write_bytes(b"1")
+    (inside / "three").write_bytes(b"333")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").write_bytes(b"1")
+    (tmp_path / "folder" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "folder" / "linked").symlink_to(inside / "three")
+    (tmp_path / "folder" / "broken").symlink_to(tmp_path / "nowhere")
+    found = files.list_files(tmp_path / "folder")
+    assert {name: size for name, (size, _) in found.items()} == {
+        "one": 1,
+        "a/b/three": 3,
+        "linked": 3,
+    }
+    assert found["a/b/three"][1] == (inside / "three").stat().st_mtime_ns
+    assert files.list_files(tmp_path / "nowhere") == {}
+
+
+def test_artifacts_in_a_linked_folder_count(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "stage").mkdir()
+    (tmp_path / "stage" / "part").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "stage" / "part" / "a.npz").write_bytes(b"content")
+    manifest = Manifest(
+        stage="stage",
+        version=1,
+        fingerprint="",
+        settings={},
+        inputs={},
+        files=record_files(tmp_path / "stage", [tmp_path / "stage" / "part" / "a.npz"]),
+        summary={},
+        libraries={},
+        seconds=0,
+        peak_memory_mb=0,
+    )
+    assert manifest.damaged_files(tmp_path / "stage") == []
+    (tmp_path / "elsewhere" / "a.npz").write_bytes(b"changed")
+    assert manifest.damaged_files(tmp_path / "stage") == ["part/a.npz"]

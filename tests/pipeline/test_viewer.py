@@ -16,6 +16,7 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 from refdepth.errors import InputError, ResourceError
+from refdepth.pipeline import viewer as viewer_module
 from refdepth.pipeline.results import Results
 from refdepth.pipeline.viewer import CONFIDENCE, NOTHING, REFINED, SCALED, Viewer
 from refdepth.pipeline.workspace import Workspace
@@ -135,3 +136,37 @@ def colorfulness(png: bytes) -> float:
     with Image.open(io.BytesIO(png)) as picture:
         pixels = np.asarray(picture.convert("RGB"))[150:, :850]
     return float((pixels.min(axis=-1) < 200).mean())
+
+
+def test_a_large_cloud_is_shown_as_a_stated_sample(
+    finished: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Results(finished).cloud()
+    monkeypatch.setattr(viewer_module, "MAX_CLOUD_POINTS", 500)
+    said: list[str] = []
+    shown = []
+    for _ in range(2):
+        viewer = Viewer(Results(finished), port=free_port())
+        shown.append(viewer.cloud.points)
+        said = viewer.notes
+        viewer.stop()
+    assert len(shown[0]) == 500
+    assert np.array_equal(*shown)
+    assert {tuple(point) for point in shown[0]} <= {tuple(point) for point in whole.points}
+    assert said == [f"500 of {len(whole):,} points, chosen at random"]
+
+
+def test_of_many_views_some_are_shown_and_the_others_found_by_name(
+    finished: Workspace, room: ExactRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(viewer_module, "MAX_CAMERAS", 3)
+    viewer = Viewer(Results(finished), port=free_port())
+    names = room.scene.names
+    assert list(viewer.frusta) == [names[0], names[3], names[6]]
+    assert viewer.controls.view.options == (names[0], names[3], names[6])
+    assert viewer.notes == ["3 of 7, evenly spread"]
+    viewer.controls.name.value = "nobody"
+    viewer.controls.name.value = Path(names[1]).stem
+    eventually(lambda: viewer.controls.view.value == names[1])
+    assert names[1] in viewer.frusta
+    viewer.stop()

@@ -11,6 +11,7 @@ from refdepth.io.ply import (
     read_ply_pieces,
     read_ply_points,
     read_ply_vertices,
+    sample_ply,
     write_mesh_ply,
     write_ply,
 )
@@ -70,17 +71,74 @@ def test_pieces_make_the_same_bytes_as_the_whole(tmp_path):
     assert (tmp_path / "whole.ply").read_bytes() == (tmp_path / "pieces.ply").read_bytes()
 
 
-@pytest.mark.parametrize("rows", [1, 3, 7, 100])
-def test_a_cloud_is_read_in_pieces(tmp_path, rows):
-    path, made = tmp_path / "cloud.ply", cloud()
-    write_ply(path, made, ["unit: SfM units"])
-    assert b"\ncomment unit: SfM units\n" in path.read_bytes()
-    pieces = list(read_ply_pieces(path, rows))
-    assert max(map(len, pieces)) == min(rows, 7)
-    np.testing.assert_array_equal(PointCloud.concatenate(pieces).points, made.points)
-    path.write_bytes(path.read_bytes()[:-1])
+FIELDS = ("points", "normals", "colors", "confidence")
+
+
+def same(a: PointCloud, b: PointCloud) -> bool:
+    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in FIELDS)
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(7, [3, 3, 1]), (6, [3, 3]), (0, [0])])
+def test_a_cloud_is_read_in_pieces(tmp_path, count, sizes):
+    write_ply(tmp_path / "cloud.ply", cloud(count))
+    pieces = list(read_ply_pieces(tmp_path / "cloud.ply", rows=3))
+    assert [len(piece) for piece in pieces] == sizes
+    assert same(PointCloud.concatenate(pieces), cloud(count))
+
+
+def test_text_is_read_in_pieces_too(tmp_path):
+    names = ("x", "y", "z", "nx", "ny", "nz", "confidence", "red", "green", "blue")
+    rows = [[row + 0.5] * 7 + [row] * 3 for row in range(5)]
+    (tmp_path / "a.ply").write_text(
+        "ply\nformat ascii 1.0\nelement vertex 5\n"
+        + "".join(f"property float {name}\n" for name in names)
+        + "element face 0\nproperty list uchar int vertex_indices\nend_header\n"
+        + "".join(" ".join(map(str, row)) + "\n" for row in rows)
+    )
+    pieces = list(read_ply_pieces(tmp_path / "a.ply", rows=2))
+    assert [len(piece) for piece in pieces] == [2, 2, 1]
+    assert [x for piece in pieces for x in piece.points[:, 0]] == [row[0] for row in rows]
+
+
+def test_a_sample_has_each_point_with_equal_chance_and_in_order(tmp_path):
+    made = replace(cloud(40), confidence=np.arange(40, dtype=np.float32))
+    write_ply(tmp_path / "cloud.ply", made)
+    counted = np.zeros(40)
+    for seed in range(400):
+        found = sample_ply(tmp_path / "cloud.ply", 10, seed=seed)
+        rows = found.confidence.astype(int)
+        assert (np.diff(rows) > 0).all()
+        assert same(found, made.select(rows))
+        counted[rows] += 1
+    assert len(counted[counted > 0]) == 40
+    assert abs(counted - 100).max() < 45  # five standard deviations
+    assert same(sample_ply(tmp_path / "cloud.ply", 40), made)
+    assert same(sample_ply(tmp_path / "cloud.ply", 99), made)
+
+
+def test_a_sample_does_not_depend_on_how_the_file_is_read(tmp_path, monkeypatch):
+    write_ply(tmp_path / "cloud.ply", cloud(500))
+    whole = sample_ply(tmp_path / "cloud.ply", 30)
+    assert len(whole) == 30
+    monkeypatch.setattr("refdepth.io.ply._PIECE", 7)
+    assert same(sample_ply(tmp_path / "cloud.ply", 30), whole)
+    assert not same(sample_ply(tmp_path / "cloud.ply", 30, seed=1), whole)
+
+
+def test_a_file_that_ends_early_is_refused_at_the_piece_that_lacks(tmp_path):
+    write_ply(tmp_path / "cloud.ply", cloud(7))
+    content = (tmp_path / "cloud.ply").read_bytes()
+    (tmp_path / "cloud.ply").write_bytes(content[:-1])
+    pieces = read_ply_pieces(tmp_path / "cloud.ply", rows=3)
+    assert len(next(pieces)) == 3
     with pytest.raises(InputError, match=r"cloud\.ply.*ends early"):
-        list(read_ply_pieces(path, rows))
+        list(pieces)
+
+
+def test_comments_stand_in_the_header(tmp_path):
+    write_ply(tmp_path / "cloud.ply", cloud(7), ["unit: SfM units"])
+    assert b"\ncomment unit: SfM units\n" in (tmp_path / "cloud.ply").read_bytes()
+    assert same(read_ply(tmp_path / "cloud.ply"), cloud(7))
 
 
 def test_trimesh_reads_the_mesh(tmp_path):
