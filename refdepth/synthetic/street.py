@@ -15,6 +15,7 @@ from PIL import Image
 
 from refdepth.synthetic import tracer
 from refdepth.synthetic.rooms import World
+from refdepth.synthetic.view import SyntheticView
 from refdepth.types.camera import PinholeCamera, camera_center, invert_pose, pose_matrix
 
 _HOUSE_M = 6.0
@@ -56,6 +57,20 @@ class Street:
         image = seen.picture(self.camera.K, pose, self.camera.shape, 1)
         noise = np.random.default_rng([self.seed, index]).normal(0, _SENSOR_NOISE, image.shape)
         return np.round(np.clip(image + noise, 0, 1) * 255).astype(np.uint8)
+
+    def view(self, index: int) -> SyntheticView:
+        """One photo and the truth about it."""
+        pose = self.cam_from_world[index]
+        seen = _in_sight(self.world, invert_pose(pose), self.camera)
+        depth, surface = seen.depth(self.camera.K, invert_pose(pose), self.camera.shape)
+        return SyntheticView(
+            name=self.names[index],
+            camera=self.camera,
+            cam_from_world=pose,
+            image=self.photo(index) / np.float32(255),
+            depth=depth,
+            surface=surface,
+        )
 
     def write_photos(self, folder: Path) -> list[Path]:
         """Writes the photos as JPEG into `folder`, one after the other."""
