@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
@@ -23,8 +22,8 @@ from typing import Any
 import numpy as np
 from machine import machine
 from PIL import Image
-from process_tree import run_measured
-from versions import COMMAND, ROOT, Version, old_version
+from stage_runs import COLUMNS, run_stages, table_rows
+from versions import ROOT, Version, old_version
 
 from refdepth.evaluation import Table
 from refdepth.io.colmap import to_reconstruction
@@ -32,7 +31,6 @@ from refdepth.synthetic import make_scene
 from refdepth.types.camera import PinholeCamera
 from refdepth.types.scene import Scene, View
 
-STAGES = ("prepare", "sfm", "depth", "scale", "refine", "fuse")
 RENDERED_PIXELS = 1_400_000
 """Larger photos are enlarged from about so many."""
 NOISE = 2.0
@@ -90,43 +88,6 @@ def _save_as_a_phone(picture: Path, photo: Path, by: int, *, turned: bool) -> No
     stored.save(photo, quality=90, exif=exif)
 
 
-def measure(version: Version, inputs: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """One run by `version`, stage by stage."""
-    workspace = version.work / f"out-{inputs.name}"
-    shutil.rmtree(workspace, ignore_errors=True)
-    more = ["--workers", str(args.workers)]
-    if args.max_memory is not None:
-        more += ["--max-memory", str(args.max_memory)]
-    given = [str(inputs / "photos"), str(workspace), "--model", str(inputs / "model")]
-    given += ["--depth-maps", str(inputs / "maps"), "--depth-kind", "inverse_affine"]
-    found: dict[str, Any] = {}
-    for stage in STAGES:
-        command = ["stage", stage, "-w", str(workspace), *more]
-        if stage == "prepare":
-            command = ["reconstruct", *given, "--until", "prepare", *more]
-        print(f"{version.name}: {stage} …", file=sys.stderr)
-        said = version.work / "said.txt"
-        measured = run_measured(
-            [*COMMAND, *command],
-            environment=version.environment(version.kernels),
-            folder=version.work,
-            said=said,
-            spin=False,
-        )
-        if measured.code:
-            sys.exit(f"{version.name}: {stage} failed:\n{said.read_text(errors='replace')}")
-        size = sum(p.stat().st_size for p in (workspace / stage).rglob("*") if p.is_file())
-        found[stage] = {
-            "seconds": measured.seconds,
-            "cores": measured.cores,
-            "pss_mb": measured.pss_mb,
-            "bytes": size,
-            "others": measured.others,
-        }
-    shutil.rmtree(workspace)
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -156,19 +117,15 @@ def main() -> None:
                     name=name, root=root, work=place / name, kernels=place / f"{name}-kernels"
                 )
                 version.work.mkdir(exist_ok=True)
-                found = results[f"{name} {size}"] = measure(version, inputs, args)
-                for stage, row in found.items():
-                    cells = (
-                        f"{row['seconds']:.1f}",
-                        f"{row['seconds'] * row['cores'] / args.views:.2f}",
-                        f"{row['cores']:.2f}",
-                        f"{row['pss_mb'] or 0:.0f}",
-                        f"{row['bytes'] / (args.views * width * height):.2f}",
-                    )
-                    rows.append((name, size, stage, *cells))
-        columns = ("version", "size", "stage", "seconds", "core s a view", "cores", "MiB")
+                more = ["--workers", args.workers]
+                if args.max_memory is not None:
+                    more += ["--max-memory", str(args.max_memory)]
+                found = results[f"{name} {size}"] = run_stages(version, inputs, more)
+                rows += [
+                    (name, size, *cells) for cells in table_rows(found, args.views, width * height)
+                ]
         title = f"{args.views} photos, {args.workers} workers"
-        print(Table(title=title, columns=(*columns, "bytes a pixel"), rows=tuple(rows)).to_text())
+        print(Table(title=title, columns=("version", "size", *COLUMNS), rows=tuple(rows)).to_text())
         if args.json is not None:
             told = {"machine": machine(), "arguments": vars(args), "results": results}
             args.json.write_text(json.dumps(told, indent=1, default=str))
