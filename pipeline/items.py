@@ -24,16 +24,17 @@ from refdepth.pipeline.manifest import FileRecord
 
 class ItemStore:
     """Items of one stage in one folder: `NAME.npz` with the arrays, `NAME.json` with the record,
-    which may be all there is.
+    which is all there is of `bare` items.
 
     The record is written after the arrays and names their hash and the fingerprint, so an item
     counts as done only when both are whole and were made for the present inputs. It holds its own
     hash too: an edited record is made again with its item.
     """
 
-    def __init__(self, folder: Path, fingerprint: str) -> None:
+    def __init__(self, folder: Path, fingerprint: str, *, bare: bool = False) -> None:
         self.folder = folder
         self.fingerprint = fingerprint
+        self.bare = bare
 
     def arrays_path(self, name: str) -> Path:
         """Where the arrays of `name` lie."""
@@ -48,8 +49,8 @@ class ItemStore:
         stored = read_sealed(self.record_path(name))
         if stored is None or stored.get("fingerprint") != self.fingerprint:
             return False
-        if stored.get("file", 0) is None:
-            return True
+        if self.bare:
+            return stored.get("file", 0) is None and isinstance(stored.get("record"), dict)
         try:
             return FileRecord.model_validate(stored.get("file")).matches(self.arrays_path(name))
         except ValidationError:
@@ -58,12 +59,12 @@ class ItemStore:
     def write(
         self, name: str, arrays: Mapping[str, NDArray[Any]], record: Mapping[str, Any]
     ) -> None:
-        """Stores one finished item; one without arrays is its record."""
+        """Stores one finished item; a bare one has no arrays."""
         file = None
-        if arrays:
-            file = FileRecord.of(self.write_arrays(name, arrays)).model_dump()
-        else:
+        if self.bare:
             discard(self.arrays_path(name))
+        else:
+            file = FileRecord.of(self.write_arrays(name, arrays)).model_dump()
         write_sealed(
             self.record_path(name),
             {"fingerprint": self.fingerprint, "file": file, "record": dict(record)},

@@ -54,9 +54,9 @@ class Brief:
         """All settings."""
         return self.request.config
 
-    def items(self, subfolder: str = "") -> ItemStore:
+    def items(self, subfolder: str = "", *, bare: bool = False) -> ItemStore:
         """The stage's per-item artifacts."""
-        return ItemStore(self.folder / subfolder, self.item_fingerprint)
+        return ItemStore(self.folder / subfolder, self.item_fingerprint, bare=bare)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,9 +148,9 @@ class StageContext:
             progress=lambda share: self.progress.step(label, done + share, done + count),
         )
 
-    def items(self, subfolder: str = "") -> ItemStore:
+    def items(self, subfolder: str = "", *, bare: bool = False) -> ItemStore:
         """The stage's per-item artifacts."""
-        return ItemStore(self.folder / subfolder, self.item_fingerprint)
+        return ItemStore(self.folder / subfolder, self.item_fingerprint, bare=bare)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,7 +62,7 @@ class ScaleStage:
         found = context.perform("fitting", Fits(brief=context.brief, cost=cost), scene.names)
         fits = {name: found[name][0] for name in scene.names}
         in_metres = {name for name in scene.names if found[name][1]}
-        items = context.items()
+        items = context.items(bare=True)
         final = FinalFits(
             brief=context.brief, cost=cost, fits=fits, fallback=borrowed_fit(list(fits.values()))
         )
@@ -138,7 +138,7 @@ class FinalFits:
     def open(self, desk: Desk) -> Callable[[str], ScaleFit]:
         """Loads the scene."""
         table = _Table(self.brief)
-        items = self.brief.items()
+        items = self.brief.items(bare=True)
 
         def make(name: str) -> ScaleFit:
             fit = self.fits[name]

@@ -71,3 +71,13 @@ def test_items_of_inputs_that_are_gone_are_removed(store: ItemStore) -> None:
 def test_names_that_leave_the_folder_are_refused(name: str) -> None:
     with pytest.raises(InputError):
         safe_name(name)
+
+
+def test_a_bare_item_is_its_record(tmp_path: Path) -> None:
+    items = ItemStore(tmp_path, "print-1", bare=True)
+    (tmp_path / "a.jpg.npz").write_bytes(b"of an earlier version")
+    items.write("a.jpg", {}, {"note": "x"})
+    assert items.is_done("a.jpg")
+    assert items.paths(["a.jpg"]) == [tmp_path / "a.jpg.json"]
+    assert not ItemStore(tmp_path, "print-2", bare=True).is_done("a.jpg")
+    assert not ItemStore(tmp_path, "print-1").is_done("a.jpg")

@@ -56,7 +56,7 @@ def make_workspace(root: Path, room: ExactRoom) -> Path:
     from refdepth.pipeline.config import RunInputs, RunRequest
     from refdepth.pipeline.items import ItemStore
     from refdepth.pipeline.workspace import Workspace
-    from refdepth.priors.fit import ScaleSettings, apply_fit, fit_scale
+    from refdepth.priors.fit import ScaleSettings, fit_scale
     from refdepth.types.prior import Prior, PriorKind
 
     workspace, scene = Workspace(root), room.scene
@@ -72,7 +72,7 @@ def make_workspace(root: Path, room: ExactRoom) -> Path:
     for view in scene.views:
         shutil.copyfile(view.image_path, images / view.name)
     stores = {
-        stage: ItemStore(root / stage, stage)
+        stage: ItemStore(root / stage, stage, bare=stage == "scale")
         for stage in ("depth", "scale", "refine/first", "refine", "fuse")
     }
     for name in scene.names:
@@ -80,11 +80,10 @@ def make_workspace(root: Path, room: ExactRoom) -> Path:
         fit = fit_scale(prior, scene.sparse_depth(scene[name]), ScaleSettings())
         final = room.load(name)
         found = {"depth": final.depth, "confidence": final.confidence}
-        scaled = apply_fit(prior, fit)
         told = {"kind": "inverse_affine", "in_metres": False, "step": [1, 1]}
         stores["depth"].write(name, {"values": prior.values}, told)
         stores["scale"].write(name, {}, fit.to_dict())
-        stores["refine/first"].write(name, {**found, "coarse": scaled}, _record())
+        stores["refine/first"].write(name, found, _record())
         stores["refine"].write(name, found, _record())
     cloud = fuse(scene, room.load, FusionSettings())
     write_ply(root / "fuse" / "cloud.ply", cloud)

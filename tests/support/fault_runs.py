@@ -217,14 +217,17 @@ def _ply_is_whole(path: Path) -> bool:
 
 def finished(root: Path) -> dict[Path, tuple[int, int]]:
     """Files of every item that is done, with their time and inode: a file that is written again
-    changes both. An item whose record is not yet under its name is not done."""
+    changes both. An item whose record is not yet under its name is not done, nor is a refined view
+    that does not have the scene's confidence yet."""
     files: dict[Path, tuple[int, int]] = {}
     for record in root.rglob("[!.]*.json"):
         content = _read(record)
         if not isinstance(content, dict):
             continue
         if "record" in content:
-            members = [record, record.with_suffix(".npz")]
+            if record.parent.name == "refine" and "calibration" not in content["record"]:
+                continue
+            members = [record, *([record.with_suffix(".npz")] if content["file"] else [])]
         elif "photos" in content and "key" in content:
             members = [record, *(root / "prepare" / name for name in content["files"])]
         elif record.name == "manifest.json":
