@@ -17,6 +17,7 @@ from refdepth.synthetic import tracer
 from refdepth.synthetic.rooms import World
 from refdepth.synthetic.view import SyntheticView
 from refdepth.types.camera import PinholeCamera, camera_center, invert_pose, pose_matrix
+from refdepth.types.scene import in_unit_range
 
 _HOUSE_M = 6.0
 _HALF_WIDTH_M = 6.0
@@ -67,7 +68,7 @@ class Street:
             name=self.names[index],
             camera=self.camera,
             cam_from_world=pose,
-            image=self.photo(index) / np.float32(255),
+            image=in_unit_range(self.photo(index)),
             depth=depth,
             surface=surface,
         )
