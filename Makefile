@@ -127,6 +127,10 @@ bench-accuracy: setup ## Measure the depth of every preset on synthetic and give
 bench-throughput: setup ## Views a minute of whole runs (BENCH_ARGS=--help: what else)
 	$(PYTHON) benchmarks/throughput.py --json benchmarks/results/throughput.json $(BENCH_ARGS)
 
+.PHONY: bench-scale-sfm
+bench-scale-sfm: setup ## Cameras of 300 photos with every matching and mapper (BENCH_ARGS=--help)
+	$(PYTHON) benchmarks/scale_sfm.py $(BENCH_ARGS)
+
 .PHONY: help
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} \

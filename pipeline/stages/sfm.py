@@ -24,7 +24,7 @@ class SfmStage:
     """Prepared pictures in; database, sparse model and a COLMAP dense workspace out."""
 
     name = "sfm"
-    version = 2
+    version = 3
     upstream = ("prepare",)
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -34,8 +34,12 @@ class SfmStage:
     def inputs(
         self, workspace: Workspace, request: RunRequest, *, looking: bool
     ) -> Mapping[str, Any]:
-        """Content of a given model or given poses."""
+        """Content of a given model, given poses or a given vocabulary."""
         identity: dict[str, Any] = {}
+        vocabulary = request.config.sfm.vocabulary
+        if vocabulary is not None:
+            known = Path(vocabulary).is_file()  # else the stage says so
+            identity["vocabulary"] = workspace.content_hash(Path(vocabulary)) if known else None
         model, poses = request.inputs.path("model"), request.inputs.path("poses")
         if model is not None:
             identity["model"] = workspace.folder_hash(model)

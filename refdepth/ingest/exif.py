@@ -1,4 +1,4 @@
-"""What a photo's EXIF data says about its camera."""
+"""What a photo's EXIF data says about its camera and its place."""
 
 from __future__ import annotations
 
@@ -7,11 +7,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
-from PIL.ExifTags import IFD, Base
+from PIL.ExifTags import GPS, IFD, Base
 
 _FULL_FRAME_DIAGONAL_MM = math.hypot(36, 24)
 _MM_PER_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
 _FOCAL_RATIO_LIMITS = (0.2, 20.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpsPosition:
+    """Where a photo's EXIF says that it was taken (WGS 84)."""
+
+    latitude_deg: float
+    """North is positive, -90 to 90."""
+    longitude_deg: float
+    """East is positive, -180 to 180."""
+    altitude_m: float | None = None
+    """Height, metres; None where it is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +50,28 @@ def orientation_of(exif: Image.Exif) -> int:
     """EXIF orientation 1 to 8; 1 where it is missing or no such number."""
     value = exif.get(Base.Orientation)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def read_position(exif: Image.Exif) -> GpsPosition | None:
+    """The position of a photo; None where there is none, or none on Earth. (0, 0), which receivers
+    without a fix write, is none."""
+    try:
+        fields = exif.get_ifd(IFD.GPSInfo)
+    except Exception:  # a damaged sub-directory raises whatever its parser meets
+        return None
+    latitude = _degrees(fields.get(GPS.GPSLatitude), fields.get(GPS.GPSLatitudeRef), "S")
+    longitude = _degrees(fields.get(GPS.GPSLongitude), fields.get(GPS.GPSLongitudeRef), "W")
+    if latitude is None or longitude is None or latitude == longitude == 0:
+        return None
+    if abs(latitude) > 90 or abs(longitude) > 180:
+        return None
+    altitude = _finite(fields.get(GPS.GPSAltitude))
+    below = fields.get(GPS.GPSAltitudeRef) in (1, b"\x01")
+    return GpsPosition(
+        latitude_deg=latitude,
+        longitude_deg=longitude,
+        altitude_m=-altitude if altitude is not None and below else altitude,
+    )
 
 
 def read_camera_hint(exif: Image.Exif, width: int, height: int) -> CameraHint:
@@ -85,10 +119,27 @@ def _from_focal_plane(
     return focal_mm * per_unit / mm_per_unit * shrunk
 
 
-def _number(value: Any) -> float | None:
-    """A positive finite number, or None."""
+def _degrees(value: Any, half: Any, negative: str) -> float | None:
+    """Degrees of an angle given as degrees, minutes and seconds."""
+    try:
+        parts = [_finite(part) for part in value]
+    except TypeError:
+        return None
+    if not 1 <= len(parts) <= 3 or any(part is None or part < 0 for part in parts):
+        return None
+    angle = sum(part / 60**place for place, part in enumerate(parts) if part is not None)
+    return -angle if str(half).strip("\0 ").upper() == negative else angle
+
+
+def _finite(value: Any) -> float | None:
     try:
         number = float(value)
     except (TypeError, ValueError, ZeroDivisionError):
         return None
-    return number if math.isfinite(number) and number > 0 else None
+    return number if math.isfinite(number) else None
+
+
+def _number(value: Any) -> float | None:
+    """A positive finite number, or None."""
+    number = _finite(value)
+    return number if number is not None and number > 0 else None

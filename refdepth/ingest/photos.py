@@ -15,7 +15,13 @@ from PIL import Image, UnidentifiedImageError
 
 from refdepth.errors import InputError
 from refdepth.ingest.discovery import readable
-from refdepth.ingest.exif import orientation_of, read_camera_hint, read_exif
+from refdepth.ingest.exif import (
+    GpsPosition,
+    orientation_of,
+    read_camera_hint,
+    read_exif,
+    read_position,
+)
 from refdepth.ingest.saving import save_jpeg, save_png
 from refdepth.ingest.settings import Alpha, PrepareSettings
 
@@ -57,6 +63,8 @@ class PreparedPhoto:
     """Focal length from EXIF, in prepared pixels."""
     camera_key: str = ""
     """Equal for photos whose EXIF says that they share intrinsics; empty where it says nothing."""
+    position: GpsPosition | None = None
+    """Where EXIF says that the photo was taken."""
     content_hash: str = ""
     """SHA-256 of the original file."""
     pixel_hash: str = ""
@@ -86,7 +94,14 @@ class PreparedPhoto:
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> PreparedPhoto:
         """The inverse of `to_dict`."""
-        return cls(**{**row, "warnings": tuple(row.get("warnings", ()))})
+        position = row.get("position")
+        return cls(
+            **{
+                **row,
+                "warnings": tuple(row.get("warnings", ())),
+                "position": None if position is None else GpsPosition(**position),
+            }
+        )
 
 
 def prepare_photo(
@@ -114,6 +129,7 @@ def prepare_photo(
         exif = read_exif(picture)
         orientation = orientation_of(exif) if settings.upright else 1
         hint = read_camera_hint(exif, stored_width, stored_height)
+        position = read_position(exif)
         frames = getattr(picture, "n_frames", 1)
         if frames > 1 and picture.format not in _ONE_PICTURE_FORMATS:
             notes.append(f"holds {frames} pictures; the first is used")
@@ -149,6 +165,7 @@ def prepare_photo(
         orientation=orientation,
         focal_px=None if hint.focal_px is None else hint.focal_px * scale,
         camera_key=hint.key,
+        position=position,
         content_hash=hashlib.sha256(content).hexdigest(),
         pixel_hash=hash_pixels(rgb),
         copied=keep_file,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Collection
 
 import numpy as np
@@ -18,6 +19,8 @@ WIDE_DEG = 12.0
 """Spread of the score above the best angle."""
 ENOUGH_POINTS = 30
 """With fewer observed points than this, geometry alone decides."""
+NEAREST = 64
+"""Closest cameras that are candidates even where they observe no point of a view."""
 UNSEEN_WEIGHT = 0.1
 """Weight of a point that only falls into a candidate's picture; it may be hidden there."""
 
@@ -30,22 +33,30 @@ def select_sources(scene: Scene, view: View, count: int) -> tuple[str, ...]:
     itself and a little where the point only falls into its picture. A view with few points is
     scored on points spread over its picture at the depth of the scene. Candidates that share
     nothing are left out. Deterministic; ties are broken by name.
+
+    Candidates are the views that observe a point of `view`, and the `NEAREST` closest cameras; they
+    are scored until no other can be among the best.
     """
+    if count < 1:
+        return ()
+    center = view.center
     anchors, index = _anchors(scene, view)
+    most = _most_possible(scene, view, anchors, index)
     observed = np.zeros(len(scene.points.xyz) + 1, dtype=np.bool_)  # the last is what -1 finds
-    scores = []
-    for other in scene.views:
-        if other.name == view.name:
-            continue
+    scores: list[tuple[float, str]] = []
+    for row in np.argsort(-most, kind="stable"):
+        if most[row] <= 0 or (len(scores) >= count and most[row] < -scores[count - 1][0]):
+            break
+        other = scene.views[row]
         pixels, _ = other.camera.project(transform(other.cam_from_world, anchors))
         weight = np.where(other.camera.contains(pixels), UNSEEN_WEIGHT, 0.0)
         observed[other.point_index] = True
         weight[observed[index]] = 1.0
         observed[other.point_index] = False
-        score = float(weight @ _angle_score(anchors, view.center, other.center))
+        score = float(weight @ _angle_score(anchors, center, scene.centers[row]))
         if score > 1e-6 * len(anchors):
-            scores.append((-score, other.name))
-    return tuple(name for _, name in sorted(scores)[:count])
+            insort(scores, (-score, other.name))
+    return tuple(name for _, name in scores[:count])
 
 
 def closest_views(
@@ -53,12 +64,46 @@ def closest_views(
 ) -> tuple[str, ...]:
     """Names of at most `count` views closest to `view`, but for those of `besides`, closest first.
     What lies nearer than the points is seen well only over a short baseline."""
+    within = _nearest(scene, view, count + len(besides))
     others = sorted(
         (float(np.linalg.norm(other.center - view.center)), other.name)
-        for other in scene.views
+        for other in (scene.views[row] for row in within)
         if other.name != view.name and other.name not in besides
     )
     return tuple(name for _, name in others[:count])
+
+
+def _nearest(scene: Scene, view: View, count: int) -> NDArray[np.int64]:
+    """Rows of the `count` views whose cameras are closest to that of `view`, of `view` itself, and
+    of any more that are as close as the last."""
+    if count < 1 or not len(scene):
+        return np.zeros(0, np.int64)
+    distance, _ = scene.camera_tree.query(view.center, k=[min(count + 1, len(scene))])
+    reach = float(distance[-1]) * (1 + 1e-9)
+    return np.array(sorted(scene.camera_tree.query_ball_point(view.center, reach)), np.int64)
+
+
+def _most_possible(
+    scene: Scene, view: View, anchors: NDArray[np.float64], index: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """The most that each view (V,) can score: what it scores on the anchors that it observes, and
+    the best angle on all others. 0 for views that are no candidates."""
+    start, views = scene.observers
+    rows = np.flatnonzero(index >= 0)
+    first, last = start[index[rows]], start[index[rows] + 1]
+    tracks = last - first
+    anchor = np.repeat(rows, tracks)
+    within = np.arange(len(anchor)) - np.repeat(np.cumsum(tracks) - tracks, tracks)
+    observer = views[np.repeat(first, tracks) + within]
+    score = _angle_score(anchors[anchor], view.center, scene.centers[observer])
+    shared = np.bincount(observer, minlength=len(scene))
+    seen = np.bincount(observer, score, minlength=len(scene))
+    most = (seen + UNSEEN_WEIGHT * (len(anchors) - shared)) * (1 + 1e-9)
+    candidate = shared > 0
+    candidate[_nearest(scene, view, NEAREST)] = True
+    if view.name in scene:
+        candidate[scene.row(view.name)] = False
+    return np.where(candidate, most, 0.0)
 
 
 def _anchors(scene: Scene, view: View) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -87,9 +132,9 @@ def _typical_depth(scene: Scene, view: View) -> float:
     depth = depth[depth > 0]
     if len(depth):
         return float(np.median(depth))
-    gaps = [np.linalg.norm(other.center - view.center) for other in scene.views]
-    gaps = [gap for gap in gaps if gap > 0]
-    return float(min(gaps) / np.tan(np.radians(BEST_ANGLE_DEG))) if gaps else 1.0
+    gaps = np.linalg.norm(scene.centers - view.center, axis=1)
+    gaps = gaps[gaps > 0]
+    return float(gaps.min() / np.tan(np.radians(BEST_ANGLE_DEG))) if len(gaps) else 1.0
 
 
 def _angle_score(

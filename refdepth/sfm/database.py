@@ -10,10 +10,11 @@ from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+
 from refdepth._pycolmap import pycolmap
 from refdepth.errors import InputError
 from refdepth.ingest.photos import PreparedPhoto
-from refdepth.sfm.pairs import EXHAUSTIVE_LIMIT
 from refdepth.sfm.settings import CameraSharing, SfmSettings
 
 _UNKNOWN_FOCAL_FACTOR = 1.2
@@ -79,15 +80,17 @@ def open_database(
     settings: SfmSettings,
     masks: Mapping[str, str],
     *,
+    pairing: str,
     seed: int,
 ) -> None:
     """Makes sure that a database stands at `path` which holds exactly `photos`, each with its
     camera (`cameras`: photo name to `pycolmap.Camera`, shared ones the same object).
 
     A database made before is kept if all that determines the features is unchanged; its matches
-    are kept if what determines them is unchanged too. `masks` gives the content hash of each mask.
+    are kept if what determines them is unchanged too: `pairing` stands for how pairs are chosen.
+    `masks` gives the content hash of each mask.
     """
-    marks = _marks(photos, cameras, settings, masks, seed)
+    marks = _marks(photos, cameras, settings, masks, pairing, seed)
     mark_path = path.with_suffix(".json")
     before = _read_marks(mark_path) if path.exists() else {}
     if before.get("features") != marks["features"] or not _readable(path):
@@ -100,6 +103,11 @@ def open_database(
             database.clear_matches()
             database.clear_two_view_geometries()
     mark_path.write_text(json.dumps(marks, indent=1))
+
+
+def match_mark(path: Path) -> str:
+    """Stands for all that determines the matches in the database at `path`."""
+    return str(_read_marks(path.with_suffix(".json")).get("matches"))
 
 
 def compact(path: Path) -> None:
@@ -127,6 +135,19 @@ def verified_pairs(path: Path, min_inliers: int = 15) -> int:
         return int(connection.execute(query, (min_inliers,)).fetchone()[0])
 
 
+def matched_features(path: Path) -> int:
+    """Number of features with a verified match; one pair's matches are in memory at a time."""
+    with closing(sqlite3.connect(path)) as connection:
+        features = connection.execute("SELECT image_id, rows FROM keypoints")
+        matched = {image: np.zeros(rows, np.bool_) for image, rows in features}
+        query = "SELECT pair_id, cols, data FROM two_view_geometries WHERE rows > 0"
+        for pair, columns, data in connection.execute(query):
+            inliers = np.frombuffer(data, np.uint32).reshape(-1, columns)
+            for image, column in zip(pycolmap.pair_id_to_image_pair(pair), inliers.T, strict=True):
+                matched[image][column] = True
+    return sum(int(found.sum()) for found in matched.values())
+
+
 def _create(path: Path, photos: Sequence[PreparedPhoto], cameras: Mapping[str, Any]) -> None:
     rigs: dict[int, tuple[int, int]] = {}
     with pycolmap.Database.open(path) as database:
@@ -151,6 +172,7 @@ def _marks(
     cameras: Mapping[str, Any],
     settings: SfmSettings,
     masks: Mapping[str, str],
+    pairing: str,
     seed: int,
 ) -> dict[str, str]:
     order = {id(camera): index for index, camera in enumerate(cameras.values())}
@@ -167,9 +189,8 @@ def _marks(
         for photo in photos
     ]
     features = _digest([rows, settings.max_features, settings.feature_image_size])
-    matches = [settings.matching, EXHAUSTIVE_LIMIT, settings.overlap]
-    matches += [settings.guided_matching, seed]
-    return {"features": features, "matches": _digest([features, matches])}
+    matches = [features, pairing, settings.guided_matching, seed]
+    return {"features": features, "matches": _digest(matches)}
 
 
 def _digest(value: Any) -> str:

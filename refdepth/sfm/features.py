@@ -6,14 +6,16 @@ import hashlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from refdepth.ingest.photos import PreparedPhoto
+from refdepth.sfm.chosen_pairs import choose_pairs
 from refdepth.sfm.database import feature_counts
 from refdepth.sfm.native import Cancelled, Progress, run_step
-from refdepth.sfm.pairs import choose_pairs
-from refdepth.sfm.settings import Guided, Matching, SfmSettings
+from refdepth.sfm.pairs import PairPlan
+from refdepth.sfm.settings import Guided, SfmSettings
 
 _SIFT_BYTES_PER_PIXEL = 320
 """Peak memory of one SIFT thread per pixel of the (shrunk) photo: pyramids start at twice the
@@ -58,7 +60,7 @@ def extract_features(
 
 def match_features(
     database: Path,
-    photos: Sequence[PreparedPhoto],
+    plan: PairPlan,
     settings: SfmSettings,
     *,
     seed: int,
@@ -66,10 +68,11 @@ def match_features(
     memory_mb: float | None,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
-) -> Matching:
-    """Matches and verifies pairs of photos; pairs that have their matches are skipped. Returns how
-    the pairs were chosen. `threads` and `memory_mb` as for `extract_features`."""
-    matching, pairs = choose_pairs(photos, settings)
+) -> None:
+    """Matches and verifies the pairs of photos that `plan` leads to; pairs that have their matches
+    are skipped. `threads` and `memory_mb` as for `extract_features`."""
+    watch: dict[str, Any] = {"progress": progress, "cancelled": cancelled}
+    pairs = choose_pairs(database, plan, settings, seed=seed, **watch)
     counts = sorted(feature_counts(database).values())
     guided = settings.guided_matching == Guided.ON or (
         settings.guided_matching == Guided.AUTO and counts[len(counts) // 2] <= _GUIDED_FEATURES
@@ -89,10 +92,8 @@ def match_features(
             guided=guided,
             seed=seed,
             threads=threads,
-            progress=progress,
-            cancelled=cancelled,
+            **watch,
         )
-    return matching
 
 
 def mask_hashes(masks: Path | None, photos: Sequence[PreparedPhoto]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from refdepth.errors import InputError, StageError
 from refdepth.ingest.photos import PreparedPhoto
+from refdepth.sfm.chosen_pairs import check_vocabulary
 from refdepth.sfm.database import (
     camera_groups,
     compact,
@@ -18,15 +19,16 @@ from refdepth.sfm.database import (
     verified_pairs,
 )
 from refdepth.sfm.features import extract_features, mask_hashes, match_features
-from refdepth.sfm.native import Cancelled, Progress, run_step, thread_count
-from refdepth.sfm.settings import Mapper, SfmSettings
+from refdepth.sfm.native import Cancelled, Progress, thread_count
+from refdepth.sfm.pairs import plan_pairs
+from refdepth.sfm.placing import place_cameras
+from refdepth.sfm.settings import SfmSettings
 from refdepth.sfm.summary import SfmSummary
 from refdepth.sfm.undistort import summarise, undistort_model
 
 _LEAST_REGISTERED = 2
 """A model with fewer photos is no result."""
 _FEW_FEATURES = 50
-_INIT_INLIERS = 100
 
 
 def reconstruct(
@@ -61,6 +63,8 @@ def reconstruct(
             "views needs at least two, better ten or more.",
             action="Add photos that overlap.",
         )
+    plan = plan_pairs(photos, settings)
+    pairing = plan.digest + check_vocabulary(settings)
     out.mkdir(parents=True, exist_ok=True)
     database = out / "database.db"
     cameras: dict[str, Any] = {}
@@ -68,12 +72,15 @@ def reconstruct(
         camera = initial_camera(group, settings)
         cameras.update((photo.name, camera) for photo in group)
     ordered = {photo.name: cameras[photo.name] for photo in photos}
-    open_database(database, photos, ordered, settings, mask_hashes(masks, photos), seed=seed)
+    hashes = mask_hashes(masks, photos)
+    open_database(database, photos, ordered, settings, hashes, pairing=pairing, seed=seed)
     watch: dict[str, Any] = {"progress": progress, "cancelled": cancelled, "threads": threads}
     limits: dict[str, Any] = {**watch, "memory_mb": memory_mb}
     extract_features(database, images, photos, settings, masks=masks, **limits)
-    matching = match_features(database, photos, settings, seed=seed, **limits)
-    models = _map(database, images, out / "models", len(photos), settings, seed=seed, **watch)
+    match_features(database, plan, settings, seed=seed, **limits)
+    models = place_cameras(
+        database, images, out / "models", len(photos), settings, seed=seed, **watch
+    )
     models = [model for model in models if len(model["names"]) >= _LEAST_REGISTERED]
     if not models:
         raise _no_model(database, photos)
@@ -89,51 +96,9 @@ def reconstruct(
         out / "sparse",
         [photo.name for photo in photos],
         other_models=others,
-        matching=matching.value,
+        matching=plan.matching.value,
         warnings=_warnings(database, photos, best, others),
     )
-
-
-def _map(
-    database: Path,
-    images: Path,
-    output: Path,
-    count: int,
-    settings: SfmSettings,
-    *,
-    seed: int,
-    threads: int,
-    progress: Progress | None,
-    cancelled: Cancelled | None,
-) -> list[dict[str, Any]]:
-    common: dict[str, Any] = {
-        "label": "placing cameras",
-        "database": database,
-        "images": images,
-        "output": output,
-        "refine_principal_point": settings.refine_principal_point,
-        "seed": seed,
-        "threads": 1 if settings.deterministic else threads,
-        "progress": progress,
-        "cancelled": cancelled,
-    }
-    # A second try with less to start from, for small pictures and weak texture.
-    for inliers in (_INIT_INLIERS, _INIT_INLIERS // 4):
-        shutil.rmtree(output, ignore_errors=True)
-        output.mkdir(parents=True)
-        if settings.mapper == Mapper.GLOBAL:
-            return list(run_step("map_globally", **common))
-        models: list[dict[str, Any]] = run_step(
-            "map_incrementally",
-            count=count,
-            min_model_size=min(count, 3),
-            min_triangulation_angle_deg=settings.min_triangulation_angle_deg,
-            min_inliers=inliers,
-            **common,
-        )
-        if models:
-            return models
-    return []
 
 
 def _replace_folder(source: Path, destination: Path) -> None:

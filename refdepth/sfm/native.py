@@ -33,7 +33,9 @@ Progress = Callable[[str, float, float | None], None]
 
 _POLL_SECONDS = 0.1
 _LOG_LINE = re.compile(r"^([IWEF])\d{8} \S+ +\d+ (\S+)\] ?(.*)$")
-_PHOTO_DONE = re.compile(r"(?:Processed file|Undistorting image) \[(\d+)/\d+\]")
+_PHOTO_DONE = re.compile(
+    r"(?:Processed file|Undistorting image|Indexing image|Processing image) \[(\d+)/\d+\]"
+)
 _BLOCK_BEGUN = re.compile(r"Processing block \[(\d+)/(\d+)\]")
 _LEVELS = {"I": logging.DEBUG, "W": logging.INFO, "E": logging.INFO, "F": logging.WARNING}
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from refdepth._pycolmap import pycolmap
+from refdepth.sfm import alike
+from refdepth.sfm.joining import join_models
 from refdepth.sfm.principal_point import refine_principal_points
 
 Report = Callable[[float, float | None], None]
@@ -78,6 +80,31 @@ def match(
     )
 
 
+def rank_alike(
+    *,
+    database: str,
+    vocabulary: str | None,
+    folder: str,
+    count: int,
+    seed: int,
+    report: Report,
+) -> dict[str, list[str]]:
+    """For each photo of the database the names of up to `count` others that look most like it, best
+    first. Without a `vocabulary` one is made from the photos, in `folder`."""
+    return alike.rank(
+        Path(database),
+        vocabulary=Path(vocabulary) if vocabulary else None,
+        folder=Path(folder),
+        count=count,
+        seed=seed,
+    )
+
+
+def check_vocabulary(*, path: str, report: Report) -> str:
+    """The kind of features that a vocabulary is for."""
+    return str(pycolmap.VisualIndex.read(path).feature_type().name)
+
+
 def map_incrementally(
     *,
     database: str,
@@ -90,16 +117,24 @@ def map_incrementally(
     refine_principal_point: bool,
     seed: int,
     threads: int,
+    begin: str | None = None,
+    snapshots: str | None = None,
+    snapshot_photos: int = 0,
     report: Report,
 ) -> list[dict[str, Any]]:
-    """Places cameras one by one. Each model is left in a folder of `output`."""
+    """Places cameras one by one. Each model is left in a folder of `output`; models that share
+    photos are joined. Where `snapshots` is given, the growing model is left in a folder of it
+    whenever `snapshot_photos` more are placed; `begin` is one of those, to go on from."""
     options = pycolmap.IncrementalPipelineOptions()
     options.random_seed = seed
     options.num_threads = threads
     options.min_model_size = min_model_size
     options.mapper.init_min_tri_angle = min_triangulation_angle_deg
     options.mapper.init_min_num_inliers = min_inliers
-    registered = 0
+    if snapshots is not None:
+        options.snapshot_path = snapshots
+        options.snapshot_frames_freq = snapshot_photos
+    registered = pycolmap.Reconstruction(begin).num_reg_images() if begin else 0
 
     def placed(photos: int) -> None:
         nonlocal registered
@@ -111,9 +146,17 @@ def map_incrementally(
         images,
         output,
         options=options,
+        input_path=begin or "",
         initial_image_pair_callback=lambda: placed(2),
         next_image_callback=lambda: placed(1),
     )
+    models, changed = join_models(models, threads=threads)
+    if begin:  # then pycolmap writes beside these folders, and only there
+        changed = set(models)
+    for index in changed:
+        folder = Path(output) / str(index)
+        folder.mkdir(exist_ok=True)
+        models[index].write(folder)
     if refine_principal_point:
         models = _with_principal_points(models, output, threads)
     return _describe_models(models, output)

@@ -36,6 +36,8 @@ class Matching(StrEnum):
     AUTO = "auto"
     EXHAUSTIVE = "exhaustive"
     SEQUENTIAL = "sequential"
+    SPATIAL = "spatial"
+    RETRIEVAL = "retrieval"
 
 
 class Guided(StrEnum):
@@ -49,6 +51,7 @@ class Guided(StrEnum):
 class Mapper(StrEnum):
     """How cameras are placed."""
 
+    AUTO = "auto"
     INCREMENTAL = "incremental"
     GLOBAL = "global"
 
@@ -80,7 +83,22 @@ class SfmSettings(Settings):
     )
     matching: Matching = setting(
         Matching.AUTO,
-        "Pairs to match: auto, exhaustive (all) or sequential (neighbours in name order).",
+        "Pairs to match: auto, exhaustive (all), sequential (neighbours in name order; in long "
+        "sets also photos that look alike), spatial (neighbours by GPS, and photos that look "
+        "alike) or retrieval (photos that look alike).",
+    )
+    neighbours: int = setting(
+        20,
+        "Photos that look most alike, or are closest by GPS, that each photo is paired with.",
+        ge=1,
+        expert=True,
+    )
+    vocabulary: str | None = setting(
+        None,
+        "COLMAP vocabulary tree for SIFT that says which photos look alike; none: one is made from "
+        "the photos.",
+        affects_result=False,  # its content counts, see the stage
+        expert=True,
     )
     overlap: int = setting(
         15,
@@ -95,7 +113,9 @@ class SfmSettings(Settings):
         expert=True,
     )
     mapper: Mapper = setting(
-        Mapper.INCREMENTAL, "incremental (robust) or global (faster on many photos)."
+        Mapper.AUTO,
+        "auto, incremental (one camera after the other, robust) or global (all at once, faster on "
+        "many photos).",
     )
     min_triangulation_angle_deg: float = setting(
         8.0,

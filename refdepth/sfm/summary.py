@@ -25,7 +25,8 @@ class SfmSummary:
     other_models: tuple[tuple[str, ...], ...] = ()
     """Photos of each model that was not chosen, largest first."""
     matching: str = ""
-    """How pairs were chosen: exhaustive or sequential; empty for a given model."""
+    """How pairs were chosen: exhaustive, sequential, spatial or retrieval; empty for a given model.
+    """
     warnings: tuple[str, ...] = field(default=())
     """What a user should know, in plain words."""
 

@@ -10,9 +10,11 @@ from typing import Any
 from refdepth._pycolmap import pycolmap
 from refdepth.errors import StageError
 from refdepth.ingest.photos import PreparedPhoto
-from refdepth.sfm.database import compact, open_database
+from refdepth.sfm.chosen_pairs import check_vocabulary
+from refdepth.sfm.database import compact, matched_features, open_database
 from refdepth.sfm.features import extract_features, mask_hashes, match_features
 from refdepth.sfm.native import Cancelled, Progress, run_step
+from refdepth.sfm.pairs import plan_pairs
 from refdepth.sfm.settings import Matching, SfmSettings
 
 _REFUSED_SHARE = 0.1
@@ -49,11 +51,14 @@ def triangulate_model(
         camera = shared.setdefault(image.camera_id, pycolmap.Camera(image.camera.todict()))
         camera.has_prior_focal_length = True
     cameras = {photo.name: shared[posed[photo.name].camera_id] for photo in photos}
-    open_database(database, photos, cameras, settings, mask_hashes(masks, photos), seed=seed)
+    plan = plan_pairs(photos, settings)
+    pairing = plan.digest + check_vocabulary(settings)
+    hashes = mask_hashes(masks, photos)
+    open_database(database, photos, cameras, settings, hashes, pairing=pairing, seed=seed)
     watch: dict[str, Any] = {"progress": progress, "cancelled": cancelled}
     limits: dict[str, Any] = {**watch, "threads": threads, "memory_mb": memory_mb}
     extract_features(database, images, photos, settings, masks=masks, **limits)
-    matching = match_features(database, photos, settings, seed=seed, **limits)
+    match_features(database, plan, settings, seed=seed, **limits)
     start = out / "posed"
     _write_posed(database, posed, start)
     shutil.rmtree(out / "models", ignore_errors=True)
@@ -86,21 +91,13 @@ def triangulate_model(
             action=advice,
         )
     if share < _DOUBTED_SHARE:
-        return matching, [f"only {share:.0%} of the matched features fit the poses. {advice}"]
-    return matching, []
+        return plan.matching, [f"only {share:.0%} of the matched features fit the poses. {advice}"]
+    return plan.matching, []
 
 
 def _agreeing_share(database: Path, model: Path) -> float:
     """Share of the features with a verified match that belong to a triangulated point."""
-    matched: dict[int, set[int]] = {}
-    with pycolmap.Database.open(database) as opened:
-        pair_ids, geometries = opened.read_two_view_geometries()
-    for pair_id, geometry in zip(pair_ids, geometries, strict=True):
-        for image_id, column in zip(
-            pycolmap.pair_id_to_image_pair(pair_id), geometry.inlier_matches.T, strict=True
-        ):
-            matched.setdefault(image_id, set()).update(column.tolist())
-    count = sum(map(len, matched.values()))
+    count = matched_features(database)
     return pycolmap.Reconstruction(model).compute_num_observations() / max(1, count)
 
 

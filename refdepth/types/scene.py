@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,6 +123,7 @@ class Scene:
         self.views: tuple[View, ...] = tuple(sorted(views, key=lambda view: view.name))
         self.points = points
         self._by_name = {view.name: view for view in self.views}
+        self._rows = {view.name: row for row, view in enumerate(self.views)}
         if len(self._by_name) != len(self.views):
             raise ValueError("two views share a name")
 
@@ -133,10 +136,37 @@ class Scene:
     def __contains__(self, name: object) -> bool:
         return name in self._by_name
 
+    def row(self, name: str) -> int:
+        """Place of a view in `views`."""
+        return self._rows[name]
+
     @property
     def names(self) -> tuple[str, ...]:
         """View names in order."""
         return tuple(self._by_name)
+
+    @cached_property
+    def centers(self) -> NDArray[np.float64]:
+        """Camera centres (V, 3) in the order of `views`."""
+        return np.array([view.center for view in self.views]).reshape(-1, 3)
+
+    @cached_property
+    def camera_tree(self) -> Any:
+        """`scipy.spatial.cKDTree` of `centers`."""
+        from scipy.spatial import cKDTree
+
+        return cKDTree(self.centers)
+
+    @cached_property
+    def observers(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which views see a point: those of point `i` are rows `views[start[i] : start[i + 1]]` of
+        `self.views`; `start` (N + 1,) and `views` (observations,), each view once a point."""
+        seen = [np.unique(view.point_index) for view in self.views]
+        points = np.concatenate([*seen, np.zeros(0, np.int64)])
+        rows = np.repeat(np.arange(len(self.views)), [len(index) for index in seen])
+        start = np.zeros(len(self.points) + 1, np.int64)
+        np.cumsum(np.bincount(points, minlength=len(self.points)), out=start[1:])
+        return start, rows[np.argsort(points, kind="stable")]
 
     @property
     def typical_camera(self) -> PinholeCamera:

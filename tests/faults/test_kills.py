@@ -220,6 +220,20 @@ def test_killed_while_structure_from_motion_runs(
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
+def test_killed_while_photos_that_look_alike_are_matched(
+    runner: Runner, larger: Photos, tmp_path: Path, survived: Counter[str]
+) -> None:
+    settings = ("--until", "sfm", "--set", "sfm.matching=retrieval", "--set", "sfm.neighbours=3")
+    out, undisturbed = tmp_path / "out", tmp_path / "undisturbed"
+    assert runner.run(larger.from_photos(undisturbed, *settings)).code == 0
+    command = larger.from_photos(out, *settings)
+    kills = random_kills(runner, command, out, seed=0, kills=8, most=10.0)
+    check(out, undisturbed)
+    survived["kills at a random moment"] += kills
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", range(1, 5))
 def test_killed_at_many_random_moments(
     seed: int,

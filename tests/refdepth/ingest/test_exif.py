@@ -1,17 +1,19 @@
-"""Focal lengths and camera keys from EXIF."""
+"""Focal lengths, camera keys and positions from EXIF."""
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
-from PIL.ExifTags import IFD, Base
+from PIL.ExifTags import GPS, IFD, Base
 from PIL.TiffImagePlugin import IFDRational
 
-from refdepth.ingest.exif import read_camera_hint, read_exif
+from refdepth.ingest import PreparedPhoto, prepare_photo
+from refdepth.ingest.exif import read_camera_hint, read_exif, read_position
 from refdepth.synthetic import make_scene
 
 
@@ -81,3 +83,63 @@ def test_the_key_tells_cameras_and_zooms_apart() -> None:
     assert keys[0] == keys[1]
     assert len(set(keys)) == 3
     assert read_camera_hint(Image.Exif(), 60, 40).key == ""
+
+
+def gps_of(**fields: Any) -> Image.Exif:
+    exif = Image.Exif()
+    exif._ifds[IFD.GPSInfo] = {GPS[name]: value for name, value in fields.items()}
+    return exif
+
+
+def angle(*parts: float) -> tuple[IFDRational, ...]:
+    return tuple(IFDRational(round(part * 1000), 1000) for part in parts)
+
+
+def test_a_position_survives_a_file(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(IFD.GPSInfo).update(
+        {
+            GPS.GPSLatitudeRef: "S",
+            GPS.GPSLatitude: angle(33, 51, 24.48),
+            GPS.GPSLongitudeRef: "E",
+            GPS.GPSLongitude: angle(151, 12, 54.72),
+            GPS.GPSAltitudeRef: b"\x01",
+            GPS.GPSAltitude: IFDRational(25, 10),
+        }
+    )
+    path = tmp_path / "photo.jpg"
+    Image.new("RGB", (64, 48)).save(path, exif=exif)
+    with Image.open(path) as picture:
+        found = read_position(read_exif(picture))
+    assert found is not None
+    assert found.latitude_deg == pytest.approx(-33.8568)
+    assert found.longitude_deg == pytest.approx(151.2152)
+    assert found.altitude_m == pytest.approx(-2.5)
+    row = prepare_photo(path, tmp_path / "prepared")
+    assert row.position == found
+    assert PreparedPhoto.from_dict(json.loads(json.dumps(row.to_dict()))) == row
+
+
+def test_a_table_without_positions_still_loads() -> None:
+    size = {"width": 60, "height": 40, "stored_width": 60, "stored_height": 40}
+    row = PreparedPhoto(name="a.jpg", original="a.jpg", **size).to_dict()
+    del row["position"]
+    assert PreparedPhoto.from_dict(row).position is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"GPSLatitude": angle(48, 0, 0)},
+        {"GPSLatitude": angle(0, 0, 0), "GPSLongitude": angle(0, 0, 0)},
+        {"GPSLatitude": angle(95, 0, 0), "GPSLongitude": angle(7, 0, 0)},
+        {"GPSLatitude": angle(48, 0, 0), "GPSLongitude": angle(181, 0, 0)},
+        {"GPSLatitude": (IFDRational(0, 0),) * 3, "GPSLongitude": angle(7, 0, 0)},
+        {"GPSLatitude": "north", "GPSLongitude": angle(7, 0, 0)},
+        {"GPSLatitude": angle(1, 2, 3, 4), "GPSLongitude": angle(7, 0, 0)},
+        {"GPSLatitude": 48.0, "GPSLongitude": angle(7, 0, 0)},
+    ],
+)
+def test_no_place_on_earth_is_no_position(fields: dict[str, Any]) -> None:
+    assert read_position(gps_of(**fields)) is None

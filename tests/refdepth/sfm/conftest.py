@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,12 @@ def prepare_folder(source: Path, images: Path) -> list[PreparedPhoto]:
         prepare_photo(one.path, images / stems[one.original], original=one.original)
         for one in found
     ]
+
+
+@pytest.fixture(scope="session")
+def prepare() -> Callable[[Path, Path], list[PreparedPhoto]]:
+    """`prepare_folder`."""
+    return prepare_folder
 
 
 @pytest.fixture(scope="session")

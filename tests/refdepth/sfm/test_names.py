@@ -1,4 +1,4 @@
-"""Names in foreign files, and pairs of photos to match."""
+"""Names in foreign files."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 from refdepth.errors import InputError
 from refdepth.ingest import PreparedPhoto
 from refdepth.ingest.names import NameTable, checked_name
-from refdepth.sfm.pairs import choose_pairs, sequential_pairs
-from refdepth.sfm.settings import Matching, SfmSettings
 
 
 def photo(name: str, original: str, sequence: str = "") -> PreparedPhoto:
@@ -75,32 +73,3 @@ def test_a_name_that_is_let_through_stays_inside(name: str) -> None:
         return
     assert not path.is_absolute()
     assert ".." not in path.parts
-
-
-def test_small_sets_are_matched_exhaustively() -> None:
-    kind, pairs = choose_pairs(PHOTOS, SfmSettings())
-    assert kind == Matching.EXHAUSTIVE
-    assert len(pairs) == len(set(map(frozenset, pairs))) == 6
-
-
-def test_long_videos_are_matched_in_sequence_and_photos_are_not() -> None:
-    frames = [photo(f"v_{i}.png", f"v.mp4#{i:06d}", "v.mp4") for i in range(160)]
-    kind, pairs = choose_pairs(frames, SfmSettings())
-    assert kind == Matching.SEQUENTIAL
-    assert len(pairs) < 160 * 22
-    loose = [photo(f"{i}.jpg", f"{i}.jpg") for i in range(160)]
-    assert choose_pairs(loose, SfmSettings())[0] == Matching.EXHAUSTIVE
-
-
-def test_a_sequence_goes_by_natural_order() -> None:
-    names = ["IMG_10.jpg", "IMG_9.jpg", "IMG_1.jpg"]
-    settings = SfmSettings(matching=Matching.SEQUENTIAL, overlap=1)
-    _, pairs = choose_pairs([photo(name, name) for name in names], settings)
-    assert ("IMG_9.jpg", "IMG_10.jpg") in pairs
-
-
-def test_sequential_pairs_reach_near_and_exponentially_far() -> None:
-    names = [str(index) for index in range(100)]
-    pairs = sequential_pairs(names, overlap=5)
-    assert {int(b) - int(a) for a, b in pairs} == {1, 2, 3, 4, 5, 8, 16}
-    assert len(pairs) == len(set(pairs))
