@@ -46,6 +46,7 @@ EXTRAS = {
     "laspy": ("laspy", "LAS and LAZ export", "pip install 'refdepth[las]'"),
     "copclib": ("copclib", "COPC export", "pip install 'refdepth[copc]'"),
     "pye57": ("pye57", "E57 export", "pip install 'refdepth[e57]'"),
+    "opencv-python-headless": ("cv2", "printed tags", "pip install 'refdepth[tags]'"),
     "OpenEXR": ("OpenEXR", "EXR export", "pip install 'refdepth[exr]'"),
 }
 

@@ -26,6 +26,7 @@ COMMANDS = (
     "reconstruct",
     "stage",
     "status",
+    "scale_to",
     "evaluate",
     "demo",
     "export",
@@ -40,7 +41,7 @@ COMMANDS = (
 def _register() -> None:
     for name in COMMANDS:
         module = importlib.import_module(f"refdepth.cli.commands.{name}")
-        app.command(name)(with_debug(getattr(module, name)))
+        app.command(name.replace("_", "-"))(with_debug(getattr(module, name)))
 
 
 def _version(show: bool) -> None:

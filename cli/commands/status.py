@@ -21,11 +21,22 @@ def status(
     from refdepth.cli.summary import print_status, status_rows
     from refdepth.io.json_text import to_json
     from refdepth.pipeline.engine import Engine
+    from refdepth.pipeline.metric import read_scale
+    from refdepth.pipeline.results import Results
     from refdepth.pipeline.workspace import Workspace
 
     workspace = Workspace.find(out)
     statuses = Engine(workspace, workspace.request()).status(thorough=verify)
     if as_json:
-        typer.echo(to_json({"workspace": str(workspace.root), "stages": status_rows(statuses)}))
+        scale = read_scale(Results(workspace))
+        typer.echo(
+            to_json(
+                {
+                    "workspace": str(workspace.root),
+                    "stages": status_rows(statuses),
+                    "scale": None if scale is None else {**scale.content, "stale": scale.stale},
+                }
+            )
+        )
     else:
         print_status(workspace, statuses)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from refdepth.pipeline.engine import stage_names
+from refdepth.pipeline.metric import read_scale
 from refdepth.pipeline.results import Results
 from refdepth.priors.fit import ScaleFlag
 
@@ -81,11 +82,15 @@ def advice_of(results: Results) -> list[Advice]:
     manifests = {name: manifest.summary for name, manifest in found.items() if manifest is not None}
     names = results.scene.names if "sfm" in manifests else ()
     own = {name: results.names.own(name) for name in names}
-    return advise(
-        manifests,
-        {own[name]: results.fit(name) for name in names},
-        {own[name]: results.record(name) for name in names},
-    )
+    scale = read_scale(results)
+    return [
+        *advise(
+            manifests,
+            {own[name]: results.fit(name) for name in names},
+            {own[name]: results.record(name) for name in names},
+        ),
+        *(Advice(what=f"Scale: {text}.", try_="") for text in (scale.warnings if scale else ())),
+    ]
 
 
 def advise(

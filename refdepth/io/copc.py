@@ -52,10 +52,17 @@ Rows = NDArray[np.void]
 Corner = tuple[int, int, int]
 
 
-def write_copc(path: Path, pieces: Iterable[PointCloud], *, node_points: int = NODE_POINTS) -> int:
+def write_copc(
+    path: Path,
+    pieces: Iterable[PointCloud],
+    *,
+    wkt: str | None = None,
+    node_points: int = NODE_POINTS,
+) -> int:
     """Writes a cloud, given in pieces, as `NAME.copc.laz`: LAS 1.4, point format 7, 16-bit colours,
-    and the confidence in [0, 1] times 65535 as intensity. Coordinates are the scene's own, in SfM
-    units. Returns the number of points.
+    and the confidence in [0, 1] times 65535 as intensity. Coordinates are the clouds' own; `wkt`
+    says in which coordinate reference system they are (OGC WKT 1), None that they are in none.
+    Returns the number of points.
 
     Temporary files beside `path` take up to 100 bytes a point. Raises `UnavailableError` when
     copclib is not installed, `InputError` when there are no points.
@@ -70,7 +77,7 @@ def write_copc(path: Path, pieces: Iterable[PointCloud], *, node_points: int = N
         scale = side / _STEPS
         rows = _records(stored, low, scale, Path(scratch))
         config = copclib.CopcConfigWriter(
-            7, copclib.Vector3(scale, scale, scale), copclib.Vector3(*low)
+            7, copclib.Vector3(scale, scale, scale), copclib.Vector3(*low), wkt=wkt or ""
         )
         writer = copclib.FileWriter(str(path), config)
         info, header = writer.copc_config.copc_info, writer.copc_config.las_header

@@ -1,0 +1,306 @@
+"""Measuring how many metres a unit is: known distances, tags, GPS and metric depth held against
+each other; the result goes to OUT/scale.json."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdepth.errors import InputError
+from refdepth.geometry.lens import undistorted_pixels
+from refdepth.geometry.photo_grid import sample_depth
+from refdepth.io.images import read_rgb
+from refdepth.metric.distances import Place, measure_distance, scale_from_distances
+from refdepth.metric.estimate import (
+    Estimate,
+    Measurement,
+    Source,
+    chosen,
+    contradictions,
+    joined,
+)
+from refdepth.metric.gps import LEAST_PHOTOS, GpsAlignment, align_gps
+from refdepth.metric.lengths import Pick, parse_distance, parse_length
+from refdepth.metric.tag_scale import scale_from_tags
+from refdepth.metric.tags import DEFAULT_FAMILY, Sighting, TagFinder
+from refdepth.pipeline.cancellation import Cancellation
+from refdepth.pipeline.executors import Executor, SerialExecutor
+from refdepth.pipeline.files import write_sealed
+from refdepth.pipeline.metric import SCALE_NAME, frame_of, made_from
+from refdepth.pipeline.performing import perform
+from refdepth.pipeline.priors import input_photos
+from refdepth.pipeline.progress import Progress, Silent
+from refdepth.pipeline.results import Results
+from refdepth.pipeline.stages.prepare import read_table
+from refdepth.pipeline.stages.reading import IMAGES
+from refdepth.pipeline.views import errors_by_photo
+from refdepth.pipeline.work import Cost, Desk, Watch
+from refdepth.pipeline.workspace import Workspace
+from refdepth.types.camera import invert_pose, transform
+
+_TAG_SECONDS, _TAG_BYTES = 0.2, 12
+"""Of a core for a megapixel, and memory for a pixel."""
+_NETWORK_ERROR, _MAPS_ERROR = 0.1, 0.02
+"""Relative, of the mean scale of metric networks and of given metric maps (sensors)."""
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleOptions:
+    """What is to say how long a unit is, as the command line has it. Raises `ConfigurationError`
+    for what cannot be understood."""
+
+    distances: tuple[str, ...] = ()
+    """`PHOTO:X,Y PHOTO:X,Y LENGTH`, see `parse_distance`."""
+    tag_size: str | None = None
+    """Side of the tags' black square, with its unit."""
+    tag_family: str = DEFAULT_FAMILY
+    gps: bool | None = None
+    """Whether GPS positions count; None: where there are enough."""
+
+    def __post_init__(self) -> None:
+        for text in self.distances:
+            parse_distance(text)
+        if self.tag_size is not None:
+            parse_length(self.tag_size, "--tag-size")
+            TagFinder(self.tag_family)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is asked for."""
+        return bool(self.distances or self.tag_size or self.gps)
+
+    @property
+    def arguments(self) -> list[str]:
+        """The same on a command line."""
+        out = [part for text in self.distances for part in ("--distance", text)]
+        if self.tag_size is not None:
+            out += ["--tag-size", self.tag_size]
+            out += ["--tag-family", self.tag_family] * (self.tag_family != DEFAULT_FAMILY)
+        if self.gps is not None:
+            out.append("--gps" if self.gps else "--no-gps")
+        return out
+
+
+def measure_scale(
+    workspace: Workspace,
+    options: ScaleOptions,
+    *,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    cancellation: Cancellation | None = None,
+) -> dict[str, Any]:
+    """Measures the scale by all that is asked for and there, writes OUT/scale.json and returns what
+    it holds.
+
+    Raises `InputError` where a source that was asked for says nothing, or none is there.
+    """
+    results = Results(workspace)
+    photos = _Photos(results)
+    estimates: list[Estimate] = []
+    notes: list[str] = []
+    if options.distances:
+        known = [parse_distance(text) for text in options.distances]
+        estimates.append(
+            scale_from_distances(
+                [measure_distance(k, photos.place(k.first), photos.place(k.second)) for k in known]
+            )
+        )
+    if options.tag_size is not None:
+        work = TagsSeen(root=workspace.root, family=options.tag_family, cost=_tag_cost(results))
+        told = progress or Silent()
+        watch = Watch(
+            cancellation=cancellation or Cancellation(),
+            progress=lambda done: told.step("tags", done, len(results.scene.names)),
+        )
+        with errors_by_photo(workspace):
+            seen = perform(executor or SerialExecutor(), work, results.scene.names, watch)
+        sightings = [s for name in results.scene.names for s in seen[name]]
+        size_m = parse_length(options.tag_size, "--tag-size")
+        estimates.append(scale_from_tags(results.scene, sightings, size_m, photos.points))
+    alignment = _gps(photos, options.gps, notes)
+    if alignment is not None:
+        estimates.append(alignment.estimate)
+    depth = _metric_depth(results)
+    if depth is not None:
+        estimates.append(depth)
+    if not estimates:
+        raise InputError(
+            "; ".join(["nothing says how long a unit is", *notes]) + ".",
+            subject=workspace.root,
+            action="Give --distance or --tag-size, photos with GPS positions, or metric depth.",
+        )
+    metres, error, used = chosen(estimates)
+    frame, up = frame_of(results, metres, alignment)
+    found = {
+        "metres_per_unit": metres,
+        "relative_error": error,
+        "used": [source.value for source in used],
+        "sources": [estimate.to_dict() for estimate in estimates],
+        "warnings": [*contradictions(estimates), *notes],
+        "metric_from_world": frame.matrix.tolist(),
+        "up": up,
+        "origin": None,
+        "asked": options.arguments,
+        "made_from": made_from(results),
+    }
+    if alignment is not None:
+        found["GPS"] = {
+            "median_residual_m": alignment.residual_m,
+            "tilt_error_deg": alignment.tilt_error_deg,
+            "residuals_m": {results.names.own(n): d for n, d in alignment.residuals_m.items()},
+        }
+        if alignment.rotation is not None:
+            found["origin"] = vars(alignment.origin)
+    write_sealed(workspace.root / SCALE_NAME, found)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagsSeen:
+    """The tags in a view's photo, in undistorted pixels."""
+
+    root: Path
+    """The workspace."""
+    family: str
+    cost: Cost
+
+    def open(self, desk: Desk) -> Callable[[str], list[Sighting]]:
+        """Loads the scene."""
+        workspace = Workspace(self.root)
+        photos, finder = _Photos(Results(workspace)), TagFinder(self.family)
+        folder = workspace.stage_dir("prepare") / IMAGES
+
+        def find(name: str) -> list[Sighting]:
+            seen = finder.find(read_rgb(folder / name), name)
+            moved = [
+                Sighting(tag=s.tag, view=name, corners=photos.undistorted(name, s.corners))
+                for s in seen
+            ]
+            return [s for s in moved if np.isfinite(s.corners).all()]
+
+        return find
+
+
+class _Photos:
+    """Pixels of photos as places in the world."""
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+        self.rows = {row.name: row for row in read_table(results.workspace)}
+        self._photo_of = input_photos(results.workspace)
+        self._agreed = frozenset(results.views("fuse"))
+        self._refined = frozenset(results.views("refine"))
+
+    def undistorted(self, name: str, xy: Array) -> Array:
+        """Undistorted pixels (N, 2) of pixels of the prepared photo (N, 2)."""
+        view, row = self.results.scene[name], self.rows[name]
+        photo = self._photo_of(view)
+        return undistorted_pixels(view.camera, photo, xy * [photo.width / row.width] * 2)
+
+    def points(self, name: str, xy: Array) -> Array:
+        """World points (N, 3) at undistorted pixels (N, 2) of a view: by the depth that views agree
+        on, else by its own; NaN where both are unknown."""
+        view = self.results.scene[name]
+        out = np.full((len(xy), 3), np.nan)
+        inside = view.camera.contains(xy)
+        for known, load in (
+            (self._refined, self.results.refined),
+            (self._agreed, self.results.fused),
+        ):
+            if name in known and inside.any():
+                depth = np.zeros(len(xy))
+                depth[inside] = sample_depth(load(name).depth, xy[inside])
+                local = view.camera.unproject(depth, xy)
+                there = depth > 0
+                out[there] = transform(invert_pose(view.cam_from_world), local[there])
+        return out
+
+    def place(self, pick: Pick) -> Place:
+        """Where a picked pixel lies. Raises `InputError` where the photo is not known or not
+        placed, where the pixel is outside it and where it has no depth."""
+        name = self.results.names.meant(pick.photo)
+        if name is None or name not in self.rows:
+            some = self.results.names.own(self.results.scene.names[0])
+            raise InputError(
+                "is none of the photos, or several.",
+                subject=pick.photo,
+                action=f"They are called like {some}.",
+            )
+        if name not in self.results.scene:
+            raise InputError(
+                "was not placed by structure from motion.",
+                subject=pick.photo,
+                action="Pick the pixel in another photo.",
+            )
+        row, view = self.rows[name], self.results.scene[name]
+        width, height = row.upright_size
+        if not (0 <= pick.x < width and 0 <= pick.y < height):
+            raise InputError(
+                f"lies outside the photo, which is {width}x{height} upright.",
+                subject=str(pick),
+                action="Give pixels of the photo as given, turned upright, x before y.",
+            )
+        smaller = row.width / width
+        xy = self.undistorted(name, np.array([[pick.x, pick.y]]) * smaller)
+        point = self.points(name, xy)[0]
+        if not np.isfinite(point).all():
+            made = name in self._refined
+            raise InputError(
+                "has no depth there." if made else "has no refined depth yet.",
+                subject=str(pick),
+                action="Pick a pixel beside it or in another photo; `refdepth export --to depth"
+                " --depth-as pictures` shows where depth is known."
+                if made
+                else "Run `refdepth reconstruct` to the end first.",
+            )
+        return Place(point=point, center=view.center, focal_px=view.camera.mean_focal_px / smaller)
+
+
+def _gps(photos: _Photos, asked: bool | None, notes: list[str]) -> GpsAlignment | None:
+    """The cameras on Earth; None where GPS is not wanted or, unless `asked`, cannot say: then it is
+    noted why."""
+    if asked is False:
+        return None
+    scene = photos.results.scene
+    positions = {
+        name: position
+        for name in scene.names
+        if name in photos.rows and (position := photos.rows[name].position) is not None
+    }
+    if asked is None and len(positions) < LEAST_PHOTOS:
+        return None
+    try:
+        return align_gps({view.name: view.center for view in scene.views}, positions)
+    except InputError as error:
+        if asked:
+            raise
+        notes.append(f"GPS is not used: {error.message.rstrip('.')}")
+        return None
+
+
+def _metric_depth(results: Results) -> Estimate | None:
+    """What the scale stage found for a prior in metres."""
+    manifest, depth = results.manifest("scale"), results.manifest("depth")
+    value = manifest.summary.get("metres_per_unit") if manifest else None
+    if not isinstance(value, int | float) or not value > 0:
+        return None
+    maps = depth is not None and depth.inputs.get("prior") == "maps"
+    measured = Measurement(
+        what="the given maps" if maps else "the depth network",
+        metres_per_unit=float(value),
+        relative_error=_MAPS_ERROR if maps else _NETWORK_ERROR,
+    )
+    return joined(Source.DEPTH, [measured])
+
+
+def _tag_cost(results: Results) -> Cost:
+    camera = results.scene.typical_camera
+    pixels = camera.width * camera.height
+    return Cost(seconds=_TAG_SECONDS * pixels / 1e6, bytes=_TAG_BYTES * pixels)
