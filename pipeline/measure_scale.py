@@ -202,7 +202,7 @@ class _Photos:
         """Undistorted pixels (N, 2) of pixels of the prepared photo (N, 2)."""
         view, row = self.results.scene[name], self.rows[name]
         photo = self._photo_of(view)
-        return undistorted_pixels(view.camera, photo, xy * [photo.width / row.width] * 2)
+        return undistorted_pixels(view.camera, photo, xy * (photo.width / row.width))
 
     def points(self, name: str, xy: Array) -> Array:
         """World points (N, 3) at undistorted pixels (N, 2) of a view: by the depth that views agree

@@ -93,7 +93,8 @@ def joined(
             if not fits
         ]
     mean, error = _mean(logs[used], errors[used])
-    if used.sum() > 1 and np.ptp(logs[used]) > max(2 * _STANDS_OUT * error, _NEGLIGIBLE):
+    off = np.abs(logs - mean)[used]
+    if (off > np.maximum(_CONTRADICTS * errors[used], _NEGLIGIBLE)).any():
         told.append(f"its measurements differ by up to {math.expm1(np.ptp(logs[used])):.1%}")
     return Estimate(
         source=source,

@@ -27,9 +27,11 @@ Array = NDArray[np.float64]
 
 METRES = 0.4
 """Metres in a unit of the reconstruction."""
-TAG_SIDE_M = 0.6
-TAG_CENTER = np.array([-0.2, -0.55, 2.6])
-"""Of tag 3, on the back wall, in the room's metres."""
+TAG_SIDE_M = 0.5
+TAG_CENTER = np.array([-0.1, -0.55, 2.6])
+"""Of the first tag, on the back wall, in the room's metres."""
+TAG_STEP = np.array([0.8, 0, 0])
+"""To the right of the next."""
 ORIGIN = Origin(latitude_deg=47.3769, longitude_deg=8.5417, altitude_m=408.0)
 EAST_NORTH_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
 """From the room's axes: x right, y down, z forward."""
@@ -62,7 +64,8 @@ def with_tag(
     steps = (np.arange(_SAMPLES) + 0.5) / _SAMPLES - 0.5
     for dx in steps:
         for dy in steps:
-            rays = view.camera.rays(view.camera.pixel_grid() + [dx, dy]) @ world_from_cam[:3, :3].T
+            pixels = view.camera.pixel_grid() + np.array([dx, dy])
+            rays = view.camera.rays(pixels) @ world_from_cam[:3, :3].T
             z = (center[2] - start[2]) / rays[..., 2]
             hit = start + rays * z[..., None] - center
             inside = (np.abs(hit[..., :2]) < half).all(axis=-1) & (z <= 1.005 * view.depth)
@@ -82,7 +85,7 @@ def measured_room(folder: Path, tags: dict[int, tuple[int, ...]]) -> tuple[Path,
     views = list(scene.views)
     for place, (tag, shown) in enumerate(tags.items()):
         for number in shown:
-            views[number] = with_tag(views[number], tag, TAG_CENTER + [1.0 * place, 0, 0])
+            views[number] = with_tag(views[number], tag, TAG_CENTER - place * TAG_STEP)
     scene = replace(scene, views=tuple(views))
     room = make_exact_room(folder / "photos", scene)
     smaller = MetricFrame(scale=1 / METRES, rotation=np.eye(3), translation=np.zeros(3))
@@ -126,11 +129,7 @@ def positions_of(
     rng = np.random.default_rng(seed)
     out = {}
     for name, center in centers.items():
-        enu = (
-            EAST_NORTH_UP @ center + rng.normal(0, noise_m, 3)
-            if noise_m
-            else EAST_NORTH_UP @ center
-        )
+        enu = EAST_NORTH_UP @ center + noise_m * rng.normal(size=3)
         latitude, longitude, altitude = geodetic_from_enu(enu, ORIGIN).tolist()
         out[name] = GpsPosition(latitude_deg=latitude, longitude_deg=longitude, altitude_m=altitude)
     return out

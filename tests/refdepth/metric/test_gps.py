@@ -45,7 +45,7 @@ def test_two_metres_of_noise_over_sixty_give_the_scale_within_two_percent() -> N
 def test_wild_positions_are_left_out_and_said() -> None:
     metric, world, turn = cameras(np.random.default_rng(5), (60, 12, 60))
     positions = positions_of(metric, noise_m=0.02)
-    wild = positions_of({n: at + [400, 0, 90] for n, at in list(metric.items())[:4]})
+    wild = positions_of({n: at + np.array([400, 0, 90]) for n, at in list(metric.items())[:4]})
     found = align_gps(world, {**positions, **wild})
     assert found.estimate.metres_per_unit == pytest.approx(METRES, rel=1e-3)
     assert found.estimate.notes == ("4 of 30 positions are far off and left out",)
