@@ -21,6 +21,7 @@ from refdepth.metric.estimate import (
     Measurement,
     Source,
     chosen,
+    contradict,
     contradictions,
     joined,
 )
@@ -137,13 +138,17 @@ def measure_scale(
             action="Give --distance or --tag-size, photos with GPS positions, or metric depth.",
         )
     metres, error, used = chosen(estimates)
+    warnings = [*contradictions(estimates), *notes]
+    if alignment is not None and contradict(alignment.estimate, metres, error):
+        warnings.append("since GPS contradicts, up and the place on Earth are not taken from it")
+        alignment = None
     frame, up = frame_of(results, metres, alignment)
     found = {
         "metres_per_unit": metres,
         "relative_error": error,
         "used": [source.value for source in used],
         "sources": [estimate.to_dict() for estimate in estimates],
-        "warnings": [*contradictions(estimates), *notes],
+        "warnings": warnings,
         "metric_from_world": frame.matrix.tolist(),
         "up": up,
         "origin": None,

@@ -59,10 +59,7 @@ class MetricScale:
     def headline(self) -> str:
         """The result in one line."""
         used = " and ".join(
-            f"{sum(m['used'] for m in source['measurements'])} of {len(source['measurements'])}"
-            f" {source['source']}"
-            if source["source"] in (Source.DISTANCES, Source.TAGS)
-            else str(source["source"])
+            _counted(source)
             for source in self.content["sources"]
             if source["source"] in self.content["used"]
         )
@@ -86,6 +83,17 @@ class MetricScale:
             for note in source["notes"]
         ]
         return [*self.content["warnings"], *left_out]
+
+
+def _counted(source: Mapping[str, Any]) -> str:
+    """A source in words: `3 tags`, `2 of 3 tags`, `GPS`."""
+    name, rows = str(source["source"]), source["measurements"]
+    if name not in (Source.DISTANCES, Source.TAGS):
+        return name
+    used = sum(row["used"] for row in rows)
+    if used < len(rows):
+        return f"{used} of {len(rows)} {name}"
+    return f"{used} {name if used > 1 else name.removesuffix('s')}"
 
 
 def read_scale(results: Results) -> MetricScale | None:

@@ -123,13 +123,17 @@ def chosen(estimates: Sequence[Estimate]) -> tuple[float, float, tuple[Source, .
 def contradictions(estimates: Sequence[Estimate]) -> Iterator[str]:
     """In words, every two estimates that differ by more than their errors explain."""
     for a, b in combinations(estimates, 2):
-        apart = abs(math.log(a.metres_per_unit / b.metres_per_unit))
-        expected = math.hypot(a.relative_error, b.relative_error)
-        if apart > max(_CONTRADICTS * expected, _NEGLIGIBLE):
-            yield (
-                f"{_says(a)}, {_says(b)}: {math.expm1(apart):.1%} apart, more than their errors"
-                " explain"
-            )
+        if contradict(a, b.metres_per_unit, b.relative_error):
+            ratio = math.exp(abs(math.log(a.metres_per_unit / b.metres_per_unit)))
+            apart = f"{ratio - 1:.1%}" if ratio < 2 else f"a factor of {ratio:.1f}"
+            yield f"{_says(a)}, {_says(b)}: {apart} apart, more than their errors explain"
+
+
+def contradict(estimate: Estimate, metres_per_unit: float, relative_error: float) -> bool:
+    """Whether an estimate differs from another value by more than both errors explain."""
+    apart = abs(math.log(estimate.metres_per_unit / metres_per_unit))
+    expected = math.hypot(estimate.relative_error, relative_error)
+    return apart > max(_CONTRADICTS * expected, _NEGLIGIBLE)
 
 
 def _says(estimate: Estimate) -> str:

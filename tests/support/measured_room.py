@@ -3,6 +3,7 @@ finished run would have left of it."""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -10,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from exact_room import ExactRoom, make_exact_room, make_workspace
 from numpy.typing import NDArray
-from PIL import Image
 
 from refdepth.ingest import PreparedPhoto
 from refdepth.ingest.exif import GpsPosition
@@ -95,14 +95,20 @@ def measured_room(folder: Path, tags: dict[int, tuple[int, ...]]) -> tuple[Path,
         priors=room.priors,
     )
     root = make_workspace(folder / "out", room)
+    complete(root, room)
+    return root, room
+
+
+def complete(root: Path, room: ExactRoom) -> None:
+    """Adds to a finished workspace what pixels of photos are looked up by: the prepared photos,
+    their table and the model with their lenses."""
     sparse, images = root / "sfm" / "sparse", root / "prepare" / "images"
     sparse.mkdir()
     images.mkdir()
     to_reconstruction(room.scene).write(str(sparse))
     for view in room.scene.views:
-        Image.open(view.image_path).save(images / view.name)
+        shutil.copyfile(view.image_path, images / view.name)
     write_positions(root, room, {})
-    return root, room
 
 
 def write_positions(root: Path, room: ExactRoom, positions: dict[str, GpsPosition]) -> None:
