@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.errors import InputError, UnavailableError
+from refdepth.io.copc_crs import insert_wkt
 from refdepth.types.cloud import PointCloud
 
 _STEPS = 2.0**30
@@ -77,7 +78,7 @@ def write_copc(
         scale = side / _STEPS
         rows = _records(stored, low, scale, Path(scratch))
         config = copclib.CopcConfigWriter(
-            7, copclib.Vector3(scale, scale, scale), copclib.Vector3(*low), wkt=wkt or ""
+            7, copclib.Vector3(scale, scale, scale), copclib.Vector3(*low)
         )
         writer = copclib.FileWriter(str(path), config)
         info, header = writer.copc_config.copc_info, writer.copc_config.las_header
@@ -88,6 +89,8 @@ def write_copc(
         header.points_by_return = [len(rows), *[0] * 14]
         _Octree(writer, copclib, node_points, Path(scratch)).build(rows)
         writer.Close()
+        if wkt is not None:
+            insert_wkt(path, wkt)
         return len(rows)
 
 

@@ -271,7 +271,7 @@ def check_on_the_map(folder: Path, local: np.ndarray, origin) -> None:
     with laspy.CopcReader.open(str(folder / "cloud.copc.laz")) as reader:
         copc = reader.query()
     with laspy.open(str(folder / "cloud.copc.laz")) as reader:
-        (record,) = reader.header.evlrs.get("WktCoordinateSystemVlr")
+        (record,) = reader.header.vlrs.get("WktCoordinateSystemVlr")
         assert record.string.rstrip("\0") == zone.wkt
     for found in (las, copc):
         # A metre is 0.9996 to 1.0004 m on the map; the grid's north is a degree off at most here.
