@@ -33,6 +33,7 @@ __all__ = [
     "export",
     "parse_formats",
     "parse_kinds",
+    "refuse_metres",
 ]
 
 Kind = TypeVar("Kind", bound=StrEnum)
@@ -105,13 +106,8 @@ def export(
             subject="--ray-depth and --grid",
             action="Add --to depth, or leave them out.",
         )
-    unscaled = [f.value for f in (ExportFormat.NERFSTUDIO, ExportFormat.GRAPHDECO) if f in formats]
-    if options.metres and unscaled:
-        raise ConfigurationError(
-            f"is not for {' and '.join(unscaled)}: their trainers scale scenes themselves.",
-            subject="--metres",
-            action="Leave it out; `metres_per_unit` stands in refdepth-export.json.",
-        )
+    if options.metres:
+        refuse_metres(formats)
     folder = workspace.root / EXPORT_DIR if folder is None else folder
     targets = {format_: folder / format_.value for format_ in formats}
     for target in targets.values():
@@ -137,6 +133,21 @@ def export(
                 shutil.rmtree(target)
         progress.stage_finished(format_.value, time.monotonic() - started, headline)
     return targets
+
+
+def refuse_metres(formats: Sequence[ExportFormat]) -> None:
+    """Raises `ConfigurationError` where a format is not written in metres, or there is none."""
+    if not formats:
+        raise ConfigurationError(
+            "is about exports.", subject="--metres", action="Add --export FORMAT, or leave it out."
+        )
+    unscaled = [f.value for f in (ExportFormat.NERFSTUDIO, ExportFormat.GRAPHDECO) if f in formats]
+    if unscaled:
+        raise ConfigurationError(
+            f"is not for {' and '.join(unscaled)}: their trainers scale scenes themselves.",
+            subject="--metres",
+            action="Leave it out; `metres_per_unit` stands in refdepth-export.json.",
+        )
 
 
 def _check_target(target: Path, *, force: bool) -> None:

@@ -3,19 +3,17 @@ each other; the result goes to OUT/scale.json."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from refdepth.errors import InputError
-from refdepth.geometry.lens import undistorted_pixels
-from refdepth.geometry.photo_grid import sample_depth
 from refdepth.io.images import read_rgb
-from refdepth.metric.distances import Place, measure_distance, scale_from_distances
+from refdepth.metric.distances import measure_distance, scale_from_distances
 from refdepth.metric.estimate import (
     Estimate,
     Measurement,
@@ -26,30 +24,28 @@ from refdepth.metric.estimate import (
     joined,
 )
 from refdepth.metric.gps import LEAST_PHOTOS, GpsAlignment, align_gps
-from refdepth.metric.lengths import Pick, parse_distance, parse_length
+from refdepth.metric.lengths import parse_distance, parse_length
 from refdepth.metric.tag_scale import scale_from_tags
 from refdepth.metric.tags import DEFAULT_FAMILY, Sighting, TagFinder
 from refdepth.pipeline.cancellation import Cancellation
 from refdepth.pipeline.executors import Executor, SerialExecutor
 from refdepth.pipeline.files import write_sealed
-from refdepth.pipeline.metric import SCALE_NAME, frame_of, made_from
+from refdepth.pipeline.metric import SCALE_NAME, MetricScale, frame_of, made_from
 from refdepth.pipeline.performing import perform
-from refdepth.pipeline.priors import input_photos
+from refdepth.pipeline.photo_places import PhotoPlaces
 from refdepth.pipeline.progress import Progress, Silent
 from refdepth.pipeline.results import Results
-from refdepth.pipeline.stages.prepare import read_table
 from refdepth.pipeline.stages.reading import IMAGES
 from refdepth.pipeline.views import errors_by_photo
 from refdepth.pipeline.work import Cost, Desk, Watch
 from refdepth.pipeline.workspace import Workspace
-from refdepth.types.camera import invert_pose, transform
 
+_STEP = "metres"
+"""What the measuring is called where stages are told of."""
 _TAG_SECONDS, _TAG_BYTES = 0.2, 12
 """Of a core for a megapixel, and memory for a pixel."""
 _NETWORK_ERROR, _MAPS_ERROR = 0.1, 0.02
 """Relative, of the mean scale of metric networks and of given metric maps (sensors)."""
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +98,10 @@ def measure_scale(
 
     Raises `InputError` where a source that was asked for says nothing, or none is there.
     """
+    started, told = time.monotonic(), progress or Silent()
+    told.stage_started(_STEP, "how long a unit is, and where up is")
     results = Results(workspace)
-    photos = _Photos(results)
+    photos = PhotoPlaces(results)
     estimates: list[Estimate] = []
     notes: list[str] = []
     if options.distances:
@@ -115,7 +113,6 @@ def measure_scale(
         )
     if options.tag_size is not None:
         work = TagsSeen(root=workspace.root, family=options.tag_family, cost=_tag_cost(results))
-        told = progress or Silent()
         watch = Watch(
             cancellation=cancellation or Cancellation(),
             progress=lambda done: told.step("tags", done, len(results.scene.names)),
@@ -164,6 +161,8 @@ def measure_scale(
         if alignment.rotation is not None:
             found["origin"] = vars(alignment.origin)
     write_sealed(workspace.root / SCALE_NAME, found)
+    headline = MetricScale(content=found, stale=False).headline
+    told.stage_finished(_STEP, time.monotonic() - started, headline)
     return found
 
 
@@ -179,7 +178,7 @@ class TagsSeen:
     def open(self, desk: Desk) -> Callable[[str], list[Sighting]]:
         """Loads the scene."""
         workspace = Workspace(self.root)
-        photos, finder = _Photos(Results(workspace)), TagFinder(self.family)
+        photos, finder = PhotoPlaces(Results(workspace)), TagFinder(self.family)
         folder = workspace.stage_dir("prepare") / IMAGES
 
         def find(name: str) -> list[Sighting]:
@@ -193,82 +192,7 @@ class TagsSeen:
         return find
 
 
-class _Photos:
-    """Pixels of photos as places in the world."""
-
-    def __init__(self, results: Results) -> None:
-        self.results = results
-        self.rows = {row.name: row for row in read_table(results.workspace)}
-        self._photo_of = input_photos(results.workspace)
-        self._agreed = frozenset(results.views("fuse"))
-        self._refined = frozenset(results.views("refine"))
-
-    def undistorted(self, name: str, xy: Array) -> Array:
-        """Undistorted pixels (N, 2) of pixels of the prepared photo (N, 2)."""
-        view, row = self.results.scene[name], self.rows[name]
-        photo = self._photo_of(view)
-        return undistorted_pixels(view.camera, photo, xy * (photo.width / row.width))
-
-    def points(self, name: str, xy: Array) -> Array:
-        """World points (N, 3) at undistorted pixels (N, 2) of a view: by the depth that views agree
-        on, else by its own; NaN where both are unknown."""
-        view = self.results.scene[name]
-        out = np.full((len(xy), 3), np.nan)
-        inside = view.camera.contains(xy)
-        for known, load in (
-            (self._refined, self.results.refined),
-            (self._agreed, self.results.fused),
-        ):
-            if name in known and inside.any():
-                depth = np.zeros(len(xy))
-                depth[inside] = sample_depth(load(name).depth, xy[inside])
-                local = view.camera.unproject(depth, xy)
-                there = depth > 0
-                out[there] = transform(invert_pose(view.cam_from_world), local[there])
-        return out
-
-    def place(self, pick: Pick) -> Place:
-        """Where a picked pixel lies. Raises `InputError` where the photo is not known or not
-        placed, where the pixel is outside it and where it has no depth."""
-        name = self.results.names.meant(pick.photo)
-        if name is None or name not in self.rows:
-            some = self.results.names.own(self.results.scene.names[0])
-            raise InputError(
-                "is none of the photos, or several.",
-                subject=pick.photo,
-                action=f"They are called like {some}.",
-            )
-        if name not in self.results.scene:
-            raise InputError(
-                "was not placed by structure from motion.",
-                subject=pick.photo,
-                action="Pick the pixel in another photo.",
-            )
-        row, view = self.rows[name], self.results.scene[name]
-        width, height = row.upright_size
-        if not (0 <= pick.x < width and 0 <= pick.y < height):
-            raise InputError(
-                f"lies outside the photo, which is {width}x{height} upright.",
-                subject=str(pick),
-                action="Give pixels of the photo as given, turned upright, x before y.",
-            )
-        smaller = row.width / width
-        xy = self.undistorted(name, np.array([[pick.x, pick.y]]) * smaller)
-        point = self.points(name, xy)[0]
-        if not np.isfinite(point).all():
-            made = name in self._refined
-            raise InputError(
-                "has no depth there." if made else "has no refined depth yet.",
-                subject=str(pick),
-                action="Pick a pixel beside it or in another photo; `refdepth export --to depth"
-                " --depth-as pictures` shows where depth is known."
-                if made
-                else "Run `refdepth reconstruct` to the end first.",
-            )
-        return Place(point=point, center=view.center, focal_px=view.camera.mean_focal_px / smaller)
-
-
-def _gps(photos: _Photos, asked: bool | None, notes: list[str]) -> GpsAlignment | None:
+def _gps(photos: PhotoPlaces, asked: bool | None, notes: list[str]) -> GpsAlignment | None:
     """The cameras on Earth; None where GPS is not wanted or, unless `asked`, cannot say: then it is
     noted why."""
     if asked is False:

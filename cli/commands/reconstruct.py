@@ -236,7 +236,7 @@ def reconstruct(
     )
     from refdepth.pipeline.config import build_config
     from refdepth.pipeline.engine import Engine, stage_names
-    from refdepth.pipeline.exports import ExportOptions, parse_formats
+    from refdepth.pipeline.exports import ExportOptions, parse_formats, refuse_metres
     from refdepth.pipeline.exports import export as write_exports
     from refdepth.pipeline.measure_scale import ScaleOptions, measure_scale
 
@@ -247,6 +247,8 @@ def reconstruct(
             action=f"Use one of {', '.join(stage_names())}.",
         )
     formats = parse_formats(export) if export else ()
+    if metres:
+        refuse_metres(formats)
     scale = ScaleOptions(
         distances=tuple(distance or ()), tag_size=tag_size, tag_family=tag_family, gps=gps
     )

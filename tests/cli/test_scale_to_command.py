@@ -114,6 +114,8 @@ def test_reconstruct_refuses_early_what_it_could_not_measure(
 ) -> None:
     command = ["reconstruct", str(tmp_path), str(tmp_path / "out")]
     assert run([*command, "--distance", "A.jpg 1m"]) == ExitCode.USAGE
+    assert run([*command, "--metres"]) == ExitCode.USAGE
+    assert run([*command, "--metres", "--export", "graphdeco"]) == ExitCode.USAGE
     assert run([*command, "--gps", "--until", "sfm"]) == ExitCode.USAGE
     assert "scale-to" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -86,6 +86,22 @@ def test_two_picked_pixels_and_their_distance(workspace: Workspace, room: ExactR
     assert metres_per_unit(Results(workspace)) == found["metres_per_unit"]
 
 
+def test_pixels_are_those_of_the_photo_as_given_turned_upright(
+    workspace: Workspace, room: ExactRoom
+) -> None:
+    """Twice as large as prepared, and stored on its side."""
+    path = workspace.root / "prepare" / "table.json"
+    table = json.loads(path.read_text())
+    for row in table["photos"]:
+        row |= {"stored_width": 480, "stored_height": 640, "orientation": 6}
+    path.write_text(json.dumps(table))
+    name = room.scene.names[1]
+    a, b = (2 * np.array(pixel_of(room, name, tag_corners()[corner])) for corner in (0, 2))
+    text = f"{name}:{a[0]},{a[1]} {b[0]},{b[1]} {2**0.5 * TAG_SIDE_M}m"
+    found = measure_scale(workspace, ScaleOptions(distances=(text,)))
+    assert found["metres_per_unit"] == pytest.approx(METRES, rel=0.005)
+
+
 def test_tags_in_the_photos(workspace: Workspace) -> None:
     executor = RecordedExecutor()
     found = measure_scale(
