@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from exact_room import ExactRoom, make_exact_room, make_workspace
 from measured_room import complete
@@ -65,6 +66,8 @@ def test_a_distance_is_measured_told_and_exported(
     assert run(["export", str(out), "--to", "cloud", "--metres", "-q"]) == ExitCode.DONE
     told = json.loads((Path(out) / "export" / "cloud" / "refdepth-export.json").read_text())
     assert told["world"]["axes"] == "z up, guessed from how the cameras were held"
+    down = np.array(told["world"]["world_from_scene"])[:3, 1]  # the room's y points down
+    assert down[2] / np.linalg.norm(down) < -0.95
 
 
 def test_as_json(out: str, known: str, capsys: pytest.CaptureFixture[str]) -> None:
