@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ EXTRAS = {
     "laspy": ("laspy", "LAS and LAZ export", "pip install 'refdepth[las]'"),
     "copclib": ("copclib", "COPC export", "pip install 'refdepth[copc]'"),
     "pye57": ("pye57", "E57 export", "pip install 'refdepth[e57]'"),
+    "opencv-python-headless": ("cv2", "printed tags", "pip install 'refdepth[tags]'"),
     "OpenEXR": ("OpenEXR", "EXR export", "pip install 'refdepth[exr]'"),
 }
 
@@ -129,7 +131,9 @@ def _package(name: str, module: str) -> Check:
 
 def _extra(name: str, module: str, purpose: str, remedy: str) -> Check:
     found = importlib.util.find_spec(module) is not None
-    text = importlib.metadata.version(name) if found else f"not installed (for {purpose})"
+    text = "installed" if found else f"not installed (for {purpose})"
+    with suppress(importlib.metadata.PackageNotFoundError):  # OpenCV has several distributions
+        text = importlib.metadata.version(name) if found else text
     return Check(name=name, ok=found, found=text, needed=False, remedy=remedy)
 
 

@@ -26,6 +26,7 @@ COMMANDS = (
     "reconstruct",
     "stage",
     "status",
+    "scale-to",
     "evaluate",
     "demo",
     "export",
@@ -35,13 +36,14 @@ COMMANDS = (
     "config",
     "doctor",
 )
-"""Modules under cli.commands; each has a function of its own name."""
+"""Modules under cli.commands, whose names have _ for -; each has a function of its own name."""
 
 
 def _register() -> None:
     for name in COMMANDS:
-        module = importlib.import_module(f"refdepth.cli.commands.{name}")
-        app.command(name)(with_debug(getattr(module, name)))
+        function = name.replace("-", "_")
+        module = importlib.import_module(f"refdepth.cli.commands.{function}")
+        app.command(name)(with_debug(getattr(module, function)))
 
 
 def _version(show: bool) -> None:

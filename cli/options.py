@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+SCALE_PANEL = "Metric scale"
+
 Workspace = Annotated[
     Path,
     typer.Option(
@@ -49,6 +51,46 @@ Cluster = Annotated[
         help="Work on a Ray cluster: HOST:PORT of its head, auto (the one this machine is part of)"
         " or local (started here, for this command); --workers then limits the tasks at a time.",
         show_default=False,
+    ),
+]
+Distances = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--distance",
+        metavar='"PHOTO:X,Y PHOTO:X,Y LENGTH"',
+        help="Two picked pixels and how far apart they are, in m, cm, mm, ft or in:"
+        ' "A.jpg:812,440 B.jpg:90,1020 1.25m"; without the second PHOTO both are in one; may be'
+        " repeated.",
+        show_default=False,
+        rich_help_panel=SCALE_PANEL,
+    ),
+]
+TagSize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LENGTH",
+        help="Side of the black square of printed tags in the photos, for example 16cm (extra"
+        " tags).",
+        show_default=False,
+        rich_help_panel=SCALE_PANEL,
+    ),
+]
+TagFamily = Annotated[
+    str,
+    typer.Option(
+        metavar="FAMILY",
+        help="Family of the tags as OpenCV calls it: apriltag_36h11, 4x4_50, aruco_original ...",
+        rich_help_panel=SCALE_PANEL,
+    ),
+]
+Gps = Annotated[
+    bool | None,
+    typer.Option(
+        "--gps/--no-gps",
+        help="Insist on the photos' GPS positions, or leave them out. \\[default: used where they"
+        " say something]",
+        show_default=False,
+        rich_help_panel=SCALE_PANEL,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

@@ -52,8 +52,41 @@ def print_summary(workspace: Workspace, statuses: Sequence[StageStatus]) -> None
             )
     out.print()
     out.print(table)
+    print_scale(workspace)
     _print_advice(workspace)
     _print_places(workspace, {status.name for status in statuses if status.manifest})
+
+
+def print_scale(workspace: Workspace, *, detailed: bool = False) -> None:
+    """How long a unit is, where that was measured; `detailed`: by what, and what to know."""
+    from refdepth.pipeline.metric import read_scale
+    from refdepth.pipeline.results import Results
+
+    scale = read_scale(Results(workspace))
+    if scale is None:
+        return
+    if not scale.stale:
+        out.print(escape(f"\n{scale.headline}"), soft_wrap=True)
+    if not detailed:
+        return
+    table = Table(box=None, pad_edge=False)
+    for title, justify in (("source", "left"), ("measured", "left")):
+        table.add_column(title, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for title in ("m a unit", "error", "residual"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for source in () if scale.stale else scale.content["sources"]:
+        for row in source["measurements"]:
+            table.add_row(
+                source["source"],
+                escape(row["what"]) + ("" if row["used"] else " [dim](left out)[/]"),
+                f"{row['metres_per_unit']:.5g}",
+                f"{row['relative_error']:.2%}",
+                f"{row['residual']:+.2%}",
+            )
+    if table.row_count:
+        out.print(table)
+    for warning in scale.warnings:
+        out.print(f"[yellow]![/] {escape(warning)}", soft_wrap=True)
 
 
 def _print_advice(workspace: Workspace) -> None:
@@ -120,6 +153,7 @@ def print_status(workspace: Workspace, statuses: Sequence[StageStatus]) -> None:
     table.add_row("total", "", "", format_seconds(seconds), format_bytes(size), style="bold")
     out.print(escape(str(workspace.root)), soft_wrap=True)
     out.print(table)
+    print_scale(workspace, detailed=True)
 
 
 def status_rows(statuses: Sequence[StageStatus]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from refdepth.io.depth_sets import DepthFile, DepthSense
 from refdepth.pipeline import export_training
 from refdepth.pipeline.export_options import CloudFile, ExportFormat
-from refdepth.pipeline.export_source import Source, metres_per_unit
+from refdepth.pipeline.export_source import Source
 from refdepth.pipeline.export_views import DenseViews, DepthFiles, Farthest, Frames
 
 _READ_SECONDS, _DENSE_SECONDS, _FRAME_SECONDS = 0.01, 0.4, 0.9
@@ -34,7 +34,12 @@ def _colmap(source: Source, folder: Path) -> str:
     from refdepth.io.colmap import start_dense_workspace
 
     names = source.names
-    start_dense_workspace(folder, source.scene, model_dir=source.results.model_dir, names=names)
+    start_dense_workspace(
+        folder,
+        source.scene,
+        model_dir=None if source.options.metres else source.results.model_dir,
+        names=names,
+    )
     work = DenseViews(folder=folder, with_depth=frozenset(names), **source.works(_DENSE_SECONDS))
     source.perform("depth and normal maps", work, source.scene.names)
     return f"dense workspace, {len(names)} views"
@@ -52,7 +57,7 @@ def _nerfstudio(source: Source, folder: Path) -> str:
         frames,
         unit=unit,
         cloud=source.cloud() if source.results.cloud_path.is_file() else None,
-        metres_per_unit=metres_per_unit(source.results),
+        metres_per_unit=source.metres_per_unit,
     )
     return f"{len(names)} views; train with --depth-unit-scale-factor {unit:.9g}"
 
@@ -72,7 +77,7 @@ def _depth(source: Source, folder: Path) -> str:
         folder,
         dict(zip(names, rows, strict=True)),
         unit=unit,
-        metres_per_unit=metres_per_unit(source.results),
+        metres_per_unit=source.metres_per_unit,
         sense=options.sense,
     )
     return f"{len(names)} views as {', '.join(options.depth_files)}"
@@ -97,7 +102,7 @@ def _mesh(source: Source, folder: Path) -> str:
     settings = source.results.workspace.request().config.mesh
     mesh = without_fragments(fuse_mesh(scene, source.agreed, settings, source.step("mesh")))
     write_mesh_ply(folder / "mesh.ply", mesh)
-    write_glb(folder / "mesh.glb", mesh)
+    write_glb(folder / "mesh.glb", mesh, z_up=source.options.metres)
     return f"{len(mesh.triangles):,} triangles"
 
 
@@ -107,15 +112,19 @@ def _cloud(source: Source, folder: Path) -> str:
     from refdepth.io.las import write_las
     from refdepth.io.ply import write_ply
 
-    kinds, metres = source.options.cloud_files, metres_per_unit(source.results)
+    kinds, metres = source.options.cloud_files, source.metres_per_unit
+    utm = source.utm
+    wkt = None if utm is None else utm.zone.wkt
     count = 0
     for kind in kinds:
         match kind:
             case CloudFile.PLY:
-                about = f"unit: SfM units; metres_per_unit: {metres or 'unknown'}"
+                about = f"unit: {source.options.unit}; metres_per_unit: {metres or 'unknown'}"
                 count = write_ply(folder / "cloud.ply", source.cloud_pieces(), [about])
             case CloudFile.COPC:
-                count = write_copc(folder / "cloud.copc.laz", source.cloud_pieces())
+                pieces = source.cloud_pieces()
+                on_map = pieces if utm is None else map(utm.cloud, pieces)
+                count = write_copc(folder / "cloud.copc.laz", on_map, wkt=wkt)
             case CloudFile.E57:
                 cloud = source.cloud()
                 count = len(cloud)
@@ -123,7 +132,8 @@ def _cloud(source: Source, folder: Path) -> str:
             case CloudFile.LAS | CloudFile.LAZ:
                 cloud = source.cloud()
                 count = len(cloud)
-                write_las(folder / f"cloud.{kind}", cloud)
+                placed = cloud if utm is None else utm.cloud(cloud)
+                write_las(folder / f"cloud.{kind}", placed, wkt=wkt)
     return f"{count:,} points as {', '.join(kinds)}"
 
 

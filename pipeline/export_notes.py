@@ -16,7 +16,7 @@ _MAPS: dict[str, Any] = {"depth": _Z.depth, "unknown": 0, "grid": _Z.grid}
 
 def note(format_: ExportFormat, options: ExportOptions) -> dict[str, Any]:
     """Quantity, unit, grid and code for unknown of an export."""
-    return {"unit": "SfM units", **_notes(format_, options)}
+    return {"unit": options.unit, **_notes(format_, options)}
 
 
 def _notes(format_: ExportFormat, options: ExportOptions) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from refdepth.io.depth_sets import DepthFile, DepthSense
+from refdepth.io.depth_sets import METRES, SFM_UNITS, DepthFile, DepthSense
 from refdepth.io.splat import MAX_POINTS
 
 
@@ -56,8 +56,18 @@ class ExportOptions:
     cloud_files: tuple[CloudFile, ...] = (CloudFile.PLY,)
     initial_points: int = MAX_POINTS
     """Most initial points of the exports for splat trainers."""
+    metres: bool = False
+    """Whether lengths are metres and z is up, where up is known; else the world is the scene's own,
+    in SfM units."""
+
+    @property
+    def unit(self) -> str:
+        """The unit of lengths in words."""
+        return METRES if self.metres else SFM_UNITS
 
     @property
     def sense(self) -> DepthSense:
         """What the values of the `depth` export are."""
-        return DepthSense(ray_depth=self.ray_depth, original=self.grid is Grid.ORIGINAL)
+        return DepthSense(
+            ray_depth=self.ray_depth, original=self.grid is Grid.ORIGINAL, unit=self.unit
+        )

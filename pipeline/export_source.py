@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from refdepth.errors import InputError
+from refdepth.metric.geodesy import Origin, Utm, geodetic_from_enu
 from refdepth.pipeline.cancellation import Cancellation
 from refdepth.pipeline.executors import Executor
 from refdepth.pipeline.export_options import ExportOptions
 from refdepth.pipeline.export_views import KeptDepth
+from refdepth.pipeline.metric import metres_per_unit, metric_frame, read_scale
 from refdepth.pipeline.performing import perform
 from refdepth.pipeline.progress import Progress
 from refdepth.pipeline.results import Results
@@ -36,8 +40,9 @@ class Source:
     ) -> None:
         self.results = results
         self.options = options
-        self.scene = results.scene
         self._depth = KeptDepth(results, options)
+        self.scene = self._depth.scene
+        self._frame = metric_frame(results) if options.metres else None
         self._progress = progress
         self._cancellation = cancellation
         self._executor = executor
@@ -88,13 +93,30 @@ class Source:
         """The fused cloud without its unsure points. Raises `InputError` when there is none."""
         cloud = self.results.cloud()
         keep = cloud.confidence >= self.options.min_confidence
-        return cloud if keep.all() else cloud.select(keep)
+        return self._placed(cloud if keep.all() else cloud.select(keep))
 
     def cloud_pieces(self) -> Iterator[PointCloud]:
         """The same, piece by piece, for clouds that do not fit into memory."""
         for piece in self.results.cloud_pieces():
             self._cancellation.check()
-            yield piece.select(piece.confidence >= self.options.min_confidence)
+            yield self._placed(piece.select(piece.confidence >= self.options.min_confidence))
+
+    def _placed(self, cloud: PointCloud) -> PointCloud:
+        return cloud if self._frame is None else self._frame.cloud(cloud)
+
+    @property
+    def metres_per_unit(self) -> float | None:
+        """Metres in a unit of the export, where that is known."""
+        return 1.0 if self.options.metres else metres_per_unit(self.results)
+
+    @cached_property
+    def utm(self) -> UtmClouds | None:
+        """Where the export's world lies on the map; None where that is not known."""
+        scale = read_scale(self.results) if self.options.metres else None
+        if scale is None or scale.stale or scale.origin is None:
+            return None
+        zone = Utm.at(scale.origin)
+        return None if zone is None else UtmClouds(zone=zone, origin=scale.origin)
 
     def step(self, label: str) -> Callable[[int, int], None]:
         """A progress callback."""
@@ -106,11 +128,14 @@ class Source:
         return report
 
 
-def metres_per_unit(results: Results) -> float | None:
-    """Metres in one SfM unit, where a stage found out; None where the scale is arbitrary."""
-    for stage in ("sfm", "scale"):
-        manifest = results.manifest(stage)
-        value = manifest.summary.get("metres_per_unit") if manifest else None
-        if isinstance(value, int | float) and value > 0:
-            return float(value)
-    return None
+@dataclass(frozen=True, kw_only=True)
+class UtmClouds:
+    """From east, north, up about an origin to UTM coordinates."""
+
+    zone: Utm
+    origin: Origin
+
+    def cloud(self, cloud: PointCloud) -> PointCloud:
+        """A cloud on the map, positions float64; its normals stay, which are east, north, up."""
+        points = self.zone.project(geodetic_from_enu(cloud.points, self.origin))
+        return replace(cloud, points=points)

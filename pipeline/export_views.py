@@ -14,6 +14,7 @@ from refdepth.geometry.lens import InputPhoto
 from refdepth.io.depth_sets import DepthSense
 from refdepth.io.images import load_mask
 from refdepth.pipeline.export_options import ExportOptions
+from refdepth.pipeline.metric import metric_frame
 from refdepth.pipeline.results import Results
 from refdepth.pipeline.work import Cost, Desk
 from refdepth.pipeline.workspace import Workspace
@@ -27,11 +28,13 @@ class KeptDepth:
     def __init__(self, results: Results, options: ExportOptions) -> None:
         self.results = results
         self._options = options
+        self._frame = metric_frame(results) if options.metres else None
 
-    @property
+    @cached_property
     def scene(self) -> Scene:
-        """The views."""
-        return self.results.scene
+        """The views, in the export's world."""
+        scene = self.results.scene
+        return scene if self._frame is None else self._frame.scene(scene)
 
     def __call__(self, name: str) -> DepthMap:
         """A view's refined depth, or the agreed one where the options say so."""
@@ -54,7 +57,8 @@ class KeptDepth:
         mask = load_mask(self.scene[name])
         if mask is not None:
             keep &= mask
-        return found.within(keep)
+        kept = found.within(keep)
+        return kept if self._frame is None else self._frame.depth(kept)
 
     @cached_property
     def _fused(self) -> frozenset[str]:

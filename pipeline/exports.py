@@ -17,8 +17,9 @@ from refdepth.pipeline.executors import Executor, SerialExecutor
 from refdepth.pipeline.export_formats import write_format
 from refdepth.pipeline.export_notes import note
 from refdepth.pipeline.export_options import CloudFile, ExportFormat, ExportOptions, Grid
-from refdepth.pipeline.export_source import Source, metres_per_unit
+from refdepth.pipeline.export_source import Source
 from refdepth.pipeline.files import replacing, write_json
+from refdepth.pipeline.metric import world_of
 from refdepth.pipeline.progress import Progress, Silent
 from refdepth.pipeline.results import Results
 from refdepth.pipeline.workspace import Workspace
@@ -32,6 +33,7 @@ __all__ = [
     "export",
     "parse_formats",
     "parse_kinds",
+    "refuse_metres",
 ]
 
 Kind = TypeVar("Kind", bound=StrEnum)
@@ -104,6 +106,8 @@ def export(
             subject="--ray-depth and --grid",
             action="Add --to depth, or leave them out.",
         )
+    if options.metres:
+        refuse_metres(formats)
     folder = workspace.root / EXPORT_DIR if folder is None else folder
     targets = {format_: folder / format_.value for format_ in formats}
     for target in targets.values():
@@ -131,6 +135,21 @@ def export(
     return targets
 
 
+def refuse_metres(formats: Sequence[ExportFormat]) -> None:
+    """Raises `ConfigurationError` where a format is not written in metres, or there is none."""
+    if not formats:
+        raise ConfigurationError(
+            "is about exports.", subject="--metres", action="Add --export FORMAT, or leave it out."
+        )
+    unscaled = [f.value for f in (ExportFormat.NERFSTUDIO, ExportFormat.GRAPHDECO) if f in formats]
+    if unscaled:
+        raise ConfigurationError(
+            f"is not for {' and '.join(unscaled)}: their trainers scale scenes themselves.",
+            subject="--metres",
+            action="Leave it out; `metres_per_unit` stands in refdepth-export.json.",
+        )
+
+
 def _check_target(target: Path, *, force: bool) -> None:
     if not target.exists() and not target.is_symlink():
         return
@@ -152,12 +171,23 @@ def _marker(source: Source, format_: ExportFormat, headline: str) -> dict[str, A
         "content": headline,
         "refdepth": importlib.metadata.version("refdepth"),
         **note(format_, source.options),
-        "metres_per_unit": metres_per_unit(source.results),
+        "metres_per_unit": source.metres_per_unit,
+        **_world(source, format_),
         "min_confidence": source.options.min_confidence,
         "consistent": source.options.consistent,
         **_details(source, format_),
         "made_from": {name: m.fingerprint for name, m in manifests.items() if m is not None},
     }
+
+
+def _world(source: Source, format_: ExportFormat) -> dict[str, Any]:
+    """Of an export in metres: what became of the scene's own axes, and what the result's are."""
+    if not source.options.metres:
+        return {}
+    told: dict[str, Any] = {"world": world_of(source.results)}
+    if source.utm is not None and format_ is ExportFormat.CLOUD:
+        told["crs"] = f"EPSG:{source.utm.zone.epsg} in LAS, LAZ and COPC; altitudes as in EXIF"
+    return told
 
 
 def _details(source: Source, format_: ExportFormat) -> dict[str, Any]:

@@ -33,6 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "refine.paper": {"types", "geometry", "render", "refine.mesh"},
     "refine": {"types", "geometry", "matching", "render", "refine.mesh", "refine.paper"},
     "fusion": {"types", "geometry", "io", "matching"},
+    "metric": {"types", "ingest", "evaluation"},
     "evaluation": {"types", "geometry", "ingest", "io", "_pycolmap"},
     "synthetic": {"types", "io"},
     "api": {"types", "geometry", "io", "matching", "priors", "render", "refine"},

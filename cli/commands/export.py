@@ -83,6 +83,14 @@ def export(
             min=100_000, max=500_000, help="splat, graphdeco and gsplat: most initial points."
         ),
     ] = 300_000,
+    metres: Annotated[
+        bool,
+        typer.Option(
+            "--metres",
+            help="In metres with z up, as `refdepth scale-to` found out; clouds as LAS, LAZ and"
+            " COPC in UTM coordinates where GPS says where. Not for nerfstudio and graphdeco.",
+        ),
+    ] = False,
     workers: Workers = None,
     cluster: Cluster = None,
     wait: Wait = False,
@@ -91,7 +99,8 @@ def export(
 ) -> None:
     """Write the results for other tools: splat trainers, COLMAP, nerfstudio, Blender, CloudCompare.
 
-    Lengths are in SfM units unless a file says otherwise. Nothing is overwritten without --force.
+    Lengths are in SfM units unless a file says otherwise or --metres is given. Nothing is
+    overwritten without --force.
     """
     from refdepth.cli.console import out as console
     from refdepth.cli.session import working_on
@@ -115,6 +124,7 @@ def export(
         grid=parse_kinds("--grid", [grid], Grid, ())[0],
         cloud_files=parse_kinds("--cloud-as", cloud_as, CloudFile, ExportOptions.cloud_files),
         initial_points=initial_points,
+        metres=metres,
     )
     workspace = Workspace.find(out)
     asked = [part for format_ in formats for part in ("--to", format_.value)]

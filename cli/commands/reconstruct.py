@@ -9,7 +9,16 @@ from typing import Annotated
 
 import typer
 
-from refdepth.cli.options import Debug, Quiet, Wait, parse_workers
+from refdepth.cli.options import (
+    Debug,
+    Distances,
+    Gps,
+    Quiet,
+    TagFamily,
+    TagSize,
+    Wait,
+    parse_workers,
+)
 
 _GIVEN = "What you already have"
 _RUN = "The run"
@@ -179,6 +188,14 @@ def reconstruct(
             show_default=False,
         ),
     ] = None,
+    metres: Annotated[
+        bool,
+        typer.Option("--metres", help="Write exports in metres, z up where up is known."),
+    ] = False,
+    distance: Distances = None,
+    tag_size: TagSize = None,
+    tag_family: TagFamily = "apriltag_36h11",
+    gps: Gps = None,
     until: Annotated[
         str | None,
         typer.Option(
@@ -219,8 +236,9 @@ def reconstruct(
     )
     from refdepth.pipeline.config import build_config
     from refdepth.pipeline.engine import Engine, stage_names
+    from refdepth.pipeline.exports import ExportOptions, parse_formats, refuse_metres
     from refdepth.pipeline.exports import export as write_exports
-    from refdepth.pipeline.exports import parse_formats
+    from refdepth.pipeline.measure_scale import ScaleOptions, measure_scale
 
     if until is not None and until not in stage_names():
         raise ConfigurationError(
@@ -229,6 +247,17 @@ def reconstruct(
             action=f"Use one of {', '.join(stage_names())}.",
         )
     formats = parse_formats(export) if export else ()
+    if metres:
+        refuse_metres(formats)
+    scale = ScaleOptions(
+        distances=tuple(distance or ()), tag_size=tag_size, tag_family=tag_family, gps=gps
+    )
+    if scale.wanted and until is not None and until != stage_names()[-1]:
+        raise ConfigurationError(
+            "need the whole run.",
+            subject="--distance, --tag-size and --gps",
+            action="Leave --until out, or run `refdepth scale-to` afterwards.",
+        )
     settings = build_config(
         quality=None if quality is None else quality_of(quality),
         config_file=config,
@@ -279,10 +308,19 @@ def reconstruct(
         cluster=cluster,
     ) as engine:
         statuses = engine.reconstruct(until=until, resume=resume)
+        if scale.wanted:
+            measure_scale(
+                workspace,
+                scale,
+                executor=engine.executor,
+                progress=engine.progress,
+                cancellation=engine.cancellation,
+            )
         if formats:
             write_exports(
                 workspace,
                 formats,
+                options=ExportOptions(metres=metres),
                 force=True,
                 progress=engine.progress,
                 cancellation=engine.cancellation,

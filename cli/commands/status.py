@@ -21,13 +21,20 @@ def status(
     from refdepth.cli.summary import print_status, status_rows
     from refdepth.io.json_text import to_json
     from refdepth.pipeline.engine import Engine
+    from refdepth.pipeline.metric import read_scale
+    from refdepth.pipeline.results import Results
     from refdepth.pipeline.workspace import Workspace
 
     workspace = Workspace.find(out)
     statuses = Engine(workspace, workspace.request()).status(thorough=verify)
     if as_json:
-        size = sum(status.bytes for status in statuses)
-        about = {"workspace": str(workspace.root), "bytes": size}
-        typer.echo(to_json({**about, "stages": status_rows(statuses)}))
+        scale = read_scale(Results(workspace))
+        told = {
+            "workspace": str(workspace.root),
+            "bytes": sum(status.bytes for status in statuses),
+            "stages": status_rows(statuses),
+            "scale": None if scale is None else {**scale.content, "stale": scale.stale},
+        }
+        typer.echo(to_json(told))
     else:
         print_status(workspace, statuses)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from refdepth.pipeline.engine import stage_names
+from refdepth.pipeline.metric import read_scale
 from refdepth.pipeline.report.facts import LOW_ACCEPTANCE, ViewFacts, accepted_share, read_facts
 from refdepth.pipeline.results import Results
 from refdepth.priors.fit import ScaleFlag
@@ -81,11 +82,15 @@ def advice_of(results: Results, facts: Mapping[str, ViewFacts] | None = None) ->
     `read_facts`, where they are at hand."""
     facts = read_facts(results) if facts is None else facts
     found = {name: results.manifest(name) for name in stage_names()}
-    return advise(
-        {name: manifest.summary for name, manifest in found.items() if manifest is not None},
-        {results.names.own(name): one.fit for name, one in facts.items()},
-        {results.names.own(name): one.record for name, one in facts.items()},
-    )
+    scale = read_scale(results)
+    return [
+        *advise(
+            {name: manifest.summary for name, manifest in found.items() if manifest is not None},
+            {results.names.own(name): one.fit for name, one in facts.items()},
+            {results.names.own(name): one.record for name, one in facts.items()},
+        ),
+        *(Advice(what=f"Scale: {text}.", try_="") for text in (scale.warnings if scale else ())),
+    ]
 
 
 def advise(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -13,8 +13,8 @@ from refdepth.errors import InputError
 from refdepth.io.colors import color_table
 from refdepth.io.ply import count_ply
 from refdepth.pipeline.engine import stage_names
-from refdepth.pipeline.export_source import metres_per_unit
 from refdepth.pipeline.manifest import Manifest
+from refdepth.pipeline.metric import metres_per_unit, read_scale
 from refdepth.pipeline.report import charts
 from refdepth.pipeline.report.advice import Advice, advice_of
 from refdepth.pipeline.report.facts import ViewFacts, read_facts
@@ -119,7 +119,7 @@ def collect(results: Results, describe: Describe) -> Report:
         title=results.workspace.root.name,
         version=libraries.get("refdepth", ""),
         finished=manifests["fuse"] is not None,
-        facts=_facts(manifests, summaries),
+        facts=(*_facts(manifests, summaries), *_scale(results)),
         advice=tuple(advice_of(results, facts)),
         stages=tuple(_stage(name, manifests[name]) for name in manifests),
         overview=None if scene is None else _overview(results, scene, facts),
@@ -184,6 +184,14 @@ def _facts(
     total = sum(m.seconds for m in manifests.values() if m is not None)
     facts.append(Fact(value=seconds_text(total), label="of work"))
     return tuple(facts)
+
+
+def _scale(results: Results) -> Iterator[Fact]:
+    """How long a unit is, where that was measured."""
+    scale = read_scale(results)
+    if scale is not None and not scale.stale:
+        length, _, by = scale.headline.removeprefix("1 unit = ").partition(" by ")
+        yield Fact(value=length, label=f"a unit, by {by}")
 
 
 def _settings(results: Results) -> list[SettingRow]:

@@ -16,6 +16,7 @@ class FusionSettings(Settings):
         " pixels of a finer one is interpolated only.",
         unit="px",
         ge=1024,
+        expert=True,
     )
 
     neighbours: int = setting(

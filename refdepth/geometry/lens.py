@@ -29,6 +29,21 @@ class InputPhoto:
     """EXIF orientation (1 to 8) of the file as given."""
 
 
+def undistorted_pixels(view: PinholeCamera, photo: InputPhoto, xy: Array) -> Array:
+    """Where pixels `xy` (N, 2) of an upright input photo, at the size its camera has, lie in the
+    undistorted view (N, 2), maybe outside its picture; NaN where the lens model does not reach."""
+    from refdepth._pycolmap import pycolmap
+
+    camera = pycolmap.Camera(
+        model=photo.camera_model,
+        width=photo.width,
+        height=photo.height,
+        params=list(photo.camera_params),
+    )
+    slopes = np.asarray(camera.cam_from_img(np.asarray(xy, np.float64)), dtype=np.float64)
+    return view.project(np.pad(slopes, ((0, 0), (0, 1)), constant_values=1))[0]
+
+
 def input_pixels(view: PinholeCamera, photo: InputPhoto) -> Array:
     """Where each pixel centre of an undistorted view lies in the upright input photo (H, W, 2),
     pixels of the photo at the size its camera has; NaN where the lens model does not reach."""

@@ -94,15 +94,18 @@ def on_original(view: View, depth_map: DepthMap, photo: InputPhoto) -> PlacedDep
         nearest = np.floor(xy[inside]).astype(np.int32)[:, ::-1]
         pixels[rows][inside] = nearest
         confidence[rows][inside] = depth_map.confidence[nearest[:, 0], nearest[:, 1]]
-        depth[rows][inside] = _sampled(depth_map.depth, xy[inside], nearest)
+        depth[rows][inside] = sample_depth(depth_map.depth, xy[inside])
     placed = DepthMap(depth=depth, confidence=confidence)
     return PlacedDepth(depth_map=placed.within(depth > 0), slopes=slopes, pixels=pixels)
 
 
-def _sampled(depth: Map, xy: NDArray[np.float64], nearest: NDArray[np.int32]) -> Map:
-    """Depth (N,) at pixels `xy` (N, 2) whose nearest pixels are `nearest` (N, 2)."""
+def sample_depth(depth: Map, xy: NDArray[np.float64]) -> Map:
+    """Depth (N,) of a map (height, width) at pixels `xy` (N, 2) inside it. Between four pixels of
+    one surface inverse depth, which is linear there, is interpolated, else the nearest pixel's
+    depth stands."""
     height, width = depth.shape
-    found = depth[nearest[:, 0], nearest[:, 1]]
+    nearest = np.floor(xy).astype(np.intp)
+    found = depth[nearest[:, 1], nearest[:, 0]]
     x, y = xy[:, 0] - 0.5, xy[:, 1] - 0.5
     left = np.clip(np.floor(x), 0, max(width - 2, 0)).astype(np.intp)
     top = np.clip(np.floor(y), 0, max(height - 2, 0)).astype(np.intp)

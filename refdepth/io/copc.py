@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.errors import InputError, UnavailableError
+from refdepth.io.copc_crs import insert_wkt
 from refdepth.types.cloud import PointCloud
 
 _STEPS = 2.0**30
@@ -52,10 +53,17 @@ Rows = NDArray[np.void]
 Corner = tuple[int, int, int]
 
 
-def write_copc(path: Path, pieces: Iterable[PointCloud], *, node_points: int = NODE_POINTS) -> int:
+def write_copc(
+    path: Path,
+    pieces: Iterable[PointCloud],
+    *,
+    wkt: str | None = None,
+    node_points: int = NODE_POINTS,
+) -> int:
     """Writes a cloud, given in pieces, as `NAME.copc.laz`: LAS 1.4, point format 7, 16-bit colours,
-    and the confidence in [0, 1] times 65535 as intensity. Coordinates are the scene's own, in SfM
-    units. Returns the number of points.
+    and the confidence in [0, 1] times 65535 as intensity. Coordinates are the clouds' own; `wkt`
+    says in which coordinate reference system they are (OGC WKT 1), None that they are in none.
+    Returns the number of points.
 
     Temporary files beside `path` take up to 100 bytes a point. Raises `UnavailableError` when
     copclib is not installed, `InputError` when there are no points.
@@ -81,6 +89,8 @@ def write_copc(path: Path, pieces: Iterable[PointCloud], *, node_points: int = N
         header.points_by_return = [len(rows), *[0] * 14]
         _Octree(writer, copclib, node_points, Path(scratch)).build(rows)
         writer.Close()
+        if wkt is not None:
+            insert_wkt(path, wkt)
         return len(rows)
 
 

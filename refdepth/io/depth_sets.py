@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from refdepth.io.json_text import to_json
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene, View
 
+SFM_UNITS, METRES = "SfM units", "metres"
 INDEX_NAME = "depth.json"
 _MAX_LEVEL = (1 << 16) - 1
 _JPEG_QUALITY = 90
@@ -62,6 +63,8 @@ class DepthSense:
     """Whether depth is the distance along each pixel's ray; else it is z along the optical axis."""
     original: bool = False
     """Whether the grid is that of the photos before undistortion."""
+    unit: str = field(default=SFM_UNITS, compare=False)
+    """What the values are in, in words."""
 
     @property
     def depth(self) -> str:
@@ -76,7 +79,7 @@ class DepthSense:
     @property
     def about(self) -> str:
         """One line for the files that have a place for text."""
-        return f"depth: {self.depth}; unit: SfM units; unknown: 0; grid: {self.grid}"
+        return f"depth: {self.depth}; unit: {self.unit}; unknown: 0; grid: {self.grid}"
 
     def place(self, view: View, depth_map: DepthMap, photo: InputPhoto | None) -> PlacedDepth:
         """A view's depth map on the grid; `photo` is what the view was undistorted from."""
@@ -213,13 +216,13 @@ EXR_CHANNELS = {
     "distance": "depth along the ray, instead of Z",
     "confidence": "0 to 1",
     "N.X N.Y N.Z": "unit normal in world axes, towards the camera",
-    "P.X P.Y P.Z": "position in the world, SfM units",
+    "P.X P.Y P.Z": "position in the world, in the unit of depth",
 }
 """What EXR files hold; all are 0 where depth is unknown."""
 
 
 def _meaning(sense: DepthSense) -> dict[str, Any]:
-    return {"unit": "SfM units", "unknown": 0, "depth": sense.depth, "grid": sense.grid}
+    return {"unit": sense.unit, "unknown": 0, "depth": sense.depth, "grid": sense.grid}
 
 
 def _channels(

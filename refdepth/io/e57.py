@@ -24,7 +24,8 @@ def write_e57(path: Path, cloud: PointCloud, *, metres_per_unit: float | None) -
         raise InputError(
             "is in metres by definition, and the scene's scale is not known.",
             subject=path.name,
-            action="Export PLY or LAS, or give metric depth maps with --depth-unit.",
+            action="Export PLY or LAS, run `refdepth scale-to`, or give metric depth maps with"
+            " --depth-unit.",
         )
     if not len(cloud):
         raise InputError("the cloud has no points.", subject=path.name)

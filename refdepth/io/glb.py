@@ -19,11 +19,16 @@ _HALF_TURN_ABOUT_X = [1.0, 0.0, 0.0, 0.0]
 """Quaternion (x, y, z, w): our y down, z forward to glTF's y up, z backwards."""
 
 
-def write_glb(path: Path, mesh: TriangleMesh) -> None:
+_QUARTER_TURN_ABOUT_X = [-(0.5**0.5), 0.0, 0.0, 0.5**0.5]
+"""The same from z up."""
+
+
+def write_glb(path: Path, mesh: TriangleMesh, *, z_up: bool = False) -> None:
     """Writes a mesh as one GLB file (glTF 2.0).
 
     glTF's vertex colours are linear light: 16 bits, converted from sRGB. Its y points up: the
-    vertices stay as they are, and the node that holds the mesh turns them half a turn about x.
+    vertices stay as they are, and the node that holds the mesh turns them half a turn about x, or
+    a quarter where the mesh's z points up already (`z_up`).
     glTF's positions are float32: a mesh with float64 ones is moved to the origin, and the node
     moves it back.
     """
@@ -41,9 +46,10 @@ def write_glb(path: Path, mesh: TriangleMesh) -> None:
     normals = np.ascontiguousarray(mesh.normals, dtype="<f4")
     attributes["NORMAL"] = buffer.add(normals, "VEC3", _FLOAT, _VERTEX_BUFFER)
     indices = np.ascontiguousarray(mesh.triangles, dtype="<u4").ravel()
-    node = {"mesh": 0, "rotation": _HALF_TURN_ABOUT_X}
+    node = {"mesh": 0, "rotation": _QUARTER_TURN_ABOUT_X if z_up else _HALF_TURN_ABOUT_X}
     if far:
-        node["translation"] = (origin * [1, -1, -1]).tolist()
+        x, y, z = origin.tolist()
+        node["translation"] = [x, z, -y] if z_up else [x, -y, -z]
     document = {
         "asset": {"version": "2.0", "generator": "refdepth"},
         "scene": 0,

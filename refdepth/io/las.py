@@ -14,9 +14,10 @@ _STEPS = 2.0**30
 """Steps of the integer coordinates over the cloud's largest side."""
 
 
-def write_las(path: Path, cloud: PointCloud) -> None:
+def write_las(path: Path, cloud: PointCloud, *, wkt: str | None = None) -> None:
     """Writes a LAS 1.4 file (LAZ when `path` ends in .laz), point format 7, with 16-bit colours
-    and `confidence` as an extra dimension. Coordinates are the scene's own, in SfM units.
+    and `confidence` as an extra dimension. Coordinates are the cloud's own; `wkt` says in which
+    coordinate reference system they are (OGC WKT 1), None that they are in none.
 
     Raises `UnavailableError` when laspy, or lazrs for LAZ, is not installed.
     """
@@ -28,6 +29,9 @@ def write_las(path: Path, cloud: PointCloud) -> None:
     side = float(np.ptp(points, axis=0).max()) if len(points) else 1.0
     header.offsets = low
     header.scales = np.full(3, max(side, 1e-9) / _STEPS)
+    if wkt is not None:
+        header.vlrs.append(laspy.vlrs.known.WktCoordinateSystemVlr(wkt))
+        header.global_encoding.wkt = True
     las = laspy.LasData(header)
     las.x, las.y, las.z = points.T
     # LAS asks for the full 16-bit range: 255 becomes 65535.

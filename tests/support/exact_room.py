@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.synthetic import make_scene
+from refdepth.synthetic import SyntheticScene, make_scene
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene
 
@@ -34,9 +34,9 @@ class ExactRoom:
         return DepthMap(depth=depth, confidence=np.where(depth > 0, confidence, np.float32(0)))
 
 
-def make_exact_room(folder: Path) -> ExactRoom:
+def make_exact_room(folder: Path, synthetic: SyntheticScene | None = None) -> ExactRoom:
     """The room, photographed into `folder`."""
-    synthetic = make_scene(views=VIEWS, width=WIDTH, height=HEIGHT)
+    synthetic = synthetic or make_scene(views=VIEWS, width=WIDTH, height=HEIGHT)
     scene = synthetic.to_scene(folder)
     by_stem = {Path(view.name).stem: number for number, view in enumerate(synthetic.views)}
     numbers = {name: by_stem[Path(name).stem] for name in scene.names}
@@ -90,7 +90,8 @@ def make_workspace(root: Path, room: ExactRoom) -> Path:
     for number, name in enumerate(scene.names):
         agreed = room.load(name)
         if number == 0:  # confirmed everywhere but in the top quarter
-            below = np.arange(HEIGHT)[:, None] >= HEIGHT // 4
+            height = len(agreed.depth)
+            below = np.arange(height)[:, None] >= height // 4
             agreed = agreed.within(np.broadcast_to(below, agreed.depth.shape))
         stores["fuse"].write_arrays(name, {"depth": agreed.depth, "confidence": agreed.confidence})
     for stage, summary in _summaries(scene, len(cloud)).items():

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from refdepth.geometry.lens import InputPhoto, input_pixels, sample_map, turn_upright
+from refdepth.geometry.lens import (
+    InputPhoto,
+    input_pixels,
+    sample_map,
+    turn_upright,
+    undistorted_pixels,
+)
 from refdepth.types.camera import PinholeCamera
 
 VIEW = PinholeCamera(K=np.array([[50.0, 0, 30.5], [0, 52.0, 20], [0, 0, 1]]), width=60, height=41)
@@ -40,6 +46,20 @@ def test_radial_distortion_follows_its_formula() -> None:
     bend = 1 + k * (u**2 + v**2)
     expected = np.stack([f * u * bend + 40, f * v * bend + 30], axis=-1)
     np.testing.assert_allclose(input_pixels(VIEW, photo), expected, atol=1e-9)
+
+
+def test_pixels_of_the_photo_are_found_in_the_undistorted_view() -> None:
+    photo = InputPhoto(
+        name="a.jpg",
+        camera_model="OPENCV",
+        width=80,
+        height=60,
+        camera_params=(60.0, 61.0, 40.0, 30.0, -0.1, 0.02, 0.002, -0.001),
+    )
+    there = VIEW.pixel_grid().reshape(-1, 2)[::37]
+    given = input_pixels(VIEW, photo).reshape(-1, 2)[::37]
+    assert np.abs(given - there).max() > 5
+    np.testing.assert_allclose(undistorted_pixels(VIEW, photo, given), there, atol=1e-6)
 
 
 def test_samples_are_bilinear_between_pixel_centres() -> None:

@@ -114,3 +114,33 @@ def test_without_copclib_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "copclib", None)
     with pytest.raises(UnavailableError, match=r"refdepth\[copc\]"):
         write_copc(tmp_path / "c.copc.laz", [cloud])
+
+
+def test_a_reference_system_stands_before_the_points_and_all_points_stay(tmp_path: Path) -> None:
+    laspy = pytest.importorskip("laspy")
+    rng = np.random.default_rng(0)
+    points = rng.random((30_000, 3)) * [100, 80, 5] + [465_000, 5_247_000, 400]
+    cloud = PointCloud(
+        points=points,
+        normals=np.zeros((len(points), 3), np.float32),
+        colors=rng.integers(0, 256, (len(points), 3)).astype(np.uint8),
+        confidence=rng.random(len(points)).astype(np.float32),
+    )
+    wkt = 'LOCAL_CS["somewhere"]'
+    plain, placed = tmp_path / "plain.copc.laz", tmp_path / "placed.copc.laz"
+    for path, system in ((plain, None), (placed, wkt)):
+        write_copc(path, [cloud], wkt=system, node_points=500)
+        with laspy.open(str(path)) as reader:
+            found = [vlr.string for vlr in reader.header.vlrs.get("WktCoordinateSystemVlr")]
+            assert found == ([] if system is None else [wkt])
+            assert reader.header.global_encoding.wkt
+    by_chunks = [laspy.read(str(path)).points for path in (plain, placed)]
+    by_nodes = []
+    for path in (plain, placed):
+        with laspy.CopcReader.open(str(path)) as reader:
+            by_nodes.append(reader.query())
+            by_nodes.append(reader.query(level=1))
+    for a, b in (by_chunks, by_nodes[::2], by_nodes[1::2]):
+        assert_array_equal(a.array, b.array)
+    assert len(by_nodes[0]) == len(cloud)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [placed.name, plain.name]
