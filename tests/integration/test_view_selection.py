@@ -130,7 +130,7 @@ def test_views_made_on_another_device_are_kept_and_shown(
     assert prior["record"]["device"] == "cpu"
 
     for stage, device in (
-        ("refine/second", {"device": "cuda", "renderer": "nvdiffrast"}),
+        ("refine", {"device": "cuda", "renderer": "nvdiffrast"}),
         ("depth", {"device": "cuda"}),
     ):
         stored = json.loads((out / stage / f"{name}.json").read_text())
