@@ -127,6 +127,14 @@ bench-accuracy: setup ## Measure the depth of every preset on synthetic and give
 bench-throughput: setup ## Views a minute of whole runs (BENCH_ARGS=--help: what else)
 	$(PYTHON) benchmarks/throughput.py --json benchmarks/results/throughput.json $(BENCH_ARGS)
 
+.PHONY: bench-scale
+bench-scale: setup ## Every stage for 100 to 1,000 views (BENCH_ARGS="--views 3000")
+	$(PYTHON) benchmarks/scale.py --json benchmarks/results/scale.json $(BENCH_ARGS)
+
+.PHONY: bench-large-photos
+bench-large-photos: setup ## Every stage for 23 photos of 12 megapixels and of 2
+	$(PYTHON) benchmarks/large_photos.py --json benchmarks/results/large_photos.json $(BENCH_ARGS)
+
 .PHONY: bench-scale-sfm
 bench-scale-sfm: setup ## Cameras of 300 photos with every matching and mapper (BENCH_ARGS=--help)
 	$(PYTHON) benchmarks/scale_sfm.py $(BENCH_ARGS)
