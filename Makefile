@@ -27,8 +27,8 @@ demo: setup ## Make the synthetic photos, reconstruct them, print the depth erro
 	$(REFDEPTH) demo $(OUT)/demo
 
 .PHONY: test
-test: setup ## Run the tests (some 13 minutes on two cores)
-	$(PYTHON) -m pytest $(TEST_ARGS)
+test: setup ## Run the tests (some 12 minutes on two cores)
+	$(PYTHON) -m pytest -n 2 --dist loadfile $(TEST_ARGS)
 
 .PHONY: setup
 setup: $(READY) ## Virtual environment, packages and system libraries (done by the others)

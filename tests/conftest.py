@@ -7,7 +7,12 @@ import signal
 from pathlib import Path
 
 import pytest
-from survival import pytest_terminal_summary, survived  # noqa: F401  (a hook and a fixture)
+from survival import (  # noqa: F401  (hooks and a fixture)
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+    survived,
+)
 
 
 @pytest.fixture(scope="session")

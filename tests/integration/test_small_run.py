@@ -18,7 +18,7 @@ from refdepth.evaluation.ground_truth import open_ground_truth
 from refdepth.fusion import fuse
 from refdepth.io.images import load_mask
 from refdepth.io.ply import read_ply_points
-from refdepth.pipeline.export_formats import metres_per_unit
+from refdepth.pipeline.metric import metres_per_unit
 from refdepth.pipeline.results import Results
 from refdepth.pipeline.workspace import Workspace
 from refdepth.synthetic import SyntheticScene, make_scene

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,18 @@ _CORPUS = "test_input_corpus"
 def survived() -> Counter[str]:
     """Kinds of harm and how often each was tried and survived."""
     return _SURVIVED
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """One of several test processes hands its count to the one that prints."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["survived"] = dict(_SURVIVED)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Takes that count."""
+    _SURVIVED.update(getattr(node, "workeroutput", {}).get("survived", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
