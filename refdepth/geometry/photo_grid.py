@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.geometry.grid import strips
 from refdepth.geometry.lens import InputPhoto
 from refdepth.types.camera import invert_pose, transform
 from refdepth.types.depth_map import DepthMap
@@ -18,7 +19,6 @@ Map = NDArray[np.float32]
 
 _SAME_SURFACE = 0.02
 """Largest relative step of depth between four pixels that is interpolated across."""
-_ROWS_AT_A_TIME = 256
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,8 +46,7 @@ class PlacedDepth:
         """World positions (height, width, 3), SfM units; 0 where depth is unknown."""
         world_from_cam, depth = invert_pose(cam_from_world), self.depth_map.depth
         out = np.zeros((*depth.shape, 3), np.float32)
-        for top in range(0, len(depth), _ROWS_AT_A_TIME):
-            rows = slice(top, top + _ROWS_AT_A_TIME)
+        for rows in strips(len(depth)):
             known = depth[rows] > 0
             rays = np.pad(self.slopes[rows][known], ((0, 0), (0, 1)), constant_values=1)
             out[rows][known] = transform(world_from_cam, rays * depth[rows][known][:, None])
@@ -86,8 +85,7 @@ def on_original(view: View, depth_map: DepthMap, photo: InputPhoto) -> PlacedDep
     slopes = _lens_slopes(photo)
     depth, confidence = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     pixels = np.full((*shape, 2), -1, np.int32)
-    for top in range(0, photo.height, _ROWS_AT_A_TIME):
-        rows = slice(top, top + _ROWS_AT_A_TIME)
+    for rows in strips(photo.height):
         rays = np.dstack([slopes[rows], np.ones_like(slopes[rows, :, 0])])
         xy, _ = view.camera.project(rays)
         inside = view.camera.contains(xy)
@@ -136,8 +134,7 @@ def _lens_slopes(photo: InputPhoto) -> Map:
     )
     slopes = np.empty((photo.height, photo.width, 2), np.float32)
     x = np.arange(photo.width) + 0.5
-    for top in range(0, photo.height, _ROWS_AT_A_TIME):
-        y = np.arange(top, min(top + _ROWS_AT_A_TIME, photo.height)) + 0.5
-        xy = np.stack(np.meshgrid(x, y), axis=-1)
-        slopes[top : top + len(y)] = camera.cam_from_img(xy.reshape(-1, 2)).reshape(xy.shape)
+    for rows in strips(photo.height):
+        xy = np.stack(np.meshgrid(x, np.arange(rows.start, rows.stop) + 0.5), axis=-1)
+        slopes[rows] = camera.cam_from_img(xy.reshape(-1, 2)).reshape(xy.shape)
     return slopes

@@ -36,10 +36,9 @@ def load_rgb(view: View) -> NDArray[np.uint8]:
     Raises `InputError` when it cannot be read or has another size than the camera.
     """
     image = read_rgb(view.image_path)
-    height, width = (-(-side // view.reduction) for side in image.shape[:2])
-    if (height, width) != view.camera.shape:
+    if not _fits(view, image):
         raise InputError(
-            f"photo is {width}x{height}, its camera {view.camera.width}x{view.camera.height}.",
+            f"photo is {_size(view, image)}, its camera {view.camera.width}x{view.camera.height}.",
             subject=view.image_path,
             action="Give the pictures that belong to the model.",
         )
@@ -58,10 +57,9 @@ def load_mask(view: View) -> NDArray[np.bool_] | None:
     if view.mask_path is None:
         return None
     mask = np.asarray(_open(view.mask_path, "L")) > 0
-    height, width = (-(-side // view.reduction) for side in mask.shape)
-    if (height, width) != view.camera.shape:
+    if not _fits(view, mask):
         raise InputError(
-            f"mask is {width}x{height}, its photo {view.camera.width}x{view.camera.height}.",
+            f"mask is {_size(view, mask)}, its photo {view.camera.width}x{view.camera.height}.",
             subject=view.mask_path,
             action="Masks must have the size of their photo.",
         )
@@ -86,6 +84,19 @@ def read_thumbnail(path: Path, longest_px: int) -> NDArray[np.uint8] | None:
         return None
     picture.thumbnail((longest_px, longest_px))
     return np.asarray(picture)
+
+
+def _reduced_shape(view: View, picture: NDArray[np.generic]) -> tuple[int, ...]:
+    return tuple(-(-side // view.reduction) for side in picture.shape[:2])
+
+
+def _fits(view: View, picture: NDArray[np.generic]) -> bool:
+    return _reduced_shape(view, picture) == view.camera.shape
+
+
+def _size(view: View, picture: NDArray[np.generic]) -> str:
+    height, width = _reduced_shape(view, picture)
+    return f"{width}x{height}"
 
 
 def _open(path: Path, mode: str) -> Image.Image:
