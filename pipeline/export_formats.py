@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
+import numpy as np
 
 from refdepth.io.depth_sets import DepthFile, DepthSense
 from refdepth.pipeline import export_training
 from refdepth.pipeline.export_options import CloudFile, ExportFormat
 from refdepth.pipeline.export_source import Source
 from refdepth.pipeline.export_views import DenseViews, DepthFiles, Farthest, Frames
+from refdepth.types.cloud import PointCloud
 
+SAMPLE_POINTS = 1_000_000
+"""Of a cloud that is only to be looked at."""
 _READ_SECONDS, _DENSE_SECONDS, _FRAME_SECONDS = 0.01, 0.4, 0.9
 """Of a core for a megapixel: to read a depth map, and to read and write what two formats have of a
 view."""
@@ -110,7 +115,7 @@ def _cloud(source: Source, folder: Path) -> str:
     from refdepth.io.copc import write_copc
     from refdepth.io.e57 import write_e57
     from refdepth.io.las import write_las
-    from refdepth.io.ply import write_ply
+    from refdepth.io.ply import count_ply, write_ply
 
     kinds, metres = source.options.cloud_files, source.metres_per_unit
     utm = source.utm
@@ -121,6 +126,9 @@ def _cloud(source: Source, folder: Path) -> str:
             case CloudFile.PLY:
                 about = f"unit: {source.options.unit}; metres_per_unit: {metres or 'unknown'}"
                 count = write_ply(folder / "cloud.ply", source.cloud_pieces(), [about])
+            case CloudFile.SAMPLE:
+                pieces = _thinned(source.cloud_pieces(), count_ply(source.results.cloud_path))
+                count = write_ply(folder / "cloud-sample.ply", pieces)
             case CloudFile.COPC:
                 pieces = source.cloud_pieces()
                 on_map = pieces if utm is None else map(utm.cloud, pieces)
@@ -135,6 +143,13 @@ def _cloud(source: Source, folder: Path) -> str:
                 placed = cloud if utm is None else utm.cloud(cloud)
                 write_las(folder / f"cloud.{kind}", placed, wkt=wkt)
     return f"{count:,} points as {', '.join(kinds)}"
+
+
+def _thinned(pieces: Iterable[PointCloud], count: int) -> Iterator[PointCloud]:
+    """About `SAMPLE_POINTS` of a cloud of `count` points, the same each time."""
+    rng = np.random.default_rng(0)
+    for piece in pieces:
+        yield piece.select(rng.random(len(piece)) * count < SAMPLE_POINTS)
 
 
 _WRITERS: dict[ExportFormat, Callable[[Source, Path], str]] = {

@@ -31,6 +31,7 @@ class CloudFile(StrEnum):
     LAZ = "laz"
     COPC = "copc"
     E57 = "e57"
+    SAMPLE = "ply-sample"
 
 
 class Grid(StrEnum):

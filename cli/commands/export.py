@@ -73,7 +73,8 @@ def export(
         list[str] | None,
         typer.Option(
             metavar="KIND",
-            help="cloud only: ply, las, laz, copc or e57; may be repeated. \\[default: ply]",
+            help="cloud only: ply, ply-sample, las, laz, copc or e57; may be repeated."
+            " \\[default: ply]",
             show_default=False,
         ),
     ] = None,

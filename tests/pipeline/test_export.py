@@ -91,6 +91,27 @@ def test_the_cloud_is_the_fused_one(finished: Workspace) -> None:
         assert_allclose(positions, ours.point.positions.numpy(), atol=1e-6)
 
 
+def test_a_sample_of_the_cloud_is_spread_over_it(
+    finished: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("refdepth.pipeline.export_formats.SAMPLE_POINTS", 2000)
+    options = ExportOptions(cloud_files=(CloudFile.SAMPLE,))
+    whole = o3d.t.io.read_point_cloud(str(finished.root / "fuse" / "cloud.ply"))
+    files = []
+    for force in (False, True):
+        folder = export(finished, [ExportFormat.CLOUD], options=options, force=force)[
+            ExportFormat.CLOUD
+        ]
+        files.append((folder / "cloud-sample.ply").read_bytes())
+    assert files[0] == files[1]
+    sample = o3d.t.io.read_point_cloud(str(folder / "cloud-sample.ply"))
+    points, every = sample.point.positions.numpy(), whole.point.positions.numpy()
+    assert len(every) > 4000
+    assert abs(len(points) - 2000) < 200
+    assert {tuple(point) for point in points} <= {tuple(point) for point in every}
+    assert_allclose(points.mean(axis=0), every.mean(axis=0), atol=0.1)
+
+
 def test_unsure_pixels_and_points_are_left_out_when_asked(
     finished: Workspace, room: ExactRoom
 ) -> None:
