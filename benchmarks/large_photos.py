@@ -117,10 +117,8 @@ def main() -> None:
                     name=name, root=root, work=place / name, kernels=place / f"{name}-kernels"
                 )
                 version.work.mkdir(exist_ok=True)
-                more = ["--workers", args.workers]
-                if args.max_memory is not None:
-                    more += ["--max-memory", str(args.max_memory)]
-                found = results[f"{name} {size}"] = run_stages(version, inputs, more)
+                found = run_stages(version, inputs, args.workers, args.max_memory)
+                results[f"{name} {size}"] = found
                 rows += [
                     (name, size, *cells) for cells in table_rows(found, args.views, width * height)
                 ]

@@ -94,9 +94,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     width, height = map(int, args.size.split("x"))
-    more = ["--workers", args.workers]
-    if args.max_memory is not None:
-        more += ["--max-memory", str(args.max_memory)]
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scale-")))
         if args.folder is not None:
@@ -107,7 +104,7 @@ def main() -> None:
         rows: list[tuple[str, ...]] = []
         for views in args.views:
             inputs = make_inputs(args.folder or place, views, width, height)
-            found = results[str(views)] = run_stages(version, inputs, more)
+            found = results[str(views)] = run_stages(version, inputs, args.workers, args.max_memory)
             rows += [(str(views), *cells) for cells in table_rows(found, views, width * height)]
         title = f"Photos of {args.size}, {args.workers} workers"
         print(Table(title=title, columns=("views", *COLUMNS), rows=tuple(rows)).to_text())

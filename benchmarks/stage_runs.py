@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,22 @@ STAGES = ("prepare", "sfm", "depth", "scale", "refine", "fuse")
 COLUMNS = ("stage", "seconds", "core s a view", "cores", "MiB", "bytes a pixel")
 
 
-def run_stages(version: Version, inputs: Path, more: Sequence[str]) -> dict[str, dict[str, Any]]:
+def run_stages(
+    version: Version, inputs: Path, workers: str, max_memory_gb: float | None
+) -> dict[str, dict[str, Any]]:
     """Runs all stages on `inputs` (folders `photos`, `model` and `maps`, which hold inverse depth)
-    with the options `more`, in a workspace that goes afterwards."""
+    in a workspace that goes afterwards."""
     workspace = version.work / f"out-{inputs.name}"
     shutil.rmtree(workspace, ignore_errors=True)
     given = [str(inputs / "photos"), str(workspace), "--model", str(inputs / "model")]
     given += ["--depth-maps", str(inputs / "maps"), "--depth-kind", "inverse_affine"]
+    if max_memory_gb is not None:  # which the workspace keeps for the stages to come
+        given += ["--max-memory", str(max_memory_gb)]
     found: dict[str, dict[str, Any]] = {}
     for stage in STAGES:
-        command = ["stage", stage, "-w", str(workspace), *more]
+        command = ["stage", stage, "-w", str(workspace), "--workers", workers]
         if stage == "prepare":
-            command = ["reconstruct", *given, "--until", "prepare", *more]
+            command = ["reconstruct", *given, "--until", "prepare", "--workers", workers]
         print(f"{version.name}: {inputs.name}: {stage} …", file=sys.stderr)
         said = version.work / "said.txt"
         measured = run_measured(
