@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from counting_stages import CountingStage
 from exact_room import ExactRoom, make_exact_room, make_workspace
 from recorded_executor import RecordedExecutor
 
+from refdepth.pipeline import engine as engine_module
+from refdepth.pipeline.config import RunInputs, RunRequest
 from refdepth.pipeline.executors import SerialExecutor
 from refdepth.pipeline.workers import WorkerPool
 from refdepth.pipeline.workspace import Workspace
@@ -48,3 +51,29 @@ def workers(two_workers: WorkerPool) -> RecordedExecutor:
 def executor(request: pytest.FixtureRequest, two_workers: WorkerPool) -> RecordedExecutor:
     """Each kind of executor in turn."""
     return RecordedExecutor(SerialExecutor() if request.param == "this process" else two_workers)
+
+
+@pytest.fixture
+def stages(monkeypatch: pytest.MonkeyPatch) -> dict[str, CountingStage]:
+    made = (
+        CountingStage("first"),
+        CountingStage("middle", ("first",)),
+        CountingStage("last", ("middle",)),
+    )
+    monkeypatch.setattr(engine_module, "STAGES", made)
+    return {stage.name: stage for stage in made}
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> RunRequest:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "a.jpg").write_bytes(b"one")
+    return RunRequest(inputs=RunInputs(images=str(photos)))
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    root = tmp_path / "out"
+    root.mkdir()
+    return Workspace(root)
