@@ -37,6 +37,17 @@ def test_depth_at_block_centres_is_the_arrays(shape: tuple[int, int], factor: in
     np.testing.assert_allclose(found.numpy(), work.shrink_depth(depth), rtol=1e-6)
 
 
+@pytest.mark.parametrize("steepness", [-0.08, 0.08])
+def test_steep_slopes_are_not_drawn_out_beyond_the_picture(steepness: float) -> None:
+    """A last block of one pixel of five has its centre two pixels further out."""
+    y, x = np.mgrid[:36, :41]
+    work = work_grid((36, 41), 5)
+    for along in (x, y):
+        depth = np.exp(steepness * along).astype(np.float32)
+        found = torch_grid.shrink_depth(torch.from_numpy(depth), 5, work.shape)
+        np.testing.assert_allclose(found.numpy(), work.shrink_depth(depth), rtol=1e-6)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("step", [(1, 1), (2, 2), (3, 3), (2.5, 3.3), (0.5, 0.7)])
 def test_maps_grow_as_arrays_do(shape: tuple[int, int], step: tuple[float, float]) -> None:

@@ -80,9 +80,11 @@ def test_the_nearest_surface_counts_and_of_that_the_point_at_the_centre() -> Non
 
 def test_points_behind_or_beside_the_picture_are_not_drawn() -> None:
     depth = torch.full((1, 4, 4), 2.0)
-    A, b = torch.eye(3)[None], torch.zeros(1, 3)
-    for away in ([100.0, 0, 0], [-100.0, 0, 0], [0, 0, -2.0], [0, 0, -5.0]):
-        seen, _ = torch_transfer.splat(depth, depth, [(4, 4)], A, b + torch.tensor(away), (4, 4))
+    A = torch.tensor([[[1.0, 0, -4], [0, 1, -4], [0, 0, 1]]])
+    # The last two lie behind: their signs would put them into the picture.
+    for away in ([100.0, 0, 0], [-100.0, 0, 0], [0, 0, 0], [0, 0, -2.0], [0, 0, -5.0]):
+        b = torch.tensor([away])
+        seen, _ = torch_transfer.splat(depth, depth, [(4, 4)], A, b, (4, 4))
         assert not seen.any()
 
 
