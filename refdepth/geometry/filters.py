@@ -8,7 +8,8 @@ from refdepth.arrays import Array, is_tensor
 
 
 def maximum_filter(values: Array, side: int) -> Array:
-    """The largest of the `side` x `side` values around each of a map (H, W)."""
+    """The largest of the `side` x `side` values (an odd number) around each of a map (H, W); at the
+    border of those that there are."""
     if not is_tensor(values):
         return ndimage.maximum_filter(values, side)
     from torch.nn import functional
