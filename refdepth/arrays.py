@@ -7,6 +7,7 @@ that decides something stays a tensor, and results are fetched together at the e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -45,6 +46,17 @@ def put_like(values: NDArray[Any], array: Array) -> Array:
     return put(values, array.device if is_tensor(array) else None)
 
 
+def as_tensor(values: Array, device: torch.device) -> torch.Tensor:
+    """An array or a tensor as a tensor on `device`."""
+    tensor: torch.Tensor = values.to(device) if is_tensor(values) else put(values, device)
+    return tensor
+
+
+def brought(values: Array, device: torch.device | None) -> Array:
+    """`values` as a tensor on `device`, or where that is None as a NumPy array."""
+    return fetch(values) if device is None else as_tensor(values, device)
+
+
 def fetch(array: Array) -> NDArray[Any]:
     """`array` as a NumPy array; waits for its device."""
     if not is_tensor(array):
@@ -66,6 +78,17 @@ def fetch_all(*arrays: Array) -> tuple[NDArray[Any], ...]:
     return tuple(
         piece.reshape(tuple(array.shape)) for piece, array in zip(pieces, arrays, strict=True)
     )
+
+
+def fetch_numbers(numbers: Sequence[Any]) -> list[float]:
+    """Numbers, some of them tensors without dimensions, which wait for their device once."""
+    there = [number for number in numbers if is_tensor(number)]
+    if not there:
+        return [float(number) for number in numbers]
+    import torch
+
+    got = iter(torch.stack([one.detach().to(torch.float32) for one in there]).tolist())
+    return [next(got) if is_tensor(number) else float(number) for number in numbers]
 
 
 def median_of(values: Array, known: Array) -> Array:

@@ -24,6 +24,16 @@ class GridMesh:
     columns: int
     """Vertices from left to right."""
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of vertices."""
+        return self.rows, self.columns
+
+    @property
+    def cell_px(self) -> float:
+        """Pixels between the first two vertices of a row; 0 where it has one."""
+        return float(self.vertices_px[min(1, self.columns - 1), 0] - self.vertices_px[0, 0])
+
 
 def grid_positions(size: int, stride: int) -> NDArray[np.int64]:
     """The pixels of one axis that carry a vertex: every `stride`-th, and the last one, so that the

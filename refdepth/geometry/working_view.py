@@ -77,9 +77,11 @@ class WorkingView:
 
     def on(self, device: torch.device | None) -> WorkingView:
         """The same view with its maps as tensors on `device`, uploaded once for all that look at
-        it; itself where that is None. Full photos stay on the host."""
-        if device is None:
+        it; itself where they are. Full photos stay on the host."""
+        if device == self.device:
             return self
+        if self.device is not None:
+            raise ValueError(f"a view on {self.device} cannot be had on {device}: ask the first")
 
         def upload() -> WorkingView:
             return WorkingView(

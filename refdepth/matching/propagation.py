@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,6 +38,15 @@ class GridSystem:
         x = np.zeros_like(rhs) if start is None else start.copy()
         conjugate_gradients(self._shapes, self._starts, *self._operator, rhs, tolerance, limit, x)
         return x
+
+
+def grid_system(w: Array, wx: Array, wy: Array) -> Any:
+    """The system of arrays, or its twin of tensors, which does not stop early but stays."""
+    if is_tensor(w):
+        from refdepth.matching.torch_propagation import TensorGridSystem
+
+        return TensorGridSystem(w, wx, wy)
+    return GridSystem(w, wx, wy)
 
 
 def propagate(

@@ -208,11 +208,10 @@ def second_round(
         )
         record["fine"] = found.record
         clock.lap("fine")
-    ref = ref.on(device)
-    helpers = [source.on(device) for source in helpers]
+    view, near = ref.on(device), [source.on(device) for source in helpers]
     scaled = put(scaled, device)
-    problem = ViewProblem(ref, helpers, sparse, settings)
-    transferred = transfer(ref, helpers, [source_depths[i] for i in used])
+    problem = ViewProblem(view, near, sparse, settings)
+    transferred = transfer(view, near, [source_depths[i] for i in used])
     start = scaled
     if settings.method is Method.PAPER:
         depth = put(found.depth, device)
@@ -244,8 +243,8 @@ def second_round(
     clock.lap("edges")
     if judge is not None:
         judging = sources[judge].on(device)
-        held_out = ViewProblem(ref, [judging], sparse, settings, problem.windows)
-        seen = transfer(ref, [judging], [source_depths[judge]])
+        held_out = ViewProblem(view, [judging], sparse, settings, problem.windows)
+        seen = transfer(view, [judging], [source_depths[judge]])
         shrink, before = ref.grid.shrink_depth, scaled
         if start is not scaled:  # a prior far off is kept only where it is seen to be the better
             share = ref.grid.grow(accept(held_out, seen, shrink(start), shrink(scaled)).share)

@@ -58,9 +58,14 @@ def transfer(
     if is_tensor(stack):
         from refdepth.refine import torch_transfer
 
-        on = [put(part.astype(np.float32), ref.device) for part in (A, b)]
-        shapes = [source.grid.shape for source in sources]
-        depth, confidence = torch_transfer.splat(stack[0], stack[1], shapes, *on, ref.grid.shape)
+        depth, confidence = torch_transfer.splat(
+            stack[0],
+            stack[1],
+            [source.grid.shape for source in sources],
+            put(A.astype(np.float32), ref.device),
+            put(b.astype(np.float32), ref.device),
+            ref.grid.shape,
+        )
         return Transferred(depth=depth, confidence=confidence)
     seen = np.empty((2, len(sources), *ref.grid.shape), np.float32)
     splat(stack[0], stack[1], sizes, A, b, seen[0], seen[1])

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from refdepth.arrays import as_tensor
 from refdepth.geometry.grid import WorkGrid, block_means
 from refdepth.geometry.working_view import WorkingView
 from refdepth.refine.mesh.settings import Appearance
@@ -58,9 +59,9 @@ def build_level(
 ) -> Level:
     """Reduces the photos by `scale`. `ref_usable` (H, W) limits the reference beyond its mask."""
     texture = _appearance(ref, scale, appearance, window_px, device)
-    cover = ref.usable_at(scale).astype(np.float32)
+    cover = as_tensor(ref.usable_at(scale), device).to(torch.float32)
     if ref_usable is not None:
-        cover = cover * block_means(ref_usable.astype(np.float32), scale)
+        cover = cover * as_tensor(block_means(ref_usable.astype(np.float32), scale), device)
     cameras = [WorkGrid(photo=source.grid.photo, factor=scale).camera for source in sources]
     height = max(camera.height for camera in cameras)
     width = max(camera.width for camera in cameras)
@@ -70,16 +71,14 @@ def build_level(
     for index, (source, camera) in enumerate(zip(sources, cameras, strict=True)):
         part = np.s_[index, : camera.height, : camera.width]
         images[part] = _appearance(source, scale, appearance, window_px, device)
-        weight[part] = torch.from_numpy(source.usable_at(scale).astype(np.float32)).to(device)
+        weight[part] = as_tensor(source.usable_at(scale), device).to(torch.float32)
         pose = relative_pose(source.cam_from_world, ref.cam_from_world)
         A_source, b_source = projection_from_ref(ref.grid.photo, camera, pose)
         A.append(A_source)
         b.append(b_source)
     return Level(
         scale=scale,
-        texture=torch.cat(
-            [texture, torch.from_numpy(cover).to(device)[..., None]], dim=-1
-        ).contiguous(),
+        texture=torch.cat([texture, cover[..., None]], dim=-1).contiguous(),
         images=images,
         weight=weight,
         A=torch.tensor(np.array(A), dtype=torch.float32, device=device),
@@ -104,10 +103,10 @@ def _appearance(
 ) -> torch.Tensor:
     """What of a photo is compared: RGB itself (H, W, 3), or its local contrast (H, W, 1)."""
     if appearance is Appearance.COLOR:
-        return torch.from_numpy(block_means(view.photo().rgb, scale)).to(device)
+        return as_tensor(block_means(view.photo().rgb, scale), device)
     return view.derived(
         ("local contrast", scale, window_px, str(device)),
-        lambda: local_contrast(torch.from_numpy(view.gray_at(scale)).to(device), window_px),
+        lambda: local_contrast(as_tensor(view.gray_at(scale), device), window_px),
     )
 
 

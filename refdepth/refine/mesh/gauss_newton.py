@@ -4,6 +4,9 @@ Each step renders the mesh twice, moved a fraction of a pixel to either side alo
 that says about the vertices (`photometric`) is a diagonal Gauss-Newton matrix and a gradient.
 Together with the stiffness of the correction that is one sparse system per step. Its solution
 carries what textured parts know to plain ones at once, where first-order steps would crawl.
+
+Written once for arrays, with compiled loops and the CPU renderer, and for tensors, of which nothing
+is read back.
 """
 
 from __future__ import annotations
@@ -12,18 +15,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn import functional
 
+from refdepth.arrays import Array, as_tensor, is_tensor, namespace
 from refdepth.geometry.mesh import GridMesh
-from refdepth.matching.propagation import GridSystem
+from refdepth.matching.propagation import grid_system
+from refdepth.precision import OrderlessSums, widest_float
 from refdepth.refine.mesh.appearance import Level
 from refdepth.refine.mesh.photometric import Photometry
 from refdepth.refine.mesh.settings import SurfaceSettings
-from refdepth.refine.mesh.surface import PointAnchors
+from refdepth.refine.mesh.torch_mesh import TensorMesh
+from refdepth.refine.mesh.torch_photometric import TensorPhotometry
 from refdepth.render import Renderer
-
-Grid = NDArray[np.float64]
 
 PROBE_PX = 0.5
 """How far the mesh is moved to either side to see the slope: inside the reach of bilinear sampling.
@@ -40,38 +43,53 @@ LEAST_POINT_ERROR_PX = 0.5
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PointTargets:
-    """What SfM points say about the correction of log depth."""
+    """What SfM points on the mesh say about the correction of log depth."""
 
-    anchors: PointAnchors
-    change: NDArray[np.float64]
-    """The correction that each anchored point asks for (N,)."""
-    error_px: NDArray[np.float64]
-    """Their mean reprojection errors (N,)."""
+    index: Array
+    """Vertices of each point's triangle (N, 3)."""
+    weight: Array
+    """Barycentric weights of these (N, 3); all 0 for a point that says nothing."""
+    change: Array
+    """The correction that each point asks for (N,) float64."""
+    error_px: Array
+    """Their mean reprojection errors (N,) float64."""
 
 
 class GaussNewton:
     """Steps on the correction of log depth of a grid mesh, one level of the pyramid at a time."""
 
     def __init__(
-        self, mesh: GridMesh, points: PointTargets, settings: SurfaceSettings, renderer: Renderer
+        self,
+        mesh: GridMesh | TensorMesh,
+        points: PointTargets,
+        settings: SurfaceSettings,
+        renderer: Renderer,
     ) -> None:
         self.settings = settings
         self.renderer = renderer
         self.points = points
         device = renderer.device
-        self.shape = (mesh.rows, mesh.columns)
-        self.triangles = torch.from_numpy(mesh.triangles).to(device)
-        self.pixels = torch.from_numpy(mesh.vertices_px).to(device)
+        self.shape = mesh.shape
+        self.cell_px = mesh.cell_px
+        self.triangles = as_tensor(mesh.triangles, device)
+        self.pixels = as_tensor(mesh.vertices_px, device)
         flat = functional.pad(self.pixels, (0, 1), value=1.0)
-        self.start = flat * torch.from_numpy(mesh.depth).to(device)[:, None]
-        self.links = _links(mesh, settings)
-        self.photometry = Photometry(mesh, device)
-        self.meshed = torch.from_numpy(self.photometry.meshed).to(device)
-        self.cell_px = float(mesh.vertices_px[1, 0] - mesh.vertices_px[0, 0])
+        self.start = flat * as_tensor(mesh.depth, device)[:, None]
+        self.links = _links(_wide(mesh.depth).reshape(mesh.shape), settings)
+        if isinstance(mesh, TensorMesh):
+            self.photometry: Photometry | TensorPhotometry = TensorPhotometry(mesh)
+        else:
+            self.photometry = Photometry(mesh)
+        self.meshed = as_tensor(self.photometry.meshed, device)
+        self.unmoved: Array = 0 * _wide(mesh.depth)
+        """The correction (V,) to begin with."""
 
-    def step(self, level: Level, correction: Grid) -> tuple[Grid, float]:
+    def step(self, level: Level, correction: Array) -> tuple[Array, Array | float]:
         """The correction (V,) after one step, and the robust energy per pixel before it."""
-        moved = self.start * torch.from_numpy(np.exp(correction)).to(self.start)[:, None]
+        xp = namespace(correction)
+        moved = (
+            self.start * as_tensor(xp.exp(correction), self.start.device).to(self.start)[:, None]
+        )
         turned = torch.einsum("sij,vj->svi", level.A, moved)
         parallax = self._parallax(level, turned)
         curvature, slope, energy = self._photometric(level, turned, parallax)
@@ -79,16 +97,18 @@ class GaussNewton:
         share = (level.scale / self.cell_px) ** 2 / len(level.A)
         matrix = curvature * share + TEXTURELESS
         rhs = -slope * share
-        full_parallax = float(parallax.median()) * level.scale
+        typical: Array = parallax.median()
+        typical = _wide(typical) if is_tensor(correction) else float(typical)
+        full_parallax = typical * level.scale
         for row, value in zip((matrix, rhs), self._sparse(correction, full_parallax), strict=True):
             row += value
         # In pixels of parallax stiffness means the same in every picture, whatever its size.
         links = [full_parallax**2 * link for link in self.links]
-        rhs -= _stiffness(links, correction.reshape(self.shape)).ravel()
-        system = GridSystem(matrix.reshape(self.shape), links[0], links[1])
-        change = system.solve(rhs.reshape(self.shape))
-        limit = LARGEST_STEP_PX / max(float(parallax.median()), 1e-6)
-        return correction + np.clip(change.ravel(), -limit, limit), energy
+        rhs -= _stiffness(links, correction.reshape(self.shape)).reshape(-1)
+        system = grid_system(matrix.reshape(self.shape), links[0], links[1])
+        change = system.solve(rhs.reshape(self.shape)).reshape(-1)
+        limit = LARGEST_STEP_PX / xp.maximum(typical, 1e-6)
+        return correction + xp.clip(change, -limit, limit), energy
 
     def _parallax(self, level: Level, turned: torch.Tensor) -> torch.Tensor:
         """How many pixels of the level a vertex moves in each source for a change of log depth by
@@ -97,15 +117,16 @@ class GaussNewton:
         w = q[..., 2:].clamp_min(1e-12)
         xy = q[..., :2] / w
         motion = torch.hypot(*((turned[..., :2] - xy * turned[..., 2:]) / w).unbind(dim=-1))
-        size = xy.new_tensor([level.size[1], level.size[0]])
-        seen = self.meshed & (q[..., 2] > 0) & ((xy > 0) & (xy < size)).all(dim=-1)
+        height, width = level.size
+        inside = (xy > 0).all(dim=-1) & (xy[..., 0] < width) & (xy[..., 1] < height)
+        seen = self.meshed & (q[..., 2] > 0) & inside
         median = torch.where(seen, motion, torch.nan).nanmedian(dim=1).values
         return median.nan_to_num(0.0)
 
     @torch.no_grad()
     def _photometric(
         self, level: Level, turned: torch.Tensor, parallax: torch.Tensor
-    ) -> tuple[Grid, Grid, float]:
+    ) -> tuple[Array, Array, Array | float]:
         """Diagonal of the Gauss-Newton matrix (V,), gradient (V,), and the energy per pixel."""
         height, width = level.size
         probe = (PROBE_PX / parallax.clamp_min(1e-6)).clamp(1e-4, 0.05)[:, None, None]
@@ -121,52 +142,72 @@ class GaussNewton:
             )
             for sign in (-1, 1)
         )
-        found = self.photometry.sums(near, far, level, probe[:, 0, 0])
-        curvature, gradient, energy = (
-            one.cpu().numpy() if isinstance(one, torch.Tensor) else one for one in found
-        )
-        return curvature, gradient, float(energy)
+        return self.photometry.sums(near, far, level, probe[:, 0, 0])
 
-    def _sparse(self, correction: Grid, parallax_px: float) -> tuple[Grid, Grid]:
+    def _sparse(self, correction: Array, parallax_px: Array | float) -> tuple[Array, Array]:
         """What the SfM points add to the matrix' diagonal and to the right side (V,).
 
         A point's depth is as sure as its reprojection error over the parallax.
         """
-        anchors = self.points.anchors
-        now = (anchors.weight * correction[anchors.index]).sum(axis=1)
-        residual = self.points.change - now
-        deviation = np.maximum(self.points.error_px, LEAST_POINT_ERROR_PX) / max(parallax_px, 1e-6)
+        points, xp = self.points, namespace(correction)
+        now = xp.sum(points.weight * correction[points.index], axis=1)
+        residual = points.change - now
+        deviation = xp.maximum(points.error_px, LEAST_POINT_ERROR_PX)
+        deviation = deviation / xp.maximum(parallax_px, 1e-6)
         pull = self.settings.point_weight / deviation**2
-        pull /= 1 + (residual / (POINT_OUTLIER * deviation)) ** 2
-        shares = (anchors.weight * pull[:, None]).ravel()
-        where = anchors.index.ravel()
-        count = len(correction)
-        return (
-            np.bincount(where, shares, count).astype(np.float64),
-            np.bincount(where, shares * np.repeat(residual, 3), count).astype(np.float64),
-        )
+        pull = pull / (1 + (residual / (POINT_OUTLIER * deviation)) ** 2)
+        shares = points.weight * pull[:, None]
+        at = points.index.reshape(-1)
+        if not is_tensor(correction):
+            pulled = (shares * residual[:, None]).reshape(-1)
+            one, other = (np.bincount(at, x, len(correction)) for x in (shares.reshape(-1), pulled))
+            return one.astype(np.float64), other.astype(np.float64)
+        both = torch.stack([shares, shares * residual[:, None]]).reshape(2, -1)
+        matrix, rhs = _summed(both, at, len(correction))
+        return matrix, rhs
 
 
-def _stiffness(links: list[Grid], correction: Grid) -> Grid:
+def _wide(values: Array) -> Array:
+    if is_tensor(values):
+        return values.to(widest_float(values.device))
+    return values.astype(np.float64)
+
+
+def _summed(values: torch.Tensor, at: torch.Tensor, count: int) -> torch.Tensor:
+    """Sums (K, V) of `values` (K, N) at the vertices `at` (N,), each row in units of its own."""
+    rows = []
+    for row in values:
+        if not len(row):
+            return values.new_zeros((len(values), count))
+        sums = OrderlessSums((count,), row.abs().amax(), count=len(row))
+        sums.add(at, row.to(sums.dtype))
+        rows.append(sums.total)
+    return torch.stack(rows)
+
+
+def _stiffness(links: list[Array], correction: Array) -> Array:
     """The Laplacian of the links times the correction (R, C)."""
-    result = np.zeros_like(correction)
+    xp = namespace(correction)
+    result = xp.zeros_like(correction)
     for axis, link in zip((1, 0), links, strict=True):
-        pull = link * np.diff(correction, axis=axis)
-        padding = [(1, 1) if axis == other else (0, 0) for other in (0, 1)]
-        result -= np.diff(np.pad(pull, padding), axis=axis)
+        pull = link * xp.diff(correction, axis=axis)
+        end = xp.zeros_like(correction[:, :1] if axis else correction[:1])
+        result = result - xp.diff(xp.concat([end, pull, end], axis=axis), axis=axis)
     return result
 
 
-def _links(mesh: GridMesh, settings: SurfaceSettings) -> tuple[Grid, Grid]:
-    """Stiffness between neighbouring vertices: (R, C - 1) and (R - 1, C); weak across depth edges,
-    none to vertices without depth."""
-    depth = mesh.depth.reshape(mesh.rows, mesh.columns).astype(np.float64)
+def _links(depth: Array, settings: SurfaceSettings) -> tuple[Array, Array]:
+    """Stiffness between neighbouring vertices of `depth` (R, C): (R, C - 1) and (R - 1, C); weak
+    across depth edges, none to vertices without depth."""
+    xp = namespace(depth)
     known = depth > 0
-    log_depth = np.log(np.where(known, depth, 1))
+    log_depth = xp.log(xp.where(known, depth, 1.0))
     across, down = (
         settings.smoothness
-        * np.where(
-            pair, np.exp(-settings.depth_edge * np.abs(np.diff(log_depth, axis=axis))) + 1e-4, 0
+        * xp.where(
+            pair,
+            xp.exp(-settings.depth_edge * xp.abs(xp.diff(log_depth, axis=axis))) + 1e-4,
+            0.0,
         )
         for axis, pair in ((1, known[:, 1:] & known[:, :-1]), (0, known[1:] & known[:-1]))
     )

@@ -4,7 +4,7 @@ Half their sum is the picture, their difference its slope with respect to log de
 Each pixel shows a place of the reference photo, and the mesh is a grid over that photo: what the
 pixel says goes to the four vertices around the place, bilinearly, those without triangles left out.
 That is the adjoint of interpolation over the mesh but for the diagonal inside a cell, and needs no
-rasterisation. In loops for the CPU; for other devices in tensor operations (`torch_photometric`).
+rasterisation. In loops for the CPU; `torch_photometric` has the same in tensor operations.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 
 from refdepth.geometry.mesh import GridMesh
-from refdepth.refine.mesh import torch_photometric
 from refdepth.refine.mesh.appearance import Level
 from refdepth.refine.mesh.photometric_kernels import (
     LEAST_SCALE,
@@ -34,32 +33,22 @@ Grid = NDArray[np.float64]
 class Photometry:
     """Gauss-Newton sums of the photometric error at the vertices of a grid mesh."""
 
-    def __init__(self, mesh: GridMesh, device: torch.device) -> None:
-        xy = mesh.vertices_px.reshape(mesh.rows, mesh.columns, 2)
+    def __init__(self, mesh: GridMesh) -> None:
+        xy = mesh.vertices_px.reshape(*mesh.shape, 2)
         self._x = np.ascontiguousarray(xy[0, :, 0])
         self._y = np.ascontiguousarray(xy[:, 0, 1])
         self.meshed = np.zeros(len(mesh.depth), np.bool_)
         """Vertices that a triangle has (V,)."""
         self.meshed[mesh.triangles] = True
-        self._device = device
-        self._on = [torch.from_numpy(a).to(device) for a in (self._x, self._y, self.meshed)]
 
     def sums(
         self, near: RenderOutput, far: RenderOutput, level: Level, probe: torch.Tensor
-    ) -> tuple[Grid, Grid, float] | tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    ) -> tuple[Grid, Grid, float]:
         """Diagonal of the Gauss-Newton matrix (V,), gradient (V,), and the robust energy per pixel.
 
         `near` and `far` show the mesh with its log depth less and more by `probe` (S,). Residuals
         count by Geman-McClure: weight (1 + e)^-2 for the cost e / (1 + e), e = energy / scale.
-        Arrays and a number on the CPU; on another device tensors, which nobody waited for.
         """
-        if self._device.type == "cpu":
-            return self._on_cpu(near, far, level, probe)
-        return torch_photometric.sums(near, far, level, probe, *self._on)
-
-    def _on_cpu(
-        self, near: RenderOutput, far: RenderOutput, level: Level, probe: torch.Tensor
-    ) -> tuple[Grid, Grid, float]:
         pictures = [one.color.numpy() for one in (near, far)]
         places = [one.place.numpy() for one in (near, far)]
         shape = level.weight.shape

@@ -10,8 +10,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.arrays import Array, brought, fetch, is_tensor, namespace, put_like
 from refdepth.cores import one_torch_thread
+from refdepth.geometry.mesh import GridMesh
 from refdepth.geometry.working_view import WorkingView
+from refdepth.precision import widest_float
+from refdepth.refine.mesh import torch_mesh
 from refdepth.refine.mesh.appearance import build_level
 from refdepth.refine.mesh.gauss_newton import GaussNewton, PointTargets
 from refdepth.refine.mesh.result import SurfaceResult, check_depth, moved, summary, unchanged
@@ -24,10 +28,10 @@ from refdepth.refine.mesh.surface import (
     spread_to_pixels,
     surface_of,
 )
+from refdepth.refine.mesh.torch_mesh import TensorMesh
 from refdepth.render import Renderer
 from refdepth.types.scene import SparseDepth
 
-Map = NDArray[np.float32]
 SAVE_EVERY = 2
 """Steps between saved states: each takes up to seconds, a state milliseconds."""
 
@@ -37,7 +41,7 @@ def refine_surface(
     ref: WorkingView,
     sources: Sequence[WorkingView],
     *,
-    depth: Map,
+    depth: Array,
     sparse: SparseDepth,
     settings: SurfaceSettings,
     iterations: int,
@@ -52,14 +56,18 @@ def refine_surface(
     a `checkpoint` an interrupted call goes on from where it was saved, to the same bits. `progress`
     is called with the steps done and the steps in all. Raises `ValueError` when `depth` has another
     size than its photo.
+
+    With the CPU renderer in compiled loops, whatever `depth` is; with any other in tensor
+    operations on its device. The result is as `depth` is.
     """
     check_depth(ref, depth=depth)
     began = time.perf_counter()
     if not iterations or not sources:
         return unchanged(depth, "no_sources" if iterations else "no_iterations")
-    mask = ref.photo_mask()
+    device = None if renderer.name == "cpu" else renderer.device
+    start, mask = brought(depth, device), ref.photo_mask()
     reduction = reduction_of(ref, settings)
-    mesh = mesh_depth(depth, mask, stride=settings.stride * reduction, cut_ratio=settings.cut_ratio)
+    mesh, points = _meshed(start, mask, sparse, settings, reduction, renderer)
     if not len(mesh.triangles):
         return unchanged(depth, "no_surface")
     scales = [scale * reduction for scale in settings.scales]
@@ -69,17 +77,15 @@ def refine_surface(
         checkpoint=checkpoint,
         progress=progress,
     )
-    anchors, start, measured = anchor_on_depth(surface_of(mesh), depth, sparse, renderer)
-    points = PointTargets(
-        anchors=anchors, change=np.log(measured / start), error_px=sparse.error_px[anchors.row]
-    )
     solver = GaussNewton(mesh, points, settings, renderer)
     state = steps.resume()
-    correction = np.zeros(len(mesh.depth)) if state is None else state["correction"]
+    correction = solver.unmoved
+    if state is not None:
+        correction = put_like(state["correction"], correction)
     for index, scale in enumerate(scales):
         level = build_level(
-            ref,
-            sources,
+            ref.on(device),
+            [source.on(device) for source in sources],
             scale,
             appearance=settings.appearance,
             window_px=settings.window_px,
@@ -87,9 +93,49 @@ def refine_surface(
         )
         for _ in steps.remaining(index):
             correction, energy = solver.step(level, correction)
-            steps.finish(energy, partial(dict, correction=correction))
-    change = spread_to_pixels(mesh, correction.astype(np.float32), depth)
+            steps.finish(energy, partial(_state, correction))
+    change: Array
+    if isinstance(mesh, TensorMesh):
+        change = torch_mesh.spread_to_pixels(mesh, correction, start)
+        (triangles,) = steps.fetch(mesh.triangle_count)
+    else:
+        change = spread_to_pixels(mesh, correction.astype(np.float32), start)
+        triangles = len(mesh.triangles)
     record = summary(
-        "gauss_newton", renderer, sources, len(mesh.triangles), steps.summary(scales), began
+        "gauss_newton", renderer, sources, int(triangles), steps.summary(scales), began
     )
-    return SurfaceResult(depth=moved(depth, change, mask), record=record)
+    result = brought(moved(start, change, mask), depth.device if is_tensor(depth) else None)
+    return SurfaceResult(depth=result, record=record)
+
+
+def _meshed(
+    depth: Array,
+    mask: NDArray[np.bool_] | None,
+    sparse: SparseDepth,
+    settings: SurfaceSettings,
+    reduction: int,
+    renderer: Renderer,
+) -> tuple[GridMesh | TensorMesh, PointTargets]:
+    """The mesh of a depth map, and the SfM points on it."""
+    stride, cut_ratio = settings.stride * reduction, settings.cut_ratio
+    if not is_tensor(depth):
+        mesh = mesh_depth(depth, mask, stride=stride, cut_ratio=cut_ratio)
+        anchors, start, measured = anchor_on_depth(surface_of(mesh), depth, sparse, renderer)
+        return mesh, PointTargets(
+            index=anchors.index,
+            weight=anchors.weight,
+            change=np.log(measured / start),
+            error_px=sparse.error_px[anchors.row],
+        )
+    seen = depth if mask is None else namespace(depth).where(put_like(mask, depth), depth, 0.0)
+    on = torch_mesh.grid_mesh(seen, stride, cut_ratio)
+    wide = widest_float(depth.device)
+    xy, measured, error_px = (
+        put_like(part, depth).to(wide) for part in (sparse.xy, sparse.depth, sparse.error_px)
+    )
+    index, weight, change = torch_mesh.anchor_on_depth(on, depth, xy, measured)
+    return on, PointTargets(index=index, weight=weight, change=change, error_px=error_px)
+
+
+def _state(correction: Array) -> dict[str, NDArray]:
+    return {"correction": fetch(correction)}

@@ -7,6 +7,8 @@ from typing import Any, Protocol, SupportsFloat
 
 import numpy as np
 
+from refdepth.arrays import fetch_numbers
+
 State = dict[str, np.ndarray]
 
 _RECORDED_LOSSES = 100
@@ -68,21 +70,24 @@ class Steps:
         self._losses.append(loss)
         self.done += 1
         if self._checkpoint and self.done % self._save_every == 0 and self.done < self.total:
-            self._checkpoint.save({**state(), "losses": np.array(self._fetched())})
+            self.fetch()
+            self._checkpoint.save({**state(), "losses": np.array(self._losses)})
         if self._progress:
             self._progress(self.done, self.total)
 
-    def _fetched(self) -> list[float]:
-        losses = [float(loss) for loss in self._losses]
-        self._losses = [*losses]
-        return losses
+    def fetch(self, *others: SupportsFloat) -> list[float]:
+        """`others`, fetched together with the losses: one wait for a device where they live."""
+        numbers = fetch_numbers([*self._losses, *others])
+        self._losses = [*numbers[: self.done]]
+        return numbers[self.done :]
 
     def summary(self, scales: list[int]) -> list[dict[str, Any]]:
         """For each level its scale, steps, the loss before its first and last step, and some of
         the losses in between."""
+        self.fetch()
         levels = []
         first = 0
-        all_losses = self._fetched()
+        all_losses = [float(loss) for loss in self._losses]
         for scale, count in zip(scales, self.counts, strict=True):
             losses = all_losses[first : first + count]
             first += count

@@ -33,11 +33,18 @@ class TensorMesh:
     """Pixel coordinate of each column of vertices (C,)."""
     y: Tensor
     """Of each row (R,)."""
+    cell_px: float
+    """Pixels between the first two vertices of a row; 0 where it has one."""
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of vertices."""
         return len(self.y), len(self.x)
+
+    @property
+    def triangle_count(self) -> Tensor:
+        """How many there are, of no dimension."""
+        return (self.triangles[:, 0] != self.triangles[:, 1]).sum()
 
 
 def grid_mesh(depth: Tensor, stride: int, cut_ratio: float) -> TensorMesh:
@@ -58,6 +65,7 @@ def grid_mesh(depth: Tensor, stride: int, cut_ratio: float) -> TensorMesh:
         meshed=meshed[:-1],
         x=x_px,
         y=y_px,
+        cell_px=float(min(stride, depth.shape[1] - 1)),
     )
 
 
@@ -123,6 +131,20 @@ def anchor_points(mesh: TensorMesh, xy: Tensor, shape: tuple[int, int]) -> tuple
     areas, area = _areas(corners_px[index], xy.to(wide))
     on_surface = (first < holds.shape[1])[:, None]
     return index, torch.where(on_surface, areas / area[:, None], 0).to(mesh.depth.dtype)
+
+
+def anchor_on_depth(
+    mesh: TensorMesh, depth: Tensor, xy: Tensor, measured: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `anchor_points` for points `xy` (N, 2) of `measured` depth (N,) on the start `depth`
+    (H, W), and the change of its log that each asks for (N,); without weight and 0 where nothing is
+    known."""
+    index, weight = anchor_points(mesh, xy, (depth.shape[0], depth.shape[1]))
+    column, row = (xy[:, i].long().clamp(0, depth.shape[1 - i] - 1) for i in (0, 1))
+    start = depth[row, column].to(measured.dtype)
+    known = (weight.sum(dim=1) > 0) & (start > 0)
+    change = torch.where(known, (measured / torch.where(known, start, 1)).log(), 0)
+    return index, torch.where(known[:, None], weight, 0), change
 
 
 def _positions(size: int, stride: int, device: torch.device) -> Tensor:

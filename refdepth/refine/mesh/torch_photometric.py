@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from refdepth.precision import widest_float
+from refdepth.precision import OrderlessSums
 from refdepth.refine.mesh.appearance import Level
 from refdepth.refine.mesh.photometric_kernels import (
     INSIDE,
@@ -13,34 +13,34 @@ from refdepth.refine.mesh.photometric_kernels import (
     SAME_SURFACE_PX,
     SAMPLED,
 )
+from refdepth.refine.mesh.torch_mesh import TensorMesh
 from refdepth.render.interface import RenderOutput
 
 Tensor = torch.Tensor
 
 
-def sums(
-    near: RenderOutput,
-    far: RenderOutput,
-    level: Level,
-    probe: Tensor,
-    x: Tensor,
-    y: Tensor,
-    meshed: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`Photometry.sums`: curvature and gradient (V,), and the robust energy per pixel, of no
-    dimension. `x` (C,), `y` (R,): where in the photo the columns and rows of vertices are; `meshed`
-    (V,): vertices that a triangle has."""
-    residual, energy, weight = _compare(near, far, level)
-    scale = OUTLIER * _sampled_median(energy, weight).clamp_min(LEAST_SCALE)
-    relative = energy / scale
-    robust = weight / ((1 + relative).square() * scale)
-    slope = (far.color - near.color)[..., :-1] / (2 * probe[:, None, None, None])
-    values = torch.stack([slope.square().sum(dim=-1), (slope * residual).sum(dim=-1)])
-    values = torch.where(robust > 0, robust * values, 0)
-    place = torch.where(robust > 0, (near.place + far.place) / 2, 0)
-    curvature, gradient = _gather(values, place, level.scale, x, y, meshed)
-    cost = (weight * energy / (1 + relative)).sum() / weight.sum().clamp_min(1e-30)
-    return curvature, gradient, cost
+class TensorPhotometry:
+    """`photometric.Photometry` of a mesh of tensors."""
+
+    def __init__(self, mesh: TensorMesh) -> None:
+        self._vertices = mesh.x, mesh.y, mesh.meshed
+        self.meshed = mesh.meshed
+
+    def sums(
+        self, near: RenderOutput, far: RenderOutput, level: Level, probe: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Curvature and gradient (V,), and the robust energy per pixel, of no dimension."""
+        residual, energy, weight = _compare(near, far, level)
+        scale = OUTLIER * _sampled_median(energy, weight).clamp_min(LEAST_SCALE)
+        relative = energy / scale
+        robust = weight / ((1 + relative).square() * scale)
+        slope = (far.color - near.color)[..., :-1] / (2 * probe[:, None, None, None])
+        values = torch.stack([slope.square().sum(dim=-1), (slope * residual).sum(dim=-1)])
+        values = torch.where(robust > 0, robust * values, 0)
+        place = torch.where(robust > 0, (near.place + far.place) / 2, 0)
+        curvature, gradient = _gather(values, place, level.scale, *self._vertices)
+        cost = (weight * energy / (1 + relative)).sum() / weight.sum().clamp_min(1e-30)
+        return curvature, gradient, cost
 
 
 def _compare(near: RenderOutput, far: RenderOutput, level: Level) -> tuple[Tensor, Tensor, Tensor]:
@@ -73,16 +73,9 @@ def _gather(
     values: Tensor, place: Tensor, scale: int, x: Tensor, y: Tensor, meshed: Tensor
 ) -> Tensor:
     """Sums (2, V) at the vertices of what pixels say, `values` (2, S, H, W), at the places (2, S,
-    H, W) that they show.
-
-    Sums are of whole numbers, which come to the same in every order: 2^62 over the number of pixels
-    stands for the largest value. Without float64 to make them of they are of plain numbers.
-    """
-    wide = widest_float(x.device)
-    bits = 62 - values[0].numel().bit_length()
-    unit = values.abs().amax().to(wide).clamp_min(1e-30) / 2.0**bits
-    exact = wide == torch.float64
-    sums = torch.zeros((2, len(meshed)), dtype=torch.int64 if exact else wide, device=x.device)
+    H, W) that they show."""
+    sums = OrderlessSums((2, len(meshed)), values.abs().amax(), count=values[0].numel())
+    wide = sums.dtype
     for view in range(values.shape[1]):
         column, right = _cells(place[0, view], scale, x.to(wide))
         row, down = _cells(place[1, view], scale, y.to(wide))
@@ -93,9 +86,8 @@ def _gather(
         total = shares[0] + shares[1] + shares[2] + shares[3]
         each = torch.where(total > 0, values[:, view].to(wide) / total, 0).flatten(1)
         for share, at in zip(shares, corners, strict=True):
-            part = share.flatten() * each
-            sums.index_add_(1, at.flatten(), (part / unit).round().long() if exact else part)
-    return sums * unit if exact else sums
+            sums.add(at.flatten(), share.flatten() * each)
+    return sums.total
 
 
 def _cells(place: Tensor, scale: int, vertices: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,17 +8,17 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
-from refdepth.geometry.mesh import GridMesh, grid_mesh
-from refdepth.refine.mesh import torch_photometric
+from refdepth.geometry.mesh import grid_mesh
+from refdepth.refine.mesh import torch_mesh, torch_photometric
 from refdepth.refine.mesh.appearance import Level
 from refdepth.refine.mesh.photometric import Photometry, _lower_median
 from refdepth.refine.mesh.photometric_kernels import OUTLIER
+from refdepth.refine.mesh.torch_photometric import TensorPhotometry
 from refdepth.render.interface import RenderOutput
 
 SCALE = 2
 HEIGHT, WIDTH = 37, 50  # with a stride of 4 the last cells are narrower
 STRIDE = 4
-CPU = torch.device("cpu")
 
 
 def output(color: torch.Tensor, place: torch.Tensor) -> RenderOutput:
@@ -56,22 +56,26 @@ def case():
     return *pictures, level(random(*shape, 2), given), torch.tensor([0.01, 0.02])
 
 
-def tensor_sums(mesh: GridMesh, case) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    xy = torch.from_numpy(mesh.vertices_px).reshape(mesh.rows, mesh.columns, 2)
-    meshed = torch.from_numpy(Photometry(mesh, CPU).meshed)
-    return torch_photometric.sums(*case, xy[0, :, 0], xy[:, 0, 1], meshed)
+@pytest.fixture
+def depth():
+    depth = np.full((HEIGHT, WIDTH), 2.0, np.float32)
+    depth[8:20, 12:30] = 0  # vertices without triangles
+    return depth
 
 
 @pytest.fixture
-def mesh():
-    depth = np.full((HEIGHT, WIDTH), 2.0, np.float32)
-    depth[8:20, 12:30] = 0  # vertices without triangles
+def mesh(depth):
     return grid_mesh(depth, STRIDE, 1.06)
 
 
-def test_loops_and_tensor_operations_agree(case, mesh) -> None:
-    one = Photometry(mesh, CPU).sums(*case)
-    other = tensor_sums(mesh, case)
+@pytest.fixture
+def photometry_of_tensors(depth):
+    return TensorPhotometry(torch_mesh.grid_mesh(torch.from_numpy(depth), STRIDE, 1.06))
+
+
+def test_loops_and_tensor_operations_agree(case, mesh, photometry_of_tensors) -> None:
+    one = Photometry(mesh).sums(*case)
+    other = photometry_of_tensors.sums(*case)
     assert all(isinstance(part, torch.Tensor) for part in other)
     for a, b in zip(one, other, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-4 * np.abs(a).max())
@@ -81,7 +85,7 @@ def test_loops_and_tensor_operations_agree(case, mesh) -> None:
 def test_gathering_is_the_adjoint_of_interpolation(case) -> None:
     near, far, at, probe = case
     full = grid_mesh(np.ones((HEIGHT, WIDTH), np.float32), STRIDE, 1.06)
-    curvature, gradient, cost = Photometry(full, CPU).sums(near, far, at, probe)
+    curvature, gradient, cost = Photometry(full).sums(near, far, at, probe)
     field = np.random.default_rng(0).random((full.rows, full.columns))
 
     slope = (far.color - near.color)[..., :2].double() / (2 * probe[:, None, None, None])
@@ -108,7 +112,7 @@ def test_gathering_is_the_adjoint_of_interpolation(case) -> None:
 
 
 def test_vertices_without_triangles_hear_nothing(case, mesh) -> None:
-    photometry = Photometry(mesh, CPU)
+    photometry = Photometry(mesh)
     curvature, _, _ = photometry.sums(*case)
     assert not photometry.meshed.all()
     assert (curvature[~photometry.meshed] == 0).all()
@@ -118,15 +122,15 @@ def test_vertices_without_triangles_hear_nothing(case, mesh) -> None:
 def test_two_surfaces_in_one_pixel_are_no_slope(case, mesh) -> None:
     near, far, at, probe = case
     jumped = output(far.color, far.place + torch.tensor([5.0, 0.0])[:, None, None, None])
-    curvature, gradient, cost = Photometry(mesh, CPU).sums(near, jumped, at, probe)
+    curvature, gradient, cost = Photometry(mesh).sums(near, jumped, at, probe)
     assert (np.abs(curvature).max(), np.abs(gradient).max(), cost) == (0, 0, 0)
 
 
-def test_nothing_to_see_is_no_error(case, mesh) -> None:
+def test_nothing_to_see_is_no_error(case, mesh, photometry_of_tensors) -> None:
     near, far, at, probe = case
     dark = level(at.images, torch.zeros_like(at.weight))
     nothing = near, far, dark, probe
-    for found in (Photometry(mesh, CPU).sums(*nothing), tensor_sums(mesh, nothing)):
+    for found in (Photometry(mesh).sums(*nothing), photometry_of_tensors.sums(*nothing)):
         curvature, gradient, cost = map(np.asarray, found)
         assert (np.abs(curvature).max(), np.abs(gradient).max(), cost) == (0, 0, 0)
 
@@ -163,10 +167,11 @@ def test_sums_of_tensors_are_the_same_in_every_order() -> None:
     np.testing.assert_allclose(one.sum(dim=1), values.double().sum(dim=(1, 2, 3)), rtol=1e-9)
 
 
-def test_nothing_is_read_back(case, mesh) -> None:
+def test_nothing_is_read_back(case) -> None:
     near, far, at, probe = case
     nowhere = torch.device("meta")
     near, far = (output(one.color.to(nowhere), one.place.to(nowhere)) for one in (near, far))
     there = level(at.images.to(nowhere), at.weight.to(nowhere))
-    found = Photometry(mesh, nowhere).sums(near, far, there, probe.to(nowhere))
-    assert [part.shape for part in found] == [mesh.depth.shape, mesh.depth.shape, ()]
+    on = torch_mesh.grid_mesh(torch.ones((HEIGHT, WIDTH), device=nowhere), STRIDE, 1.1)
+    found = TensorPhotometry(on).sums(near, far, there, probe.to(nowhere))
+    assert [part.shape for part in found] == [on.depth.shape, on.depth.shape, ()]
