@@ -230,7 +230,7 @@ class _Tasks:
     ) -> _Tasks:
         """For a work on a cluster."""
         cost, nodes = work.cost, alive().values()
-        gpu = cost.gpu and any(node["Resources"].get("GPU") for node in nodes)
+        gpu = cost.gpu > 0 and any(node["Resources"].get("GPU") for node in nodes)
         each = WORKER_BYTES + cost.bytes
         most, cache = _within(max_memory_gb, workers, cost)
         assignment = Assignment(
@@ -242,7 +242,7 @@ class _Tasks:
         largest = max((node["Resources"].get("memory", each) for node in nodes), default=each)
         options = {
             "num_cpus": THREADS,
-            "num_gpus": 1 if gpu else 0,
+            "num_gpus": cost.gpu if gpu else 0,
             "memory": int(min(each, largest)),  # more than any node has would wait without end
             "max_retries": 0,
         }

@@ -59,7 +59,7 @@ def plan_workers(
         logger.warning("%d workers, not %d: --max-memory allows no more", bearable, workers)
         workers = bearable
     if cost.gpu:
-        workers = min(workers, max(1, len(gpus())))
+        workers = min(workers, max(1, int(len(gpus()) / cost.gpu)))
     workers = max(1, workers)
     left = (limit - own - workers * each) / workers
     return Plan(

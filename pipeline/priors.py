@@ -146,7 +146,7 @@ def cost_of(request: RunRequest, identity: Mapping[str, Any], scene: Scene) -> C
         )
     on_gpu = request.config.runtime.device != DeviceName.CPU and bool(gpus())
     weights = sum(path.stat().st_size for path in _checkpoint(request, identity).folder.iterdir())
-    return Cost(seconds=_NETWORK_SECONDS, bytes=_NETWORK_BYTES + 2 * weights, gpu=on_gpu)
+    return Cost(seconds=_NETWORK_SECONDS, bytes=_NETWORK_BYTES + 2 * weights, gpu=float(on_gpu))
 
 
 def describe(identity: Mapping[str, Any]) -> str:

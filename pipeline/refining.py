@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from refdepth.matching.neighbours import closest_views
 from refdepth.pipeline.calibration import SECOND, second_item
 from refdepth.pipeline.compact import compact
-from refdepth.pipeline.config import RunConfig
+from refdepth.pipeline.engines import Engine
 from refdepth.pipeline.files import read_arrays, write_arrays
 from refdepth.pipeline.stage import Brief
 from refdepth.pipeline.stages.scale import load_scaled
@@ -22,6 +22,8 @@ from refdepth.pipeline.work import Cost, Desk
 from refdepth.types.depth_map import DepthMap
 
 if TYPE_CHECKING:
+    import torch
+
     from refdepth.geometry.working_view import WorkingView
     from refdepth.refine.rounds import RefinedView
     from refdepth.render import Renderer
@@ -73,14 +75,19 @@ class FirstRounds:
         from refdepth.refine.rounds import first_round
 
         table = _Table(self.brief, desk)
+        engine = Engine(self.brief.config)
 
         def make(name: str) -> None:
             if table.first.is_done(name):
                 return
             close = table.close(name, self.sources[name], self.errors[name])
             inputs = table.inputs(name, self.sources[name], self.errors[name])
-            found = first_round(**inputs, close=close)
-            table.first.write(name, compact(found.depth_map), found.record)
+
+            def work(*, renderer: Renderer | None, device: torch.device | None) -> RefinedView:
+                return first_round(**inputs, close=close, device=device)
+
+            found, made_on = engine.run(name, work)
+            table.first.write(name, compact(found.depth_map), {**found.record, **made_on})
 
         return make
 
@@ -101,25 +108,29 @@ class SecondRounds:
         from refdepth.refine.rounds import second_round
 
         table = _Table(self.brief, desk)
-        renderer = chosen_renderer(self.brief.config)
-        made_on = {"device": "cpu", "renderer": None}
-        if renderer is not None:
-            made_on = {"device": renderer.device.type, "renderer": renderer.name}
+        engine = Engine(self.brief.config)
 
         def make(name: str) -> None:
             checkpoint = FileCheckpoint(
                 self.brief.folder / CHECKPOINTS / f"{name}.npz", self.brief.item_fingerprint
             )
             if not (table.second.is_done(name) and table.final.is_done(name)):
-                found = second_round(
-                    **table.inputs(name, self.sources[name], self.errors[name]),
-                    first=table.first_depth(name),
-                    source_depths=tuple(map(table.first_depth, self.sources[name])),
-                    renderer=renderer,
-                    checkpoint=checkpoint,
-                    progress=lambda done, steps: desk.step(done / steps),
-                )
-                table.write_second(name, found, made_on)
+                inputs = table.inputs(name, self.sources[name], self.errors[name])
+                first = table.first_depth(name)
+                source_depths = tuple(map(table.first_depth, self.sources[name]))
+
+                def work(*, renderer: Renderer | None, device: torch.device | None) -> RefinedView:
+                    return second_round(
+                        **inputs,
+                        first=first,
+                        source_depths=source_depths,
+                        renderer=renderer,
+                        device=device,
+                        checkpoint=checkpoint,
+                        progress=lambda done, steps: desk.step(done / steps),
+                    )
+
+                table.write_second(name, *engine.run(name, work))
             checkpoint.discard()
 
         return make
@@ -174,12 +185,3 @@ class _Table:
         """What the first round found."""
         arrays = self.first.arrays(name)
         return DepthMap(depth=arrays["depth"], confidence=arrays["confidence"])
-
-
-def chosen_renderer(config: RunConfig) -> Renderer | None:
-    """The renderer for the gradient steps; None where none are asked for."""
-    if not config.refine.gradient_steps:
-        return None
-    from refdepth.render import select_renderer
-
-    return select_renderer(config.runtime.renderer, config.runtime.device)

@@ -34,8 +34,8 @@ class Cost:
     """What of earlier items is worth keeping for later ones."""
     here_bytes: int = 0
     """Memory that is needed, meanwhile, in the process that gets the results."""
-    gpu: bool = False
-    """Whether a GPU does most of it: then one process a GPU."""
+    gpu: float = 0.0
+    """Share of a GPU that an item takes where a GPU does most of it: as many processes."""
 
 
 @dataclass(kw_only=True)

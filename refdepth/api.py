@@ -75,7 +75,8 @@ def refine_scene(
 
     `prior_errors` say how far off each view's scaled depth is (see `first_round`); by default the
     middling residual at the SfM points counts, which says too little of priors bent to them.
-    `settings` default to the preset `balanced`; `renderer` to the best there is. Deterministic for
+    `settings` default to the preset `balanced`; `renderer`, which also says where all the rest is
+    computed, to the best there is where there are gradient steps. Deterministic for
     a `seed` on one device. Raises `InputError` for a view without a scaled depth map.
 
     Example::
@@ -92,7 +93,7 @@ def refine_scene(
     from refdepth.refine.rounds import first_round, second_round
     from refdepth.refine.settings import RefineSettings
     from refdepth.refine.wide import scene_errors
-    from refdepth.render import select_renderer
+    from refdepth.render import computing_device, select_renderer
 
     settings = settings or RefineSettings()
     known = Scene([view for view in scene.views if view.name in scaled], scene.points)
@@ -118,6 +119,7 @@ def refine_scene(
     }
     if settings.gradient_steps and renderer is None:
         renderer = select_renderer()
+    device = computing_device(renderer)
 
     judges = Judges(known, settings.judging_points)
 
@@ -137,7 +139,11 @@ def refine_scene(
         if progress is not None:
             progress("matching views", number, len(needed))
         near = [photos[other] for other in close.get(name, ())]
-        first[name] = first_round(**inputs(name), close=near).depth_map  # type: ignore[arg-type]
+        first[name] = first_round(
+            **inputs(name),  # type: ignore[arg-type]
+            close=near,
+            device=device,
+        ).depth_map
     second = {}
     for number, name in enumerate(wanted):
         if progress is not None:
@@ -147,6 +153,7 @@ def refine_scene(
             first=first[name],
             source_depths=[first[other] for other in sources[name]],
             renderer=renderer,
+            device=device,
         )
     curve = Calibration.of(
         Evidence.of(view.trust, photos[name].grid, view.depth, judges.of(known[name]))

@@ -19,7 +19,8 @@ from refdepth.ingest import NameTable
 from refdepth.matching.neighbours import select_sources
 from refdepth.pipeline.calibration import SECOND, Calibrating, curve_of, is_made_under
 from refdepth.pipeline.config import RunConfig, RunRequest
-from refdepth.pipeline.devices import aside, count_places, gpus
+from refdepth.pipeline.devices import aside, count_places
+from refdepth.pipeline.engines import chosen_renderer
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.manifest import MANIFEST_NAME
 from refdepth.pipeline.refining import (
@@ -27,7 +28,6 @@ from refdepth.pipeline.refining import (
     FIRST,
     FirstRounds,
     SecondRounds,
-    chosen_renderer,
 )
 from refdepth.pipeline.stage import StageContext, StageOutcome
 from refdepth.pipeline.views import (
@@ -38,13 +38,15 @@ from refdepth.pipeline.views import (
 )
 from refdepth.pipeline.work import Cost
 from refdepth.pipeline.workspace import Workspace
-from refdepth.render.selection import DeviceName, RendererName
 from refdepth.types.scene import Scene
 
 _FIRST_SECONDS, _SECOND_SECONDS = 4.0, 8.0
 """Of a core, for a megapixel of the working grid; whether workers are worth starting."""
 _PHOTO_BYTES, _GRID_BYTES = 40, 1200
 """Memory of a task for each pixel of a photo and of its working grid."""
+_GPU_SHARE = 0.5
+"""Of a GPU, for a view: while one is computed the photos of the next are read, and results written.
+"""
 _CACHED_VIEWS = 24
 """Working views worth keeping between neighbouring views."""
 
@@ -97,14 +99,14 @@ class RefineStage:
             for name in chosen & set(selected):
                 work.second.record_path(name).unlink(missing_ok=True)
         todo = [name for name in selected if name in chosen and not work.is_refined(name)]
-        on_gpu = bool(todo) and _on_gpu(context.config)
         needed = work.with_sources(name for name in selected if name in chosen)
         missing = [name for name in needed if not work.first.is_done(name)]
+        gpu = _gpu_share(context.config) if todo or missing else 0.0
         context.perform(
             "matching views",
             FirstRounds(
                 brief=context.brief,
-                cost=_cost(scene, context.config, _FIRST_SECONDS),
+                cost=_cost(scene, context.config, _FIRST_SECONDS, gpu),
                 sources={name: work.sources(name) for name in missing},
                 errors=work.errors,
             ),
@@ -114,7 +116,7 @@ class RefineStage:
             "refining views",
             SecondRounds(
                 brief=context.brief,
-                cost=_cost(scene, context.config, _SECOND_SECONDS, gpu=on_gpu),
+                cost=_cost(scene, context.config, _SECOND_SECONDS, gpu),
                 sources={name: work.sources(name) for name in todo},
                 errors=work.errors,
             ),
@@ -189,7 +191,7 @@ def _prior_errors(workspace: Workspace, scene: Scene) -> dict[str, float]:
     return prior_errors({name: measured(name) for name in scene.names})
 
 
-def _cost(scene: Scene, config: RunConfig, seconds: float, *, gpu: bool = False) -> Cost:
+def _cost(scene: Scene, config: RunConfig, seconds: float, gpu: float) -> Cost:
     """Of a view of middling size."""
     camera = scene.typical_camera
     grid = WorkGrid.for_photo(camera, **config.refine.grid)
@@ -202,15 +204,11 @@ def _cost(scene: Scene, config: RunConfig, seconds: float, *, gpu: bool = False)
     )
 
 
-def _on_gpu(config: RunConfig) -> bool:
-    """Whether a GPU renders. A renderer that cannot be had is found out here, before hours of work,
-    not after; where there is no choice nothing is loaded."""
-    runtime = config.runtime
-    no_choice = runtime.renderer != RendererName.NVDIFFRAST and runtime.device != DeviceName.CUDA
-    if no_choice and not gpus():
-        return False
+def _gpu_share(config: RunConfig) -> float:
+    """How much of a GPU a view takes; 0 on a CPU. A renderer that cannot be had is found out here,
+    before hours of work, not after."""
     renderer = chosen_renderer(config)
-    return renderer is not None and renderer.device.type == "cuda"
+    return 0.0 if renderer is None or renderer.device.type == "cpu" else _GPU_SHARE
 
 
 def _outcome(

@@ -12,6 +12,7 @@ from refdepth.render.interface import (
     Renderer,
     RenderOutput,
     Visibility,
+    computing_device,
 )
 from refdepth.render.selection import select_renderer
 
@@ -20,5 +21,6 @@ __all__ = [
     "RenderOutput",
     "Renderer",
     "Visibility",
+    "computing_device",
     "select_renderer",
 ]

@@ -116,6 +116,12 @@ class Renderer(Protocol):
         ...
 
 
+def computing_device(renderer: Renderer | None) -> torch.device | None:
+    """Where what surrounds a renderer is computed in tensor operations too: on its device. None
+    with the CPU renderer, or none: by compiled loops."""
+    return None if renderer is None or renderer.name == "cpu" else renderer.device
+
+
 def check_geometry(
     q: torch.Tensor, triangles: torch.Tensor, height: int, width: int, device: torch.device
 ) -> None:

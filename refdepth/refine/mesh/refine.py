@@ -29,7 +29,7 @@ from refdepth.refine.mesh.surface import (
     surface_of,
 )
 from refdepth.refine.mesh.torch_mesh import TensorMesh
-from refdepth.render import Renderer
+from refdepth.render import Renderer, computing_device
 from refdepth.types.scene import SparseDepth
 
 SAVE_EVERY = 2
@@ -64,7 +64,7 @@ def refine_surface(
     began = time.perf_counter()
     if not iterations or not sources:
         return unchanged(depth, "no_sources" if iterations else "no_iterations")
-    device = None if renderer.name == "cpu" else renderer.device
+    device = computing_device(renderer)
     start, mask = brought(depth, device), ref.photo_mask()
     reduction = reduction_of(ref, settings)
     mesh, points = _meshed(start, mask, sparse, settings, reduction, renderer)

@@ -1,0 +1,96 @@
+"""Where a view is refined, and what is done when a device gives up in the middle of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Protocol
+
+from refdepth.device_memory import free_cached, is_lost, is_out_of_memory, smaller_chunks
+from refdepth.pipeline.config import RunConfig
+from refdepth.pipeline.devices import gpus
+from refdepth.render.selection import DeviceName, RendererName
+
+if TYPE_CHECKING:
+    import torch
+
+    from refdepth.refine.rounds import RefinedView
+    from refdepth.render import Renderer
+
+logger = logging.getLogger(__name__)
+
+
+class Round(Protocol):
+    """One round of one view, wherever it is asked for."""
+
+    def __call__(self, *, renderer: Renderer | None, device: torch.device | None) -> RefinedView:
+        """Computes it."""
+        ...
+
+
+class Engine:
+    """What a process refines with. A device that runs out of memory gets the view again in smaller
+    pieces, then the CPU does it; one that fails is not asked again."""
+
+    def __init__(self, config: RunConfig) -> None:
+        """Raises `ConfigurationError` or `UnavailableError` where what is asked for cannot be."""
+        self._renderer = chosen_renderer(config)
+        self._gradient_steps = bool(config.refine.gradient_steps)
+
+    def run(self, name: str, work: Round) -> tuple[RefinedView, dict[str, Any]]:
+        """The result for view `name`, and where it was made."""
+        from refdepth.render import computing_device
+
+        device = computing_device(self._renderer)
+        if device is None:
+            return self._on_cpu(work)
+        pieces: list[Callable[[], AbstractContextManager[None]]] = [nullcontext, smaller_chunks]
+        for number, limits in enumerate(pieces):
+            try:
+                with limits():
+                    return work(renderer=self._renderer, device=device), _made_on(self._renderer)
+            except Exception as error:
+                reason = self._reason(error, device)
+            free_cached()
+            last = number == len(pieces) - 1
+            if not reason.startswith("out of memory") or last:
+                break
+            logger.warning("%s: %s; again in smaller pieces", name, reason)
+        logger.warning("%s: %s; refined on the CPU", name, reason)
+        found, made_on = self._on_cpu(work)
+        return found, {**made_on, "instead_of": f"{device.type}: {reason}"}
+
+    def _reason(self, error: Exception, device: torch.device) -> str:
+        """Why a device did not do a view. Raises `error` where that is no matter of the device."""
+        if is_out_of_memory(error):
+            return "out of memory (refine.working_pixels sets how much a view takes)"
+        if not is_lost(error):
+            raise error
+        self._renderer = None
+        return str(error).strip().splitlines()[0]
+
+    def _on_cpu(self, work: Round) -> tuple[RefinedView, dict[str, Any]]:
+        from refdepth.render import select_renderer
+
+        renderer = select_renderer("cpu") if self._gradient_steps else None
+        return work(renderer=renderer, device=None), _made_on(renderer)
+
+
+def chosen_renderer(config: RunConfig) -> Renderer | None:
+    """The renderer of a run, which says where it refines; None where there is no choice but the CPU
+    and no gradient steps need one: then torch is not loaded."""
+    runtime = config.runtime
+    by_name = runtime.renderer in (RendererName.NVDIFFRAST, RendererName.TORCH)
+    choice = by_name or runtime.device in (DeviceName.CUDA, DeviceName.MPS) or bool(gpus())
+    if not (config.refine.gradient_steps or choice):
+        return None
+    from refdepth.render import select_renderer
+
+    return select_renderer(runtime.renderer, runtime.device)
+
+
+def _made_on(renderer: Renderer | None) -> dict[str, Any]:
+    if renderer is None:
+        return {"device": "cpu", "renderer": None}
+    return {"device": renderer.device.type, "renderer": renderer.name}
