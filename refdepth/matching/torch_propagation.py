@@ -10,7 +10,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
+from torch.nn import functional as F
 
 from refdepth.matching.propagation_kernels import WIDEST
 from refdepth.precision import widest_float
