@@ -1,11 +1,11 @@
-"""Where a view is refined, and what is done when a device gives up in the middle of it."""
+"""Where a view is computed, and what is done when a device gives up in the middle of it."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from refdepth.device_memory import free_cached, is_lost, is_out_of_memory, smaller_chunks
 from refdepth.pipeline.config import RunConfig
@@ -15,22 +15,27 @@ from refdepth.render.selection import DeviceName, RendererName
 if TYPE_CHECKING:
     import torch
 
-    from refdepth.refine.rounds import RefinedView
     from refdepth.render import Renderer
 
+Result = TypeVar("Result", covariant=True)
 logger = logging.getLogger(__name__)
 
 
-class Round(Protocol):
-    """One round of one view, wherever it is asked for."""
+GPU_SHARE = 0.5
+"""Of a GPU, for a view: while one is computed the photos of the next are read, and results written.
+"""
 
-    def __call__(self, *, renderer: Renderer | None, device: torch.device | None) -> RefinedView:
+
+class Task(Protocol[Result]):
+    """What is computed for a view, wherever it is asked for."""
+
+    def __call__(self, *, renderer: Renderer | None, device: torch.device | None) -> Result:
         """Computes it."""
         ...
 
 
 class Engine:
-    """What a process refines with. A device that runs out of memory gets the view again in smaller
+    """What a process computes with. A device that runs out of memory gets the view again in smaller
     pieces, then the CPU does it; one that fails is not asked again."""
 
     def __init__(self, config: RunConfig) -> None:
@@ -38,7 +43,7 @@ class Engine:
         self._renderer = chosen_renderer(config)
         self._gradient_steps = bool(config.refine.gradient_steps)
 
-    def run(self, name: str, work: Round) -> tuple[RefinedView, dict[str, Any]]:
+    def run(self, name: str, work: Task[Result]) -> tuple[Result, dict[str, Any]]:
         """The result for view `name`, and where it was made."""
         from refdepth.render import computing_device
 
@@ -57,7 +62,7 @@ class Engine:
             if not reason.startswith("out of memory") or last:
                 break
             logger.warning("%s: %s; again in smaller pieces", name, reason)
-        logger.warning("%s: %s; refined on the CPU", name, reason)
+        logger.warning("%s: %s; computed on the CPU", name, reason)
         found, made_on = self._on_cpu(work)
         return found, {**made_on, "instead_of": f"{device.type}: {reason}"}
 
@@ -70,7 +75,7 @@ class Engine:
         self._renderer = None
         return str(error).strip().splitlines()[0]
 
-    def _on_cpu(self, work: Round) -> tuple[RefinedView, dict[str, Any]]:
+    def _on_cpu(self, work: Task[Result]) -> tuple[Result, dict[str, Any]]:
         from refdepth.render import select_renderer
 
         renderer = select_renderer("cpu") if self._gradient_steps else None
@@ -88,6 +93,13 @@ def chosen_renderer(config: RunConfig) -> Renderer | None:
     from refdepth.render import select_renderer
 
     return select_renderer(runtime.renderer, runtime.device)
+
+
+def gpu_share(config: RunConfig) -> float:
+    """How much of a GPU a view takes; 0 on a CPU. A renderer that cannot be had is found out here,
+    before hours of work, not after."""
+    renderer = chosen_renderer(config)
+    return 0.0 if renderer is None or renderer.device.type == "cpu" else GPU_SHARE
 
 
 def _made_on(renderer: Renderer | None) -> dict[str, Any]:

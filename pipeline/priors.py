@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from refdepth.errors import ConfigurationError, InputError, UnavailableError
 from refdepth.geometry.grid import WorkGrid
 from refdepth.geometry.lens import InputPhoto
 from refdepth.pipeline.config import RunRequest
 from refdepth.pipeline.devices import gpus
+from refdepth.pipeline.engines import Engine, gpu_share
 from refdepth.pipeline.manifest import Manifest
 from refdepth.pipeline.stage import NotKnownYet
 from refdepth.pipeline.stages.prepare import read_table
@@ -29,8 +32,13 @@ from refdepth.priors.checkpoints import (
 )
 from refdepth.priors.maps import MapsPrior, check_unit
 from refdepth.render.selection import DeviceName
-from refdepth.types.prior import DepthPrior, PriorKind
+from refdepth.types.prior import Prior, PriorKind
 from refdepth.types.scene import Scene, View
+
+if TYPE_CHECKING:
+    import torch
+
+    from refdepth.render import Renderer
 
 _MAPS_SECONDS, _SWEEP_SECONDS, _NETWORK_SECONDS = 0.1, 10.0, 2.0
 """Of a core: for a megapixel of a photo, of the sweep's grid, and for a photo."""
@@ -101,32 +109,51 @@ def open_prior(
     scene: Scene,
     *,
     cache_bytes: int,
-) -> DepthPrior:
-    """The prior that `identity` (from `choose_prior`) stands for, which may keep `cache_bytes` of
-    the scene's photos."""
+) -> Callable[[View], tuple[Prior, str]]:
+    """Gives a view's prior, and the device it was made on: the prior that `identity` (from
+    `choose_prior`) stands for, which may keep `cache_bytes` of the scene's photos."""
     if identity["prior"] == "maps":
         maps = request.inputs.path("depth_maps")
         assert maps is not None
-        return MapsPrior(
+        given = MapsPrior(
             maps,
             PriorKind(identity["kind"]),
             input_photos(workspace),
             names=photo_names(workspace),
             unit=identity.get("unit"),
         )
+        missing = set(given.missing(scene))
+
+        def read(view: View) -> tuple[Prior, str]:
+            if view.name not in missing:
+                return given.estimate(view, scene), "cpu"
+            nothing = np.full(view.camera.shape, np.nan, np.float32)
+            return Prior(values=nothing, kind=PriorKind(identity["kind"])), "cpu"
+
+        return read
     if identity["prior"] == SWEEP:
         from refdepth.priors.sweep import SweepPrior
 
         settings = request.config.depth.sweep
         views = WorkingViews(scene, max_bytes=cache_bytes, **settings.grid)
-        return SweepPrior(settings, views.of)
+        engine = Engine(request.config)
+
+        def sweep(view: View) -> tuple[Prior, str]:
+            def work(*, renderer: Renderer | None, device: torch.device | None) -> Prior:
+                return SweepPrior(settings, views.of, device).estimate(view, scene)
+
+            prior, made_on = engine.run(view.name, work)
+            return prior, str(made_on["device"])
+
+        return sweep
     from refdepth.priors.network import NetworkPrior
 
-    return NetworkPrior(
+    network = NetworkPrior(
         _checkpoint(request, identity),
         device=request.config.runtime.device.value,
         kind=request.config.depth.kind,
     )
+    return lambda view: (network.estimate(view, scene), network.device)
 
 
 def cost_of(request: RunRequest, identity: Mapping[str, Any], scene: Scene) -> Cost:
@@ -143,6 +170,7 @@ def cost_of(request: RunRequest, identity: Mapping[str, Any], scene: Scene) -> C
             seconds=_SWEEP_SECONDS * cells / 1e6,
             bytes=int(_MAPS_BYTES * megapixels) + _SWEEP_BYTES * settings.planes * cells,
             cache_bytes=_SWEEP_CACHE * 5 * cells,
+            gpu=gpu_share(request.config),
         )
     on_gpu = request.config.runtime.device != DeviceName.CPU and bool(gpus())
     weights = sum(path.stat().st_size for path in _checkpoint(request, identity).folder.iterdir())

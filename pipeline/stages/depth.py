@@ -26,8 +26,6 @@ from refdepth.pipeline.stage import Brief, StageContext, StageOutcome
 from refdepth.pipeline.views import load_scene, photo_names
 from refdepth.pipeline.work import Cost, Desk
 from refdepth.pipeline.workspace import Workspace
-from refdepth.priors.maps import MapsPrior
-from refdepth.priors.network import NetworkPrior
 from refdepth.types.prior import Prior, PriorKind
 
 logger = logging.getLogger(__name__)
@@ -119,26 +117,17 @@ class Priors:
         """Loads the scene, and the network where it is one."""
         scene = load_scene(self.brief.workspace)
         items = self.brief.items()
-        source = open_prior(
+        estimate = open_prior(
             self.brief.workspace,
             self.brief.request,
             self.brief.inputs,
             scene,
             cache_bytes=desk.cache_bytes,
         )
-        device = source.device if isinstance(source, NetworkPrior) else "cpu"
-        missing = set(source.missing(scene)) if isinstance(source, MapsPrior) else set()
 
         def make(name: str) -> None:
-            if items.is_done(name):
-                return
-            view = scene[name]
-            if name in missing:
-                nothing = np.full(view.camera.shape, np.nan, np.float32)
-                prior = Prior(values=nothing, kind=PriorKind(self.brief.inputs["kind"]))
-            else:
-                prior = source.estimate(view, scene)
-            _write(items, name, prior, device)
+            if not items.is_done(name):
+                _write(items, name, *estimate(scene[name]))
 
         return make
 

@@ -20,7 +20,7 @@ from refdepth.matching.neighbours import select_sources
 from refdepth.pipeline.calibration import SECOND, Calibrating, curve_of, is_made_under
 from refdepth.pipeline.config import RunConfig, RunRequest
 from refdepth.pipeline.devices import aside, count_places
-from refdepth.pipeline.engines import chosen_renderer
+from refdepth.pipeline.engines import gpu_share
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.manifest import MANIFEST_NAME
 from refdepth.pipeline.refining import (
@@ -44,9 +44,6 @@ _FIRST_SECONDS, _SECOND_SECONDS = 4.0, 8.0
 """Of a core, for a megapixel of the working grid; whether workers are worth starting."""
 _PHOTO_BYTES, _GRID_BYTES = 40, 1200
 """Memory of a task for each pixel of a photo and of its working grid."""
-_GPU_SHARE = 0.5
-"""Of a GPU, for a view: while one is computed the photos of the next are read, and results written.
-"""
 _CACHED_VIEWS = 24
 """Working views worth keeping between neighbouring views."""
 
@@ -101,7 +98,7 @@ class RefineStage:
         todo = [name for name in selected if name in chosen and not work.is_refined(name)]
         needed = work.with_sources(name for name in selected if name in chosen)
         missing = [name for name in needed if not work.first.is_done(name)]
-        gpu = _gpu_share(context.config) if todo or missing else 0.0
+        gpu = gpu_share(context.config) if todo or missing else 0.0
         context.perform(
             "matching views",
             FirstRounds(
@@ -202,13 +199,6 @@ def _cost(scene: Scene, config: RunConfig, seconds: float, gpu: float) -> Cost:
         cache_bytes=_CACHED_VIEWS * 10 * cells,
         gpu=gpu,
     )
-
-
-def _gpu_share(config: RunConfig) -> float:
-    """How much of a GPU a view takes; 0 on a CPU. A renderer that cannot be had is found out here,
-    before hours of work, not after."""
-    renderer = chosen_renderer(config)
-    return 0.0 if renderer is None or renderer.device.type == "cpu" else _GPU_SHARE
 
 
 def _outcome(

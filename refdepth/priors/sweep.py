@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.arrays import Array, fetch_all, median_of, namespace, put_like
 from refdepth.geometry.grid import WorkGrid
 from refdepth.io.images import load_photo
 from refdepth.matching.neighbours import closest_views, select_sources
@@ -20,6 +21,8 @@ from refdepth.types.prior import Prior, PriorKind
 from refdepth.types.scene import Scene, SparseDepth, View
 
 if TYPE_CHECKING:
+    import torch
+
     from refdepth.geometry.working_view import WorkingView
 
 Map = NDArray[np.float32]
@@ -68,11 +71,14 @@ class SweepPrior:
         self,
         settings: SweepSettings | None = None,
         views: Callable[[View], WorkingView] | None = None,
+        device: torch.device | None = None,
     ) -> None:
         """`views` gives views on their working grids (`SweepSettings.grid`), for those who keep
-        them; by default every sweep reads the photos it needs."""
+        them; by default every sweep reads the photos it needs. With a `device` it is computed there
+        in tensor operations, else by compiled loops on the CPU."""
         self.settings = settings or SweepSettings()
         self._views = views or self._read
+        self._device = device
 
     @property
     def identity(self) -> Mapping[str, str]:
@@ -122,49 +128,53 @@ class SweepPrior:
         from refdepth.matching.plane_sweep import sweep_planes
 
         settings = self.settings
-        ref, *others = map(self._views, (view, *sources))
+        ref, *others = (self._views(one).on(self._device) for one in (view, *sources))
         near, far = bounds
+        xp = namespace(ref.gray)
         if sources:
             found = sweep_planes(ref, others, bounds, settings.planes, settings.match)
-            swept, confidence = np.exp(-found.log_depth), found.confidence
+            swept, confidence = xp.exp(-found.log_depth), found.confidence
         else:
-            swept = np.full_like(ref.gray, 1 / np.sqrt(near * far))
-            confidence = np.zeros_like(swept)
+            swept = xp.full_like(ref.gray, 1 / np.sqrt(near * far))
+            confidence = xp.zeros_like(swept)
         filled = self._fill(ref, swept, confidence, sparse, bounds)
-        return (1 / filled).astype(np.float32), confidence
+        depth, confidence = fetch_all(1 / filled, confidence)
+        return depth.astype(np.float32), confidence
 
     def _fill(
         self,
         ref: WorkingView,
-        swept: Map,
-        confidence: Map,
+        swept: Array,
+        confidence: Array,
         sparse: SparseDepth,
         bounds: tuple[float, float],
-    ) -> Map:
+    ) -> Array:
         """Inverse depth (H, W, working grid) spread from SfM points and sure pixels. A weighted
         mean of what is near along even ground, so it stays within the range of its data."""
         from refdepth.matching.propagation import propagate
         from refdepth.matching.search import edge_links
 
-        fill = self.settings.fill
-        unit = float(np.median(1 / sparse.depth)) if len(sparse) else float(np.median(swept))
-        points, weights = np.zeros_like(swept), np.zeros_like(swept)
+        fill, xp = self.settings.fill, namespace(swept)
+        unit = float(np.median(1 / sparse.depth)) if len(sparse) else median_of(swept, swept > 0)
+        points, weights = np.zeros((2, *swept.shape), np.float32)
         y, x = ref.grid.cells(sparse.xy)
         points[y, x] = 1 / sparse.depth
         weights[y, x] = fill.sparse_weight
+        points, weights = put_like(points, swept), put_like(weights, swept)
         links = edge_links(
             ref.gray, swept, image_edge=fill.image_edge, depth_edge=fill.depth_edge, floor=0.02
         )
         change = propagate(
-            (np.stack([swept, points]) / unit - 1).astype(np.float32),
-            np.stack([confidence, weights]),
+            xp.astype(xp.stack([swept, points]) / unit - 1, xp.float32),
+            xp.stack([confidence, weights]),
             *links,
             smoothness=fill.smoothness,
             outlier=fill.outlier,
             anchor=LEAST_ANCHOR,
             rounds=fill.rounds,
         )
-        return np.clip(unit * (1 + change), 1 / bounds[1], 1 / bounds[0]).astype(np.float32)
+        filled = xp.clip(unit * (1 + change), 1 / bounds[1], 1 / bounds[0])
+        return xp.astype(filled, xp.float32)
 
 
 def depth_bounds(
