@@ -98,6 +98,8 @@ def refine_surface(
     if isinstance(mesh, TensorMesh):
         change = torch_mesh.spread_to_pixels(mesh, correction, start)
         (triangles,) = steps.fetch(mesh.triangle_count)
+        if not triangles:
+            return unchanged(depth, "no_surface")
     else:
         change = spread_to_pixels(mesh, correction.astype(np.float32), start)
         triangles = len(mesh.triangles)
