@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.arrays import Array, is_tensor, namespace
+from refdepth.geometry.steps import STEP_RATIO
 from refdepth.types.camera import PinholeCamera
 
 Map = NDArray[np.float32]
 ROWS_AT_A_TIME = 256
 """Of a photo: what is computed on the way stays small beside the photo itself."""
-STEP_RATIO = 1.1
-"""Ratio of depths of adjacent pixels from which they belong to different surfaces."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import torch
 
-from refdepth.geometry.grid import STEP_RATIO
+from refdepth.geometry.steps import STEP_RATIO
 from refdepth.precision import widest_float
 
 Tensor = torch.Tensor

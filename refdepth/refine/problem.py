@@ -14,7 +14,7 @@ from refdepth.matching.cost import Comparison, Windows
 from refdepth.matching.propagation import propagate
 from refdepth.matching.search import edge_links, search
 from refdepth.refine.settings import RefineSettings, SearchSettings
-from refdepth.refine.transfer import vote
+from refdepth.refine.transfer_kernels import vote
 from refdepth.types.scene import SparseDepth
 
 Opinions = tuple[Array, Array]

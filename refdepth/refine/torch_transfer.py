@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from refdepth.refine.transfer import SAME_SURFACE
+from refdepth.refine.transfer_kernels import SAME_SURFACE
 
 Tensor = torch.Tensor
 
@@ -22,7 +22,7 @@ def splat(
 ) -> tuple[Tensor, Tensor]:
     """Depth and confidence (S, H, W) of `shape` (H, W) that sources' depth maps give the reference.
     Of several points that fall into a pixel the nearest surface counts, and of that the point
-    closest to the pixel's centre: `transfer.splat`.
+    closest to the pixel's centre: `transfer_kernels.splat`.
 
     `depths`, `confidences` (S, Hs, Ws) are padded to the largest source, `sizes` says each one's
     height and width. A (S, 3, 3), b (S, 3): reference pixel of source pixel (x, y) at z is
