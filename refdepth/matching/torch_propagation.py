@@ -10,7 +10,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-from torch.nn import functional as F
+from torch.nn import functional
 
 from refdepth.matching.propagation_kernels import WIDEST
 from refdepth.precision import widest_float
@@ -35,7 +35,11 @@ class TensorGridSystem:
         long strip would not do.
         """
         self._shape = w.shape
-        data, right, down = _even(w), _even(F.pad(wx, (0, 1))), _even(F.pad(wy, (0, 0, 0, 1)))
+        data, right, down = (
+            _even(w),
+            _even(functional.pad(wx, (0, 1))),
+            _even(functional.pad(wy, (0, 0, 0, 1))),
+        )
         self._levels = [_Level(data, right, down)]
         height, width = w.shape
         while max(height, width) >= 3:
@@ -118,7 +122,7 @@ class _Level:
     """
 
     def __init__(self, data: Tensor, right: Tensor, down: Tensor) -> None:
-        up, left = F.pad(down, (0, 0, 1, -1)), F.pad(right, (1, -1))
+        up, left = functional.pad(down, (0, 0, 1, -1)), functional.pad(right, (1, -1))
         self._links = torch.stack([up, right, left, down]).unflatten(0, (2, 2))
         self._diagonal = data + self._links.sum(dim=(0, 1))
         inverse = torch.where(self._diagonal > 0, 1 / self._diagonal, 0)
@@ -205,7 +209,7 @@ def _gather(
 def _even(picture: Tensor, dims: int = 2) -> Tensor:
     """`picture` (H, W) with zeros up to even sides; only to an even height where `dims` is 1."""
     height, width = picture.shape
-    return F.pad(picture, (0, width % 2 if dims == 2 else 0, 0, height % 2))
+    return functional.pad(picture, (0, width % 2 if dims == 2 else 0, 0, height % 2))
 
 
 def _of_colour(pictures: Tensor, colour: int) -> Tensor:
