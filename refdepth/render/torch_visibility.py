@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from refdepth.render.torch_planes import Boxes, Corners, Three
+from refdepth.render.torch_planes import Boxes, Corners
 
 BLOCK = 1 << 18
 """Triangles, counted in every view, whose boxes and planes are kept at a time: about 50 MB."""
@@ -76,18 +76,19 @@ class _Block:
 class _Candidates:
     """What is tried of a block of N triangles."""
 
-    block: _Block
-    boxes: Boxes
+    size: tuple[int, int]
+    """Height and width of the pictures."""
     ends: Tensor
     """Where each triangle's candidates end (N,)."""
-    origin: tuple[Tensor, Tensor]
-    """Pixel column and row that the planes count from (N,)."""
-    planes: tuple[Three, Three, Three]
-    least: Tensor
-    """See `Corners.planes`."""
+    table: Tensor
+    """Where they start, how many stand in a row of the box, the first one's column and row, the
+    view, the triangle's index, and the pixel column and row that the planes count from (N, 8)."""
+    planes: Tensor
+    """`Corners.planes` (N, 10)."""
 
     @classmethod
     def of(cls, block: _Block) -> _Candidates:
+        """All of them."""
         corners = block.corners()
         boxes = corners.boxes(*block.size)
         origin = torch.zeros_like(boxes.left), torch.zeros_like(boxes.top)
@@ -96,42 +97,46 @@ class _Candidates:
             corners = corners.from_pixel(*origin)
         a, b, c, least = corners.planes()
         ends = boxes.pixels.cumsum(0)
+        view, index = block.numbers()
+        starts = ends - boxes.pixels
+        table = starts, boxes.columns, boxes.left, boxes.top, view, index, *origin
         return cls(
-            block=block, boxes=boxes, ends=ends, origin=origin, planes=(a, b, c), least=least
+            size=block.size,
+            ends=ends,
+            table=torch.stack(table, dim=1),
+            planes=torch.stack((*a, *b, *c, least), dim=1),
         )
 
     def draw(self, length: int, nearest: Tensor, ids: Tensor) -> None:
         """Enters all, `length` in number, into 1 / w and the ids of the pixels (B * H * W + 1,)."""
+        nowhere = len(nearest) - 1
         for first in range(0, length, CANDIDATES):
-            last = min(first + CANDIDATES, length)
-            place = torch.arange(first, last, device=self.ends.device)
-            at = torch.searchsorted(self.ends, place, right=True)
-            pixel, near = self._look(place, at, nearest)
+            place = torch.arange(first, min(first + CANDIDATES, length), device=nearest.device)
+            pixel, near, index = self._look(place, nearest.dtype)
+            pixel = torch.where(near > 0, pixel, nowhere)
             before = nearest[pixel]
             nearest.scatter_reduce_(0, pixel, near, "amax")
             # Earlier candidates are of earlier triangles: they keep what is as near.
             wins = (near > before) & (near == nearest[pixel])
-            pixel = torch.where(wins, pixel, len(nearest) - 1)
+            pixel = torch.where(wins, pixel, nowhere)
             ids.scatter_(0, pixel, LAST_ID)
-            _, index = self.block.numbers()
-            ids.scatter_reduce_(0, pixel, index[at].int() + 1, "amin")
+            ids.scatter_reduce_(0, pixel, index.int() + 1, "amin")
 
-    def _look(self, place: Tensor, at: Tensor, nearest: Tensor) -> tuple[Tensor, Tensor]:
-        """The pixel of each candidate `place` (M,) of the triangles `at` (M,), the last of all
-        where it does not cover it, and 1 / w there, 0 where it does not."""
-        boxes, (height, width) = self.boxes, self.block.size
-        columns = boxes.columns[at]
-        offset = place - self.ends[at] + boxes.pixels[at]
-        row = torch.div(offset, columns, rounding_mode="floor")
-        column = boxes.left[at] + offset - row * columns
-        row = boxes.top[at] + row
-        view, _ = self.block.numbers()
-        pixel = (view[at] * height + row) * width + column
-        kind = self.least.dtype
-        px = (column - self.origin[0][at]).to(kind) + 0.5
-        py = (row - self.origin[1][at]).to(kind) + 0.5
-        a, b, c = (x[at] * px + (y[at] * py + rest[at]) for x, y, rest in self.planes)
-        least = self.least[at]
-        near = (a + b + c).to(nearest.dtype)
+    def _look(self, place: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """The pixel of each candidate `place` (M,), 1 / w of its triangle there as stored, 0 where
+        that does not cover it, and the triangle's index."""
+        at = torch.searchsorted(self.ends, place, right=True)
+        start, columns, left, top, view, index, *origin = self.table.index_select(0, at).unbind(1)
+        ax, ay, az, bx, by, bz, cx, cy, cz, least = self.planes.index_select(0, at).unbind(1)
+        row = torch.div(place - start, columns, rounding_mode="floor")
+        column = left + (place - start) - row * columns
+        row = top + row
+        px, py = (
+            (where - from_pixel).to(least.dtype) + 0.5
+            for where, from_pixel in zip((column, row), origin, strict=True)
+        )
+        a, b, c = ax * px + (ay * py + az), bx * px + (by * py + bz), cx * px + (cy * py + cz)
+        near = (a + b + c).to(kind)
         covered = (a >= least) & (b >= least) & (c >= least) & (near > 0)
-        return torch.where(covered, pixel, len(nearest) - 1), torch.where(covered, near, 0)
+        height, width = self.size
+        return (view * height + row) * width + column, torch.where(covered, near, 0), index
