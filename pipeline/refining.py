@@ -177,9 +177,12 @@ class _Table:
 
 
 def chosen_renderer(config: RunConfig) -> Renderer | None:
-    """The renderer for the gradient steps; None where none are asked for."""
+    """The renderer for the gradient steps; None where none are asked for. Raises what
+    `select_renderer` does."""
     if not config.refine.gradient_steps:
         return None
     from refdepth.render import select_renderer
 
-    return select_renderer(config.runtime.renderer, config.runtime.device)
+    return select_renderer(
+        config.runtime.renderer, config.runtime.device, gradients=config.refine.needs_gradients
+    )

@@ -19,7 +19,7 @@ from refdepth.ingest import NameTable
 from refdepth.matching.neighbours import select_sources
 from refdepth.pipeline.calibration import SECOND, Calibrating, curve_of, is_made_under
 from refdepth.pipeline.config import RunConfig, RunRequest
-from refdepth.pipeline.devices import aside, count_places, gpus
+from refdepth.pipeline.devices import aside, check_device, count_places, gpus
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.manifest import MANIFEST_NAME
 from refdepth.pipeline.refining import (
@@ -63,7 +63,10 @@ class RefineStage:
     def inputs(
         self, workspace: Workspace, request: RunRequest, *, looking: bool
     ) -> Mapping[str, Any]:
-        """Nothing from outside."""
+        """Nothing from outside. Before a run a device or renderer that cannot be had is refused."""
+        if not looking:
+            check_device(request.config.runtime.device)
+            _on_gpu(request.config)
         return {}
 
     def selection(self, request: RunRequest) -> Mapping[str, Any]:
@@ -203,11 +206,11 @@ def _cost(scene: Scene, config: RunConfig, seconds: float, *, gpu: bool = False)
 
 
 def _on_gpu(config: RunConfig) -> bool:
-    """Whether a GPU renders. A renderer that cannot be had is found out here, before hours of work,
-    not after; where there is no choice nothing is loaded."""
+    """Whether a GPU renders; where there is no choice nothing is loaded. Raises what
+    `select_renderer` does."""
     runtime = config.runtime
-    no_choice = runtime.renderer != RendererName.NVDIFFRAST and runtime.device != DeviceName.CUDA
-    if no_choice and not gpus():
+    by_name = runtime.renderer not in (RendererName.AUTO, RendererName.CPU)
+    if not by_name and runtime.device != DeviceName.CUDA and not gpus():
         return False
     renderer = chosen_renderer(config)
     return renderer is not None and renderer.device.type == "cuda"

@@ -35,6 +35,7 @@ class TorchRenderer:
     """Renders on `device`. Refuses inputs that ask for a gradient with a `ValueError`."""
 
     name = "torch"
+    differentiable = False
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
