@@ -143,7 +143,7 @@ def _nvdiffrast() -> Check:
         if nvdiffrast_installed():
             nvdiffrast_renderer()
         else:
-            ok, text = False, "not installed (faster refinement on NVIDIA GPUs)"
+            ok, text = False, "not installed (renders on NVIDIA GPUs, for `paper` too)"
     except UnavailableError as error:
         ok, text, remedy = False, error.message, error.action or ""
     except Exception as error:  # a broken install of what it needs is a finding, not an end
@@ -164,7 +164,9 @@ def _uses() -> dict[str, str]:
 
         cuda = torch.cuda.is_available()
         uses["device"] = f"cuda ({torch.cuda.get_device_name(0)})" if cuda else "cpu"
-        uses["renderer"] = select_renderer("auto", "auto").name
+        uses["renderer"] = select_renderer().name
+        paper = select_renderer(gradients=True).name
+        uses["renderer"] += f" ({paper} for paper)" if paper != uses["renderer"] else ""
     except Exception as error:  # as in `_nvdiffrast`
         uses["renderer"] = f"none ({error})"
     uses |= _kernels()

@@ -62,7 +62,8 @@ class RuntimeSettings(Settings):
     )
     renderer: RendererName = setting(
         RendererName.AUTO,
-        "Renderer of the refinement: nvdiffrast needs CUDA, cpu runs anywhere.",
+        "Renderer of the refinement: nvdiffrast needs CUDA; torch runs on any device, and not for"
+        " `paper`; cpu runs anywhere. auto on a GPU: nvdiffrast where it works, else torch.",
         affects_result=False,
     )
     max_memory_gb: float | None = setting(

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from refdepth.render.selection import DeviceName, select_device
+
 _GPUS = Path("/proc/driver/nvidia/gpus")
 
 
@@ -30,6 +32,12 @@ def aside(places: Mapping[str, int]) -> str:
     """Like `, 12 of them on cuda/nvdiffrast`; empty where all were made on one place."""
     _, *others = places.items() or [("", 0)]
     return "".join(f", {count} of them on {place}" for place, count in others)
+
+
+def check_device(device: DeviceName) -> None:
+    """Raises `UnavailableError` for a device that is asked for by name and is not there."""
+    if device == DeviceName.CUDA:
+        select_device(device)
 
 
 def gpus() -> list[str]:

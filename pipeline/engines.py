@@ -83,16 +83,19 @@ class Engine:
 
 
 def chosen_renderer(config: RunConfig) -> Renderer | None:
-    """The renderer of a run, which says where it refines; None where there is no choice but the CPU
-    and no gradient steps need one: then torch is not loaded."""
+    """The renderer of a run, which says where all of a view is computed; None where there is no
+    choice but the CPU and no gradient steps need one: then torch is not loaded. Raises what
+    `select_renderer` does."""
     runtime = config.runtime
-    by_name = runtime.renderer in (RendererName.NVDIFFRAST, RendererName.TORCH)
-    choice = by_name or runtime.device in (DeviceName.CUDA, DeviceName.MPS) or bool(gpus())
+    by_name = runtime.renderer not in (RendererName.AUTO, RendererName.CPU)
+    choice = by_name or runtime.device == DeviceName.CUDA or bool(gpus())
     if not (config.refine.gradient_steps or choice):
         return None
     from refdepth.render import select_renderer
 
-    return select_renderer(runtime.renderer, runtime.device)
+    return select_renderer(
+        runtime.renderer, runtime.device, gradients=config.refine.needs_gradients
+    )
 
 
 def gpu_share(config: RunConfig) -> float:

@@ -118,7 +118,7 @@ def refine_scene(
         for name in sorted(looked_at)
     }
     if settings.gradient_steps and renderer is None:
-        renderer = select_renderer()
+        renderer = select_renderer(gradients=settings.needs_gradients)
     device = computing_device(renderer)
 
     judges = Judges(known, settings.judging_points)

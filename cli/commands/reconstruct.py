@@ -124,8 +124,9 @@ def reconstruct(
     renderer: Annotated[
         str | None,
         typer.Option(
-            metavar="auto|cpu|nvdiffrast",
-            help="Renderer of the refinement. \\[default: auto]",
+            metavar="auto|cpu|nvdiffrast|torch",
+            help="Renderer of the refinement; auto on a GPU: nvdiffrast where it works, else torch"
+            " (for `paper`: cpu). \\[default: auto]",
             show_default=False,
             rich_help_panel=_RUN,
         ),

@@ -12,7 +12,7 @@ import numpy as np
 from refdepth.errors import StageError
 from refdepth.pipeline.compact import in_levels, rounded
 from refdepth.pipeline.config import RunConfig, RunRequest
-from refdepth.pipeline.devices import aside, count_places
+from refdepth.pipeline.devices import aside, check_device, count_places
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.manifest import Manifest
 from refdepth.pipeline.priors import (
@@ -45,7 +45,10 @@ class DepthStage:
     def inputs(
         self, workspace: Workspace, request: RunRequest, *, looking: bool
     ) -> Mapping[str, Any]:
-        """Which prior is used, with its revision or content."""
+        """Which prior is used, with its revision or content. Before a run a device that cannot be
+        had is refused."""
+        if not looking:
+            check_device(request.config.runtime.device)
         finished = Manifest.read(workspace.stage_dir(self.name))
         return choose_prior(workspace, request, finished, looking=looking)
 

@@ -19,7 +19,7 @@ from refdepth.ingest import NameTable
 from refdepth.matching.neighbours import select_sources
 from refdepth.pipeline.calibration import SECOND, Calibrating, curve_of, is_made_under
 from refdepth.pipeline.config import RunConfig, RunRequest
-from refdepth.pipeline.devices import aside, count_places
+from refdepth.pipeline.devices import aside, check_device, count_places
 from refdepth.pipeline.engines import gpu_share
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.manifest import MANIFEST_NAME
@@ -62,7 +62,10 @@ class RefineStage:
     def inputs(
         self, workspace: Workspace, request: RunRequest, *, looking: bool
     ) -> Mapping[str, Any]:
-        """Nothing from outside."""
+        """Nothing from outside. Before a run a device or renderer that cannot be had is refused."""
+        if not looking:
+            check_device(request.config.runtime.device)
+            gpu_share(request.config)
         return {}
 
     def selection(self, request: RunRequest) -> Mapping[str, Any]:

@@ -176,11 +176,14 @@ def second_round(
     gradient steps need a `renderer`; `checkpoint` and `progress` belong to them. Where the
     neighbour left out does not see an improvement, `scaled` stays, or what the first round made of
     a prior far off. Deterministic for a `seed`, interrupted or not. `device` is as in
-    `first_round`. Raises `ValueError` when gradient steps are asked for without a renderer.
+    `first_round`. Raises `ValueError` when gradient steps are asked for without a renderer
+    that can take them.
     """
     settings = settings or RefineSettings()
     if settings.gradient_steps and renderer is None:
         raise ValueError("gradient steps need a renderer")
+    if settings.needs_gradients and not (renderer and renderer.differentiable):
+        raise ValueError("the published method needs a renderer that gives gradients")
     clock = _Clock()
     used, judge = split_held_out(len(sources), settings)
     record = _record(scaled, used, judge)

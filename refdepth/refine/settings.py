@@ -182,6 +182,11 @@ class RefineSettings(Settings):
         return self.paper.iterations if self.method is Method.PAPER else self.iterations
 
     @property
+    def needs_gradients(self) -> bool:
+        """Whether these steps follow gradients that the renderer has to give."""
+        return self.method is Method.PAPER and self.paper.iterations > 0
+
+    @property
     def grid(self) -> dict[str, int]:
         """The limits of the working grid, as `WorkingView` takes them."""
         return {"max_pixels": self.working_pixels, "least_factor": self.least_reduction}

@@ -31,6 +31,7 @@ class CpuRenderer:
     """
 
     name = "cpu"
+    differentiable = True
     device = torch.device("cpu")
 
     def __init__(self, *, fused: bool = True) -> None:

@@ -58,8 +58,9 @@ class RenderOutput(Visibility):
 
 
 class Renderer(Protocol):
-    """A differentiable rasteriser. All tensors live on `device`; `q` may be float32 or, on the
-    CPU, float64, and the other floating-point inputs are converted to its type."""
+    """A rasteriser, differentiable where it says so. All tensors live on `device`; `q` may be
+    float32 or, on the CPU, float64, and the other floating-point inputs are converted to its type.
+    """
 
     @property
     def name(self) -> str:
@@ -69,6 +70,12 @@ class Renderer(Protocol):
     @property
     def device(self) -> torch.device:
         """Where its inputs and outputs live."""
+        ...
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether it gives gradients. One that does not raises `ValueError` where an input asks for
+        one, and has no other use for what is said about them here."""
         ...
 
     def visibility(

@@ -36,6 +36,7 @@ class NvdiffrastRenderer:
     """Renders on a CUDA device in float32."""
 
     name = "nvdiffrast"
+    differentiable = True
 
     def __init__(self, device: torch.device | None = None) -> None:
         self.device = device or torch.device("cuda", torch.cuda.current_device())

@@ -5,9 +5,13 @@ from __future__ import annotations
 import importlib.util
 import logging
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from refdepth.errors import ConfigurationError, UnavailableError
 from refdepth.render.interface import Renderer
+
+if TYPE_CHECKING:
+    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +22,7 @@ class RendererName(StrEnum):
     AUTO = "auto"
     CPU = "cpu"
     NVDIFFRAST = "nvdiffrast"
+    TORCH = "torch"
 
 
 class DeviceName(StrEnum):
@@ -31,44 +36,84 @@ class DeviceName(StrEnum):
 NVDIFFRAST_HELP = (
     "With torch and a CUDA toolkit present, run: pip install --no-build-isolation "
     "git+https://github.com/NVlabs/nvdiffrast (its licence allows research and evaluation). "
-    "Or choose the cpu renderer: networks can use CUDA all the same."
+    "Or choose another renderer: torch runs on any GPU, cpu does all that nvdiffrast does."
 )
 
 
 def select_renderer(
-    name: RendererName | str = RendererName.AUTO, device: DeviceName | str = DeviceName.AUTO
+    name: RendererName | str = RendererName.AUTO,
+    device: DeviceName | str = DeviceName.AUTO,
+    *,
+    gradients: bool = False,
 ) -> Renderer:
-    """The renderer called `name`, on `device`.
+    """The renderer called `name`, on `device`; one that gives `gradients` where they are needed,
+    which the published method does.
 
-    `auto` takes nvdiffrast where `device` allows it and CUDA is there, else the CPU renderer; with
-    CUDA but without an nvdiffrast that works it logs why and what to do. Device `cuda` asks for
-    nvdiffrast unless the CPU renderer is named. Raises `ConfigurationError` for an unknown name or
+    `auto` takes nvdiffrast where `device` allows it and it works; with CUDA but without it the
+    torch renderer, or the CPU's where gradients are needed and `device` allows that; else the
+    CPU's. It logs what keeps an nvdiffrast from being taken. The CPU renderer goes with every
+    device: networks can use CUDA all the same. Raises `ConfigurationError` for an unknown name or
     a contradiction, `UnavailableError` when what was asked for by name cannot be had.
     """
-    if name not in ("auto", "cpu", "nvdiffrast"):
-        raise ConfigurationError(
-            "unknown renderer.", subject=repr(name), action="Use auto, cpu or nvdiffrast."
+    _check_names(name, device, gradients)
+    if name == "cpu" or (name == "auto" and device == "cpu"):
+        return _cpu()
+    if name == "torch":
+        return _torch(select_device(device))
+    if name == "nvdiffrast":
+        return nvdiffrast_renderer()
+    if select_device(device).type == "cpu":
+        return _cpu()
+    try:
+        return nvdiffrast_renderer()
+    except UnavailableError as error:
+        if gradients and device == "cuda":
+            raise
+        level = logging.WARNING if gradients or nvdiffrast_installed() else logging.INFO
+        instead = "on the CPU" if gradients else "with torch"
+        logger.log(level, "CUDA found, but rendering %s. %s", instead, error)
+    return _cpu() if gradients else _torch(select_device(device))
+
+
+def select_device(device: DeviceName | str = DeviceName.AUTO) -> torch.device:
+    """Where tensors go. Raises `UnavailableError` for CUDA that is not there."""
+    import torch
+
+    if device == "cpu" or (device == "auto" and not cuda_available()):
+        return torch.device("cpu")
+    if not cuda_available():
+        raise UnavailableError(
+            "no CUDA device was found.",
+            subject=f"device {device}",
+            action="Use device cpu or auto, or install a torch with CUDA on a machine with a GPU.",
         )
-    if device not in ("auto", "cpu", "cuda"):
+    return torch.device("cuda")
+
+
+def _check_names(name: str, device: str, gradients: bool) -> None:
+    """Raises `ConfigurationError` for what can be had on no machine."""
+    if name not in tuple(RendererName):
         raise ConfigurationError(
-            "unknown device.", subject=repr(device), action="Use auto, cpu or cuda."
+            "unknown renderer.",
+            subject=repr(name),
+            action=f"Use one of {', '.join(RendererName)}.",
+        )
+    if device not in tuple(DeviceName):
+        raise ConfigurationError(
+            "unknown device.", subject=repr(device), action=f"Use one of {', '.join(DeviceName)}."
         )
     if (name, device) == ("nvdiffrast", "cpu"):
         raise ConfigurationError(
             "the nvdiffrast renderer runs on CUDA only.",
             subject=f"device {device}",
-            action="Leave the device at auto or choose the cpu renderer.",
+            action="Leave the device at auto or choose another renderer.",
         )
-    by_name = name == "nvdiffrast" or device == "cuda"
-    if name == "cpu" or device == "cpu" or not (by_name or cuda_available()):
-        return _cpu()
-    try:
-        return nvdiffrast_renderer()
-    except UnavailableError as error:
-        if by_name:
-            raise
-        logger.warning("CUDA found, but rendering on the CPU. %s", error)
-        return _cpu()
+    if name == "torch" and gradients:
+        raise ConfigurationError(
+            "gives no gradients, and the published method (paper) steps along them.",
+            subject="renderer torch",
+            action="Choose the cpu renderer or nvdiffrast, or another quality.",
+        )
 
 
 def nvdiffrast_renderer() -> Renderer:
@@ -110,3 +155,9 @@ def _cpu() -> Renderer:
     from refdepth.render.cpu import CpuRenderer
 
     return CpuRenderer()
+
+
+def _torch(device: torch.device) -> Renderer:
+    from refdepth.render.torch_renderer import TorchRenderer
+
+    return TorchRenderer(device)

@@ -9,6 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from refdepth.render.cpu import CpuRenderer
+from refdepth.render.torch_renderer import TorchRenderer
+
+EXACT = {
+    "cpu": CpuRenderer(),
+    "modular": CpuRenderer(fused=False),
+    "torch": TorchRenderer(torch.device("cpu")),
+}
+"""The renderers that see, pixel for pixel, what the reference sees."""
+
 
 @dataclass(frozen=True)
 class Views:
@@ -76,6 +86,11 @@ def bumpy_views(
         height=height,
         width=width,
     )
+
+
+@pytest.fixture(params=EXACT)
+def renderer(request):
+    return EXACT[request.param]
 
 
 @pytest.fixture

@@ -4,31 +4,31 @@ import pytest
 import torch
 from reference_renderer import ReferenceRenderer
 
-from refdepth.render.cpu import CpuRenderer
-
 nan, inf = math.nan, math.inf
-RENDERERS = [CpuRenderer(), CpuRenderer(fused=False)]
 
 
 def _step(renderer, q, triangles, *, height=16, width=16, dtype=torch.float64):
-    """Renders, differentiates, and returns the output and the gradient."""
-    q = torch.as_tensor(q, dtype=dtype)[None].clone().requires_grad_()
+    """Renders, differentiates, and returns the output and the gradient; None from a renderer that
+    gives none."""
+    q = torch.as_tensor(q, dtype=dtype)[None].clone().requires_grad_(renderer.differentiable)
     uv = torch.stack(
         [torch.linspace(0, 5, q.shape[1]), torch.linspace(6, 0, q.shape[1])], dim=-1
     ).to(dtype)
     texture = torch.rand(7, 6, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
     triangles = torch.tensor(triangles, dtype=torch.int32).reshape(-1, 3)
     out = renderer.render(q, triangles, uv=uv, texture=texture, height=height, width=width)
-    (out.color.square().sum() + out.depth.clamp(max=1e6).sum()).backward()
-    for tensor in (out.color, out.depth, q.grad):
+    for tensor in (out.color, out.depth):
         assert torch.isfinite(tensor).all()
+    if not renderer.differentiable:
+        return out, None
+    (out.color.square().sum() + out.depth.clamp(max=1e6).sum()).backward()
+    assert torch.isfinite(q.grad).all()
     return out, q.grad[0]
 
 
 GOOD = [[0.0, 0.0, 1.0], [40.0, 0.0, 1.0], [0.0, 40.0, 1.0]]
 
 
-@pytest.mark.parametrize("renderer", RENDERERS, ids=["fused", "modular"])
 @pytest.mark.parametrize(
     "vertex",
     [
@@ -49,22 +49,22 @@ def test_triangles_that_cannot_be_drawn_leave_the_others_alone(renderer, vertex)
     assert torch.equal(out.coverage, alone.coverage)
     assert set(out.triangle_id.unique().tolist()) <= {0, 2}
     assert torch.equal(out.depth, alone.depth)
-    assert (grad[3:] == 0).all()
-    assert torch.equal(grad[:3] != 0, grad_alone != 0)
+    if renderer.differentiable:
+        assert (grad[3:] == 0).all()
+        assert torch.equal(grad[:3] != 0, grad_alone != 0)
 
 
-@pytest.mark.parametrize("renderer", RENDERERS, ids=["fused", "modular"])
 def test_wholly_behind_the_camera_is_not_drawn(renderer):
     out, grad = _step(renderer, -torch.tensor(GOOD), [[0, 1, 2]])
     assert not out.coverage.any()
-    assert (grad == 0).all()
+    assert grad is None or (grad == 0).all()
 
 
 @pytest.mark.parametrize("w", [-1.0, -1e-3, 0.0, 1e-3])
-def test_part_in_front_of_a_crossing_triangle_is_drawn(w):
+def test_part_in_front_of_a_crossing_triangle_is_drawn(renderer, w):
     """A floor that reaches under and behind the camera: seen below the horizon, nothing above."""
     q = [[-40.0, 30, w], [56.0, 30, w], [8 * 9, 8.5 * 9, 9.0]]
-    out, _ = _step(RENDERERS[0], q, [[0, 1, 2]])
+    out, _ = _step(renderer, q, [[0, 1, 2]])
     expected = ReferenceRenderer().visibility(
         torch.tensor(q, dtype=torch.float64)[None],
         torch.tensor([[0, 1, 2]], dtype=torch.int32),
@@ -77,7 +77,6 @@ def test_part_in_front_of_a_crossing_triangle_is_drawn(w):
     assert not out.coverage[0, :8].any()
 
 
-@pytest.mark.parametrize("renderer", RENDERERS, ids=["fused", "modular"])
 def test_off_screen_in_every_direction(renderer):
     for dx, dy in [(100, 0), (-100, 0), (0, 100), (0, -100), (1e9, 1e9), (-1e30, 0)]:
         q = torch.tensor(GOOD, dtype=torch.float64)
@@ -85,19 +84,17 @@ def test_off_screen_in_every_direction(renderer):
         q[:, 1] += dy
         out, grad = _step(renderer, q, [[0, 1, 2]])
         assert not out.coverage.any()
-        assert (grad == 0).all()
+        assert grad is None or (grad == 0).all()
 
 
-@pytest.mark.parametrize("renderer", RENDERERS, ids=["fused", "modular"])
 @pytest.mark.parametrize("vertices", [0, 3])
 def test_empty_mesh_renders_nothing(renderer, vertices):
     out, grad = _step(renderer, torch.zeros(vertices, 3), [])
     assert not out.coverage.any()
     assert (out.color == 0).all()
-    assert grad.shape == (vertices, 3)
+    assert grad is None or grad.shape == (vertices, 3)
 
 
-@pytest.mark.parametrize("renderer", RENDERERS, ids=["fused", "modular"])
 def test_no_views(renderer):
     out = renderer.render(
         torch.zeros(0, 3, 3),
@@ -110,48 +107,49 @@ def test_no_views(renderer):
     assert out.color.shape == (0, 4, 5, 3)
 
 
-@pytest.mark.parametrize("renderer", RENDERERS, ids=["fused", "modular"])
 def test_one_pixel(renderer):
     out, grad = _step(renderer, GOOD, [[0, 1, 2]], height=1, width=1)
     assert out.triangle_id.item() == 1
-    assert (grad != 0).any()
+    assert grad is None or (grad != 0).any()
 
 
 @pytest.mark.parametrize(("height", "width"), [(3, 4096), (4096, 3)])
-def test_long_pictures_are_covered_to_the_end(height, width):
+def test_long_pictures_are_covered_to_the_end(renderer, height, width):
     q = [[0.0, 0, 1], [2.0 * width, 0, 1], [0.0, 2.0 * height, 1]]
-    out, _ = _step(RENDERERS[0], q, [[0, 1, 2]], height=height, width=width, dtype=torch.float32)
+    out, _ = _step(renderer, q, [[0, 1, 2]], height=height, width=width, dtype=torch.float32)
     assert out.coverage.all()
 
 
-def test_large_picture(make_views):
+def test_large_picture(renderer, make_views):
     views = make_views(views=1, height=4096, width=4096, dtype=torch.float32)
-    q = views.q.clone().requires_grad_()
-    out = RENDERERS[0].render(q, views.triangles, **views.arguments)
-    out.color.sum().backward()
+    q = views.q.clone().requires_grad_(renderer.differentiable)
+    out = renderer.render(q, views.triangles, **views.arguments)
     assert out.coverage.double().mean() > 0.5
-    assert torch.isfinite(q.grad).all()
-    assert (q.grad != 0).any()
+    if renderer.differentiable:
+        out.color.sum().backward()
+        assert torch.isfinite(q.grad).all()
+        assert (q.grad != 0).any()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4), (4, 1)])
-def test_texture_of_one_row_or_column_is_not_read_beyond(make_views, shape):
+def test_texture_of_one_row_or_column_is_not_read_beyond(renderer, make_views, shape):
     views = make_views()
-    q = views.q.clone().requires_grad_()
+    q = views.q.clone().requires_grad_(renderer.differentiable)
     memory = torch.full((64,), nan, dtype=torch.float64)
     texture = memory[: shape[0] * shape[1] * 3].view(*shape, 3).fill_(0.25)
-    out = RENDERERS[0].render(q, views.triangles, **{**views.arguments, "texture": texture})
+    out = renderer.render(q, views.triangles, **{**views.arguments, "texture": texture})
     torch.testing.assert_close(
         out.color[out.coverage], torch.full_like(out.color[out.coverage], 0.25)
     )
-    out.color.sum().backward()
-    assert (q.grad == 0).all()
+    if renderer.differentiable:
+        out.color.sum().backward()
+        assert (q.grad == 0).all()
 
 
-def test_order_of_vertices_in_a_triangle_does_not_matter(make_views):
+def test_order_of_vertices_in_a_triangle_does_not_matter(renderer, make_views):
     views = make_views()
     seen = [
-        RENDERERS[0].visibility(views.q, views.triangles[:, order].contiguous(), 30, 41)
+        renderer.visibility(views.q, views.triangles[:, order].contiguous(), 30, 41)
         for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0])
     ]
     for other in seen[1:]:

@@ -5,13 +5,12 @@ import pytest
 import torch
 
 from refdepth.geometry.mesh import grid_mesh
-from refdepth.render.cpu import CpuRenderer
 
 open3d = pytest.importorskip("open3d")
 
 
 @pytest.mark.parametrize("turn", [-0.2, 0.1, 0.3])
-def test_agrees_with_embree(turn):
+def test_agrees_with_embree(renderer, turn):
     height, width = 120, 160
     y, x = np.mgrid[:height, :width]
     depth = 3 + 0.3 * np.sin(x / 15) + 0.2 * np.cos(y / 11)
@@ -24,7 +23,7 @@ def test_agrees_with_embree(turn):
     R, t = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]), np.array([-3 * s, 0.1, 0.2])
 
     q = (points @ R.T + t) @ K.T
-    seen = CpuRenderer().visibility(
+    seen = renderer.visibility(
         torch.tensor(q[None]), torch.from_numpy(mesh.triangles), height, width
     )
 

@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,8 +11,11 @@ from hypothesis.extra.numpy import arrays
 from reference_renderer import ReferenceRenderer
 
 from refdepth.render.cpu import CpuRenderer
+from refdepth.render.torch_renderer import TorchRenderer
 
 cpu, reference = CpuRenderer(), ReferenceRenderer()
+RENDERERS = {"cpu": cpu, "torch": TorchRenderer(torch.device("cpu"))}
+each = pytest.mark.parametrize("renderer", RENDERERS.values(), ids=RENDERERS)
 HEIGHT, WIDTH = 9, 11
 
 coordinate = st.floats(-3, 3, width=32)
@@ -32,10 +36,11 @@ def meshes(draw, numbers=coordinate):
     )
 
 
+@each
 @settings(max_examples=60, deadline=None)
-@given(meshes())
-def test_ids_and_depth_equal_brute_force(mesh):
-    got, expected = (renderer.visibility(*mesh, HEIGHT, WIDTH) for renderer in (cpu, reference))
+@given(mesh=meshes())
+def test_ids_and_depth_equal_brute_force(renderer, mesh):
+    got, expected = (one.visibility(*mesh, HEIGHT, WIDTH) for one in (renderer, reference))
     different = got.triangle_id != expected.triangle_id
     torch.testing.assert_close(got.depth, expected.depth, rtol=1e-9, atol=1e-12)
     assert torch.equal(got.coverage, expected.coverage)
@@ -66,14 +71,32 @@ def test_no_input_makes_a_nan(mesh, fused):
     assert out.triangle_id.max() <= len(triangles)
 
 
+@each
 @settings(max_examples=40, deadline=None)
-@given(meshes())
-def test_scaling_the_scene_scales_depth_only(mesh):
+@given(mesh=meshes())
+def test_scaling_the_scene_scales_depth_only(renderer, mesh):
     q, triangles = mesh
-    seen = cpu.visibility(q, triangles, HEIGHT, WIDTH)
-    scaled = cpu.visibility(q * 4, triangles, HEIGHT, WIDTH)
+    seen = renderer.visibility(q, triangles, HEIGHT, WIDTH)
+    scaled = renderer.visibility(q * 4, triangles, HEIGHT, WIDTH)
     assert torch.equal(seen.triangle_id, scaled.triangle_id)
     torch.testing.assert_close(scaled.depth, 4 * seen.depth)
+
+
+@settings(max_examples=100, deadline=None)
+@given(meshes(numbers=anything))
+def test_tensor_operations_see_what_the_loops_see(mesh):
+    q, triangles = mesh
+    uv = torch.linspace(0, 4, 2 * q.shape[1], dtype=torch.float64).reshape(-1, 2)
+    texture = torch.rand(4, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for numbers in (q, q.float()):
+        seen = cpu.visibility(numbers, triangles, HEIGHT, WIDTH)
+        found = RENDERERS["torch"].render(
+            numbers, triangles, uv=uv, texture=texture, height=HEIGHT, width=WIDTH
+        )
+        assert torch.equal(found.triangle_id, seen.triangle_id)
+        assert torch.equal(found.depth, seen.depth)
+        assert torch.isfinite(found.color).all()
+        assert torch.isfinite(found.place[:, found.coverage]).all()
 
 
 @settings(max_examples=40, deadline=None)
