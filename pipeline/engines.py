@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from refdepth.device_memory import free_cached, is_lost, is_out_of_memory, smaller_chunks
+from refdepth.device_memory import free_cached, is_lost, is_out_of_memory, smaller_pieces
 from refdepth.pipeline.config import RunConfig
 from refdepth.pipeline.devices import gpus
 from refdepth.render.selection import DeviceName, RendererName
@@ -50,7 +50,7 @@ class Engine:
         device = computing_device(self._renderer)
         if device is None:
             return self._on_cpu(work)
-        pieces: list[Callable[[], AbstractContextManager[None]]] = [nullcontext, smaller_chunks]
+        pieces: list[Callable[[], AbstractContextManager[None]]] = [nullcontext, smaller_pieces]
         for number, limits in enumerate(pieces):
             try:
                 with limits():

@@ -38,7 +38,7 @@ def put(values: NDArray[Any], device: torch.device | None) -> Array:
         return values
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+    return torch.from_numpy(np.require(values, requirements=["C", "W"])).to(device)
 
 
 def put_like(values: NDArray[Any], array: Array) -> Array:

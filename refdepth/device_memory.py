@@ -6,23 +6,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-_CHUNK_BYTES: ContextVar[int] = ContextVar("chunk_bytes", default=256 << 20)
+_PIECES: ContextVar[int] = ContextVar("pieces", default=1)
 _LOST = ("CUDA error", "HIP error", "CUDNN_STATUS", "device-side assert", "unspecified launch")
 
 
-def chunk_bytes() -> int:
-    """What operations that can be divided take for their intermediate results."""
-    return _CHUNK_BYTES.get()
+def in_smaller_pieces(chunk_bytes: int) -> int:
+    """How many bytes an operation that can be divided takes for its intermediate results, where it
+    would take `chunk_bytes`."""
+    return chunk_bytes // _PIECES.get()
 
 
 @contextmanager
-def smaller_chunks(divisor: int = 2) -> Iterator[None]:
-    """Within it operations are divided further, into chunks of a `divisor`-th of the size."""
-    token = _CHUNK_BYTES.set(max(chunk_bytes() // divisor, 1 << 20))
+def smaller_pieces(times: int = 2) -> Iterator[None]:
+    """Within it operations are divided into so many `times` as many pieces."""
+    token = _PIECES.set(_PIECES.get() * times)
     try:
         yield
     finally:
-        _CHUNK_BYTES.reset(token)
+        _PIECES.reset(token)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -36,12 +36,14 @@ class Windows:
     def of(cls, view: WorkingView, settings: MatchSettings) -> Windows:
         """The windows of a view."""
         gray = view.gray
+        weights: Array
+        mean: Array
+        square: Array
         side = settings.window_px // 2 * 2 + 1
         if is_tensor(gray):
             from refdepth.matching import torch_cost
 
-            found = torch_cost.describe_windows(gray, side, settings.support_gray)
-            weights, mean, square = found
+            weights, mean, square = torch_cost.describe_windows(gray, side, settings.support_gray)
         else:
             height, width = gray.shape
             weights = np.zeros((height, -(-width // TILE), side, side * TILE), np.float32)

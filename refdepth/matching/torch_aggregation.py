@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from refdepth.device_memory import in_smaller_pieces
+
 Tensor = torch.Tensor
 
 CHUNK_BYTES = 640 * 2**20
@@ -22,7 +24,7 @@ def aggregate(
     small: float,
     large: float,
     *,
-    chunk_bytes: int = CHUNK_BYTES,
+    chunk_bytes: int | None = None,
 ) -> Tensor:
     """The path costs of four directions through `volume` (H, W, D), summed (H, W, D).
 
@@ -30,6 +32,8 @@ def aggregate(
     by how strongly neighbouring pixels are linked: `link_x` (H, W-1), `link_y` (H-1, W) in [0, 1].
     Lines are walked in as many parts as it takes to need about `chunk_bytes` beside the result.
     """
+    if chunk_bytes is None:
+        chunk_bytes = in_smaller_pieces(CHUNK_BYTES)
     height, width, steps = volume.shape
     length = max(height, width)
     # Of a jump between each pixel and the one before; what is before the first never counts.

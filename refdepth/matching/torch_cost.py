@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
+from refdepth.device_memory import in_smaller_pieces
 from refdepth.matching.cost_kernels import LARGEST_COST, MIN_VARIANCE, MISSING_COST
 from refdepth.matching.warp_kernels import NEAREST
 
@@ -62,7 +63,7 @@ def cost_volume(
     sizes: Sequence[tuple[int, int]],
     best_sources: int,
     *,
-    chunk_bytes: int = CHUNK_BYTES,
+    chunk_bytes: int | None = None,
 ) -> Tensor:
     """1 - ZNCC in [0, 1.5] at depth * factors[d] (H, W, D), the mean of the `best_sources` of S
     sources, at most S: `cost_kernels.cost_volume`.
@@ -75,6 +76,8 @@ def cost_volume(
     """
     height, width = gray.shape
     volume = gray.new_empty((height, width, len(factors)))
+    if chunk_bytes is None:
+        chunk_bytes = in_smaller_pieces(CHUNK_BYTES)
     each = 4 * gray.numel() * (ALIVE + best_sources)
     at_once = max(1, chunk_bytes // max(each, 1))
     for first in range(0, len(factors), at_once):
@@ -105,7 +108,7 @@ def _warp(
     y = torch.arange(z.shape[1], dtype=z.dtype, device=z.device)[:, None] + 0.5
     x = torch.arange(z.shape[2], dtype=z.dtype, device=z.device) + 0.5
     along = torch.addcmul(b[2], z, A[2, 0] * x + (A[2, 1] * y + A[2, 2]))
-    seen = (z > 0) & (along > NEAREST * z)
+    seen = (z > 0) & (along > float(NEAREST) * z)
     along = torch.where(seen, along.reciprocal_(), 0)
     place, half = z.new_empty((*z.shape, 2)), z.new_full((), 0.5)
     for axis, length in enumerate((width, height)):

@@ -11,7 +11,9 @@ is read back.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -26,7 +28,7 @@ from refdepth.refine.mesh.photometric import Photometry
 from refdepth.refine.mesh.settings import SurfaceSettings
 from refdepth.refine.mesh.torch_mesh import TensorMesh
 from refdepth.refine.mesh.torch_photometric import TensorPhotometry
-from refdepth.render import Renderer
+from refdepth.render import Renderer, RenderOutput
 
 PROBE_PX = 0.5
 """How far the mesh is moved to either side to see the slope: inside the reach of bilinear sampling.
@@ -130,18 +132,19 @@ class GaussNewton:
         """Diagonal of the Gauss-Newton matrix (V,), gradient (V,), and the energy per pixel."""
         height, width = level.size
         probe = (PROBE_PX / parallax.clamp_min(1e-6)).clamp(1e-4, 0.05)[:, None, None]
-        uv = self.pixels / level.scale
-        near, far = (
-            self.renderer.render(
-                turned * torch.exp(sign * probe) + level.b[:, None],
-                self.triangles,
-                uv=uv,
-                texture=level.texture,
-                height=height,
-                width=width,
-            )
-            for sign in (-1, 1)
+        render = partial(
+            self.renderer.render,
+            triangles=self.triangles,
+            uv=self.pixels / level.scale,
+            texture=level.texture,
+            height=height,
+            width=width,
         )
+        moved = [turned * torch.exp(sign * probe) + level.b[:, None] for sign in (-1, 1)]
+        if isinstance(self.photometry, TensorPhotometry):  # few calls, and waits of the renderer
+            near, far = _halves(render(torch.cat(moved)))
+        else:
+            near, far = map(render, moved)
         return self.photometry.sums(near, far, level, probe[:, 0, 0])
 
     def _sparse(self, correction: Array, parallax_px: Array | float) -> tuple[Array, Array]:
@@ -165,6 +168,18 @@ class GaussNewton:
         both = torch.stack([shares, shares * residual[:, None]]).reshape(2, -1)
         matrix, rhs = _summed(both, at, len(correction))
         return matrix, rhs
+
+
+def _halves(both: RenderOutput) -> Iterator[RenderOutput]:
+    """What was rendered as one batch."""
+    views = len(both.depth) // 2
+    for some in (slice(views), slice(views, None)):
+        yield RenderOutput(
+            color=both.color[some],
+            place=both.place[:, some],
+            triangle_id=both.triangle_id[some],
+            depth=both.depth[some],
+        )
 
 
 def _wide(values: Array) -> Array:
