@@ -37,6 +37,9 @@ class Windows:
         """The windows of a view."""
         gray = view.gray
         side = settings.window_px // 2 * 2 + 1
+        weights: Array
+        mean: Array
+        square: Array
         if is_tensor(gray):
             from refdepth.matching import torch_cost
 

@@ -105,7 +105,7 @@ def _warp(
     y = torch.arange(z.shape[1], dtype=z.dtype, device=z.device)[:, None] + 0.5
     x = torch.arange(z.shape[2], dtype=z.dtype, device=z.device) + 0.5
     along = torch.addcmul(b[2], z, A[2, 0] * x + (A[2, 1] * y + A[2, 2]))
-    seen = (z > 0) & (along > NEAREST * z)
+    seen = (z > 0) & (along > float(NEAREST) * z)
     along = torch.where(seen, along.reciprocal_(), 0)
     place, half = z.new_empty((*z.shape, 2)), z.new_full((), 0.5)
     for axis, length in enumerate((width, height)):
