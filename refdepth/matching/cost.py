@@ -40,6 +40,9 @@ class Windows:
         mean: Array
         square: Array
         side = settings.window_px // 2 * 2 + 1
+        weights: Array
+        mean: Array
+        square: Array
         if is_tensor(gray):
             from refdepth.matching import torch_cost
 

@@ -17,8 +17,12 @@ from refdepth.precision import widest_float
 
 Tensor = torch.Tensor
 
-CYCLES = 24
-"""Iterations of a solve. Pictures take 5 to 15 to the tolerance, the stiffest surfaces 22."""
+CYCLES = 32
+"""Iterations of a solve. Of the corrections of a view 98 in 100 need fewer than 24, few over 30."""
+STIFF = 100.0
+"""Smoothness from which on a solve takes `STIFF_CYCLES`: evidence pooled over whole surfaces, which
+weak links separate, needs 45 to 95."""
+STIFF_CYCLES = 96
 TOLERANCE = 1e-4
 """Relative residual at which a solve is done."""
 
@@ -182,10 +186,11 @@ def propagate(
     their `weights` are high and is smooth elsewhere."""
     wide = widest_float(values.device)
     wx, wy = smoothness * link_x.to(wide), smoothness * link_y.to(wide)
+    cycles = CYCLES if smoothness < STIFF else STIFF_CYCLES
     x = None if start is None else start.to(wide)
     for _ in range(rounds):
         data, rhs = _gather(values, weights, x, 1 / outlier**2, sure)
-        x = TensorGridSystem(data + anchor, wx, wy).solve(rhs, x)
+        x = TensorGridSystem(data + anchor, wx, wy).solve(rhs, x, cycles=cycles)
     assert x is not None
     return x.to(torch.float32)
 

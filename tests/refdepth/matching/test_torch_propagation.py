@@ -165,6 +165,24 @@ def test_corrections_spread_as_by_the_loops(
     np.testing.assert_allclose(found, loops, atol=1e-3 * scale)
 
 
+def test_stiff_surfaces_are_solved_as_by_the_loops() -> None:
+    """As evidence is pooled: stiff within surfaces, next to nothing between them, few weights."""
+    rng = np.random.default_rng(2)
+    surface = (np.arange(90)[:, None] // 23 + np.arange(120) // 31) % 2
+    values = (surface + rng.normal(0, 1, surface.shape))[None].astype(np.float32)
+    weights = (0.3 * (rng.random(values.shape) < 0.5)).astype(np.float32)
+    link_x, link_y = (
+        np.where(np.diff(surface, axis=axis), 1e-5, 0.5 + 0.5 * rng.random()).astype(np.float32)
+        for axis in (1, 0)
+    )
+    how = {"smoothness": 1000.0, "outlier": 1.0, "anchor": 0.01, "rounds": 1}
+    given = values, weights, link_x, link_y
+    loops = propagate(*given, **how)
+    found = torch_propagation.propagate(*tensors(*given), **how)
+    np.testing.assert_allclose(found, loops, atol=1e-3)
+    assert np.ptp(loops) > 0.5
+
+
 def test_what_opinions_weigh_is_what_the_loops_say(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without links each pixel is the weighted mean of its opinions."""
     values, weights, link_x, link_y, start = opinions(4, (6, 7))
