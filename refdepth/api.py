@@ -76,7 +76,8 @@ def refine_scene(
     `prior_errors` say how far off each view's scaled depth is (see `first_round`); by default the
     middling residual at the SfM points counts, which says too little of priors bent to them.
     `settings` default to the preset `balanced`; `renderer` to the best there is. Deterministic for
-    a `seed` on one device. Raises `InputError` for a view without a scaled depth map.
+    a `seed` on one device. Raises `InputError` for a view without a scaled depth map, `ValueError`
+    for a `renderer` that cannot take the steps of `settings`.
 
     Example::
 
@@ -89,7 +90,7 @@ def refine_scene(
     from refdepth.matching.neighbours import closest_views, select_sources
     from refdepth.refine.calibration import Calibration, Evidence
     from refdepth.refine.judges import Judges
-    from refdepth.refine.rounds import first_round, second_round
+    from refdepth.refine.rounds import check_renderer, first_round, second_round
     from refdepth.refine.settings import RefineSettings
     from refdepth.refine.wide import scene_errors
     from refdepth.render import select_renderer
@@ -118,6 +119,7 @@ def refine_scene(
     }
     if settings.gradient_steps and renderer is None:
         renderer = select_renderer(gradients=settings.needs_gradients)
+    check_renderer(settings, renderer)
 
     judges = Judges(known, settings.judging_points)
 

@@ -11,7 +11,7 @@ from refdepth.pipeline.config import RunInputs, RunRequest, build_config
 from refdepth.pipeline.engine import Engine
 from refdepth.pipeline.progress import Silent
 from refdepth.pipeline.stage import StageContext
-from refdepth.pipeline.stages import refine
+from refdepth.pipeline.stages import depth, refine
 from refdepth.pipeline.workspace import Workspace
 from refdepth.render import selection
 from refdepth.settings import Quality
@@ -128,3 +128,17 @@ def test_every_combination_works_or_is_refused_before_any_stage(begin, quality, 
             expected = refusal(quality, renderer, device, cuda=cuda) or StageBeganError
             with pytest.raises(expected):
                 begin(quality, renderer, device, cuda=cuda)
+
+
+@pytest.mark.parametrize(
+    "stage", [depth.DepthStage(), refine.RefineStage()], ids=["depth", "refine"]
+)
+def test_a_stage_made_alone_refuses_a_device_that_is_not_there(tmp_path, monkeypatch, stage):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config = build_config(
+        quality=Quality.FAST, options={"depth.model": "sweep", "runtime.device": "cuda"}
+    )
+    request = RunRequest(inputs=RunInputs(images=str(tmp_path)), config=config)
+    stage.inputs(Workspace(tmp_path), request, looking=True)
+    with pytest.raises(UnavailableError, match="no CUDA device"):
+        stage.inputs(Workspace(tmp_path), request, looking=False)

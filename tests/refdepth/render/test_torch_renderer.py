@@ -24,16 +24,20 @@ def test_nothing_depends_on_how_much_is_done_at_a_time(make_views, monkeypatch):
         assert torch.equal(one, other)
 
 
-def test_without_float64_only_edges_move(make_views, monkeypatch):
-    """Far from the picture's origin, where float32 pixel coordinates have few digits left."""
+@pytest.fixture
+def without_float64(monkeypatch):
     for module in (torch_planes, torch_renderer):
         monkeypatch.setattr(module, "widest_float", lambda _: torch.float32)
+
+
+def test_without_float64_only_edges_move(make_views, without_float64):
+    """Away from the picture's origin, where float32 pixel coordinates have fewer digits."""
     views = make_views(height=150, width=200, rows=50, columns=66, dtype=torch.float32)
     views.q[..., 0] += 1000 * views.q[..., 2]
     seen = cpu.render(views.q, views.triangles, **{**views.arguments, "width": 1200})
     found = tensors.render(views.q, views.triangles, **{**views.arguments, "width": 1200})
     assert seen.coverage.sum() > 60_000
-    assert (found.coverage != seen.coverage).sum() <= 3  # no gap between neighbours
+    assert (found.coverage != seen.coverage).sum() <= 3
     same = seen.coverage & (found.triangle_id == seen.triangle_id)
     assert same.sum() > 0.999 * seen.coverage.sum()
     torch.testing.assert_close(found.depth[same], seen.depth[same], rtol=1e-4, atol=0)
@@ -41,12 +45,32 @@ def test_without_float64_only_edges_move(make_views, monkeypatch):
     torch.testing.assert_close(*places, rtol=0, atol=5e-3)
 
 
-def test_a_vertex_three_times_is_not_drawn(make_views):
+def test_without_float64_no_gap_opens_between_neighbours(make_views, without_float64):
+    """Where float32 tells pixel coordinates apart by a five-hundredth."""
+    views = make_views(views=1, height=150, width=200, rows=50, columns=66, dtype=torch.float32)
+    views.q[..., 0] += 20_000 * views.q[..., 2]
+    found, seen = (one.visibility(views.q, views.triangles, 150, 20_200) for one in (tensors, cpu))
+    assert seen.coverage.sum() > 25_000
+    assert torch.equal(found.coverage, seen.coverage)
+
+
+def test_a_vertex_three_times_is_not_drawn():
     """At pixel centres too, where its box holds a pixel."""
     centres = torch.tensor([[[0.5, 0.5, 1.0], [3.0, 1.0, 2.0], [7.5, 4.5, 3.0]]])
     triangles = torch.tensor([[0, 0, 0], [1, 1, 1], [2, 2, 2]], dtype=torch.int32)
     for q in (centres, centres.double()):
         assert not tensors.visibility(q, triangles, 6, 9).coverage.any()
+
+
+def test_a_sliver_is_drawn_where_the_loops_draw_it():
+    """Along the diagonal through pixel centres, thinner than rounding can tell or not."""
+    triangle = torch.tensor([[0, 1, 2]], dtype=torch.int32)
+    for width, drawn in ((1e-11, False), (1e-8, True)):
+        corners = [[0.0, 0.0, 1.0], [40.0, 40.0, 1.0], [20.0, 20.0 + width, 1.0]]
+        q = torch.tensor([corners], dtype=torch.float64)
+        found, seen = (one.visibility(q, triangle, 40, 40) for one in (tensors, cpu))
+        assert bool(found.coverage.any()) is drawn
+        assert torch.equal(found.triangle_id, seen.triangle_id)
 
 
 def test_gradients_are_refused(make_views):
