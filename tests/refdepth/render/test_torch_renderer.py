@@ -113,3 +113,16 @@ def test_a_picture_waits_once_for_its_device(make_views, monkeypatch):
     with Watch():
         tensors.render(views.q, views.triangles, **views.arguments)
     assert len(waits) == 1
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_every_pixel_sees_what_the_loops_see(make_views):
+    device = torch.device("cuda")
+    views = make_views(relief=0.9, motion=0.3, dtype=torch.float32)
+    moved = {key: torch.as_tensor(value).to(device) for key, value in views.arguments.items()}
+    moved |= {"height": views.height, "width": views.width}
+    found = TorchRenderer(device).render(views.q.to(device), views.triangles.to(device), **moved)
+    seen = cpu.render(views.q, views.triangles, **views.arguments)
+    assert torch.equal(found.triangle_id.cpu(), seen.triangle_id)
+    torch.testing.assert_close(found.depth.cpu(), seen.depth, rtol=3e-7, atol=0)
+    torch.testing.assert_close(found.color.cpu(), seen.color, rtol=0, atol=1e-5)
