@@ -164,9 +164,8 @@ def _uses() -> dict[str, str]:
 
         cuda = torch.cuda.is_available()
         uses["device"] = f"cuda ({torch.cuda.get_device_name(0)})" if cuda else "cpu"
-        uses["renderer"] = select_renderer().name
-        paper = select_renderer(gradients=True).name
-        uses["renderer"] += f" ({paper} for paper)" if paper != uses["renderer"] else ""
+        renderer = select_renderer()
+        uses["renderer"] = renderer.name + ("" if renderer.differentiable else " (cpu for paper)")
     except Exception as error:  # as in `_nvdiffrast`
         uses["renderer"] = f"none ({error})"
     uses |= _kernels()

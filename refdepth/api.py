@@ -71,18 +71,24 @@ def refine_scene(
     progress: Progress | None = None,
 ) -> dict[str, DepthMap]:
     """Refined depth and confidence of every view that has a `scaled` depth map (H, W; SfM units, 0
-    unknown), or of `views` alone; both rounds, in memory.
+        unknown), or of `views` alone; both rounds, in memory.
 
-    `prior_errors` say how far off each view's scaled depth is (see `first_round`); by default the
-    middling residual at the SfM points counts, which says too little of priors bent to them.
-    `settings` default to the preset `balanced`; `renderer`, which also says where all the rest is
-    computed, to the best there is where there are gradient steps. Deterministic for
-    a `seed` on one device. Raises `InputError` for a view without a scaled depth map.
+        `prior_errors` say how far off each view's scaled depth is (see `first_round`); by default the
+        middling residual at the SfM points counts, which says too little of priors bent to them.
+    <<<<<<< HEAD
+        `settings` default to the preset `balanced`; `renderer`, which also says where all the rest is
+        computed, to the best there is where there are gradient steps. Deterministic for
+        a `seed` on one device. Raises `InputError` for a view without a scaled depth map.
+    =======
+        `settings` default to the preset `balanced`; `renderer` to the best there is. Deterministic for
+        a `seed` on one device. Raises `InputError` for a view without a scaled depth map, `ValueError`
+        for a `renderer` that cannot take the steps of `settings`.
+    >>>>>>> torchrender
 
-    Example::
+        Example::
 
-        refined = refdepth.refine_scene(scene, scaled, settings=RefineSettings.preset("fast"))
-        refined["IMG_1.jpg"].depth  # (H, W) float32
+            refined = refdepth.refine_scene(scene, scaled, settings=RefineSettings.preset("fast"))
+            refined["IMG_1.jpg"].depth  # (H, W) float32
     """
     from refdepth.errors import InputError
     from refdepth.geometry.working_view import WorkingView
@@ -90,7 +96,7 @@ def refine_scene(
     from refdepth.matching.neighbours import closest_views, select_sources
     from refdepth.refine.calibration import Calibration, Evidence
     from refdepth.refine.judges import Judges
-    from refdepth.refine.rounds import first_round, second_round
+    from refdepth.refine.rounds import check_renderer, first_round, second_round
     from refdepth.refine.settings import RefineSettings
     from refdepth.refine.wide import scene_errors
     from refdepth.render import computing_device, select_renderer
@@ -119,6 +125,7 @@ def refine_scene(
     }
     if settings.gradient_steps and renderer is None:
         renderer = select_renderer(gradients=settings.needs_gradients)
+    check_renderer(settings, renderer)
     device = computing_device(renderer)
 
     judges = Judges(known, settings.judging_points)

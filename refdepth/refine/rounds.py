@@ -180,10 +180,7 @@ def second_round(
     that can take them.
     """
     settings = settings or RefineSettings()
-    if settings.gradient_steps and renderer is None:
-        raise ValueError("gradient steps need a renderer")
-    if settings.needs_gradients and not (renderer and renderer.differentiable):
-        raise ValueError("the published method needs a renderer that gives gradients")
+    check_renderer(settings, renderer)
     clock = _Clock()
     used, judge = split_held_out(len(sources), settings)
     record = _record(scaled, used, judge)
@@ -273,6 +270,14 @@ def second_round(
         record=record,
         trust=trust,
     )
+
+
+def check_renderer(settings: RefineSettings, renderer: Renderer | None) -> None:
+    """Raises `ValueError` where gradient steps are asked for that `renderer` cannot take."""
+    if settings.gradient_steps and renderer is None:
+        raise ValueError("gradient steps need a renderer")
+    if settings.needs_gradients and renderer is not None and not renderer.differentiable:
+        raise ValueError(f"the published method needs gradients: {renderer.name} gives none")
 
 
 def taken_over(scaled: Array, depth: Array, share: Array) -> Array:

@@ -72,7 +72,7 @@ class Corners:
 
     def planes(self) -> tuple[Three, Three, Three, Tensor]:
         """The planes a, b, c over the picture of each triangle (`geometry.planes`), and the least
-        that they may be where it covers a pixel (N,): inf for one that is never drawn."""
+        that they may be where it covers a pixel (N,): inf for one without area."""
         (x0, x1, x2), (y0, y1, y2), (w0, w1, w2) = self.x, self.y, self.w
         a = y1 * w2 - w1 * y2, w1 * x2 - x1 * w2, x1 * y2 - y1 * x2
         b = y2 * w0 - w2 * y0, w2 * x0 - x2 * w0, x2 * y0 - y2 * x0
@@ -83,7 +83,7 @@ class Corners:
         a, b, c = (_scaled(plane, inverse) for plane in (a, b, c))
         flat, slack = (FLAT, SLACK) if det.dtype == torch.float64 else (FLAT_FLOAT32, SLACK_FLOAT32)
         total = a[0] + a[1] + a[2] + b[0] + b[1] + b[2] + c[0] + c[1] + c[2]
-        drawn = ((w0 > 0) | (w1 > 0) | (w2 > 0)) & (det.abs() > flat * scale) & total.isfinite()
+        drawn = (det.abs() > flat * scale) & total.isfinite()
         least = -slack * (a[2].abs() + b[2].abs() + c[2].abs())
         return a, b, c, torch.where(drawn, least, torch.inf)
 

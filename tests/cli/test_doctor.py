@@ -34,7 +34,7 @@ def test_an_nvdiffrast_that_does_not_fit_the_gpu_is_told_with_its_cause(gpu_mach
     assert not check.ok
     assert "no kernel image" in check.found
     assert "pip install" in check.remedy
-    assert diagnosis.uses["renderer"] == "cpu"
+    assert diagnosis.uses["renderer"] == "torch (cpu for paper)"
     assert not diagnosis.broken
 
 

@@ -1,16 +1,20 @@
-"""When the refinement chooses its renderer."""
+"""When the refinement chooses its renderer, and what is refused before anything is made."""
 
 import pytest
+import torch
+from PIL import Image
 from wall_scene import wall_scene
 
-from refdepth.errors import UnavailableError
+from refdepth.errors import ConfigurationError, UnavailableError
 from refdepth.pipeline.cancellation import Cancellation
 from refdepth.pipeline.config import RunInputs, RunRequest, build_config
+from refdepth.pipeline.engine import Engine
 from refdepth.pipeline.progress import Silent
 from refdepth.pipeline.stage import StageContext
-from refdepth.pipeline.stages import refine
+from refdepth.pipeline.stages import depth, refine
 from refdepth.pipeline.workspace import Workspace
 from refdepth.render import selection
+from refdepth.settings import Quality
 
 
 class RoundBeganError(Exception):
@@ -65,3 +69,76 @@ def test_without_gradient_steps_no_renderer_is_chosen(run_stage):
 def test_networks_on_cuda_and_the_renderer_on_the_cpu_go_together(run_stage):
     with pytest.raises(RoundBeganError):
         run_stage("refine.iterations=3", "runtime.device=cuda", "runtime.renderer=cpu")
+
+
+class StageBeganError(Exception):
+    pass
+
+
+@pytest.fixture
+def begin(tmp_path, monkeypatch):
+    """Begins a run, up to its first stage."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (tmp_path / "run").mkdir()
+    Image.new("RGB", (64, 48)).save(photos / "a.png")
+
+    def refuse(*_, **__):
+        raise StageBeganError
+
+    monkeypatch.setattr(Engine, "_make", refuse)
+
+    def run(quality: str, renderer: str, device: str, *, cuda: bool) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        monkeypatch.setattr(selection, "nvdiffrast_installed", lambda: False)
+        config = build_config(
+            quality=Quality(quality),
+            options={
+                "depth.model": "sweep",
+                "runtime.renderer": renderer,
+                "runtime.device": device,
+            },
+        )
+        inputs = RunInputs(images=str(photos))
+        Engine(Workspace(tmp_path / "run"), RunRequest(inputs=inputs, config=config)).reconstruct()
+
+    return run
+
+
+def refusal(quality: str, renderer: str, device: str, *, cuda: bool) -> type[Exception] | None:
+    """Why a run cannot be had on a machine without nvdiffrast; None for one that can."""
+    if device == "cuda" and not cuda:
+        return UnavailableError
+    if quality == "fast":  # takes no steps on the rendered mesh
+        return None
+    if renderer == "nvdiffrast":
+        return ConfigurationError if device == "cpu" else UnavailableError
+    if quality == "paper" and renderer == "torch":
+        return ConfigurationError
+    if quality == "paper" and renderer == "auto" and device == "cuda":
+        return UnavailableError
+    return None
+
+
+@pytest.mark.parametrize("cuda", [False, True])
+@pytest.mark.parametrize("quality", list(Quality))
+def test_every_combination_works_or_is_refused_before_any_stage(begin, quality, cuda):
+    for renderer in selection.RendererName:
+        for device in selection.DeviceName:
+            expected = refusal(quality, renderer, device, cuda=cuda) or StageBeganError
+            with pytest.raises(expected):
+                begin(quality, renderer, device, cuda=cuda)
+
+
+@pytest.mark.parametrize(
+    "stage", [depth.DepthStage(), refine.RefineStage()], ids=["depth", "refine"]
+)
+def test_a_stage_made_alone_refuses_a_device_that_is_not_there(tmp_path, monkeypatch, stage):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config = build_config(
+        quality=Quality.FAST, options={"depth.model": "sweep", "runtime.device": "cuda"}
+    )
+    request = RunRequest(inputs=RunInputs(images=str(tmp_path)), config=config)
+    stage.inputs(Workspace(tmp_path), request, looking=True)
+    with pytest.raises(UnavailableError, match="no CUDA device"):
+        stage.inputs(Workspace(tmp_path), request, looking=False)

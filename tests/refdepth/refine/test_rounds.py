@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+import torch
 
 from refdepth.evaluation.metrics import sparsification
 from refdepth.geometry.working_view import WorkingView
@@ -14,6 +15,7 @@ from refdepth.refine.acceptance import Verdict
 from refdepth.refine.edges import gaps
 from refdepth.refine.rounds import RefinedView, first_round, second_round
 from refdepth.refine.settings import RefineSettings
+from refdepth.render.torch_renderer import TorchRenderer
 from refdepth.synthetic import make_scene
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene
@@ -189,6 +191,12 @@ def test_gradient_steps_without_a_renderer_are_refused(room):
     settings = SETTINGS.model_copy(update={"iterations": 2})
     with pytest.raises(ValueError, match="renderer"):
         room.second(room.scene.names[0], settings=settings)
+
+
+def test_the_published_method_with_a_renderer_without_gradients_is_refused(room):
+    renderer = TorchRenderer(torch.device("cpu"))
+    with pytest.raises(ValueError, match="gradients"):
+        room.second(room.scene.names[0], settings=RefineSettings.preset("paper"), renderer=renderer)
 
 
 def test_an_exact_prior_is_not_shifted_on_slopes(room):

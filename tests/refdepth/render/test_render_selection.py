@@ -11,21 +11,12 @@ from refdepth.render import select_renderer, selection
 
 
 @pytest.fixture
-def machine(monkeypatch):
-    def pretend(*, cuda: bool, nvdiffrast: bool) -> None:
-        monkeypatch.setattr(selection, "cuda_available", lambda: cuda)
-        monkeypatch.setattr(selection, "nvdiffrast_installed", lambda: nvdiffrast)
-
-    return pretend
-
-
-@pytest.fixture
 def installed(monkeypatch):
     """Makes a machine with CUDA whose nvdiffrast has the given context class; without one,
     nvdiffrast.torch cannot be imported."""
 
     def pretend(context=None) -> None:
-        monkeypatch.setattr(selection, "cuda_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
         monkeypatch.delitem(sys.modules, "refdepth.render.nvdiffrast", raising=False)
         package = types.ModuleType("nvdiffrast")
@@ -49,74 +40,125 @@ def without_its_library(device):
     raise OSError("libnvrtc.so: cannot open shared object file")
 
 
-@pytest.mark.parametrize(
-    ("name", "device"), [("cpu", "auto"), ("cpu", "cpu"), ("auto", "cpu"), ("cpu", "cuda")]
-)
-def test_the_cpu_renderer_is_taken_when_asked_for(machine, name, device):
-    """Also where networks are to use CUDA."""
-    machine(cuda=True, nvdiffrast=True)
-    renderer = select_renderer(name, device)
-    assert (renderer.name, renderer.device.type) == ("cpu", "cpu")
+@pytest.fixture
+def machine(monkeypatch, installed):
+    def pretend(kind: str) -> None:
+        if kind == "nvdiffrast":
+            installed(lambda device: object())
+        elif kind == "broken":
+            installed(unfit)
+        else:
+            monkeypatch.setattr(torch.cuda, "is_available", lambda: kind == "gpu")
+            monkeypatch.setattr(selection, "nvdiffrast_installed", lambda: False)
+
+    return pretend
 
 
-def test_auto_without_cuda_is_the_cpu(machine, caplog):
-    machine(cuda=False, nvdiffrast=False)
+MACHINES = ("cpu", "gpu", "nvdiffrast", "broken")
+"""Without a GPU; with one and without nvdiffrast; with both; with an nvdiffrast that does not work.
+"""
+ALWAYS_CPU = ["cpu"] * 4
+NVDIFFRAST = ["unavailable", "unavailable", "nvdiffrast on cuda", "unavailable"]
+REFUSED = ["refused"] * 4
+CHOICES = {
+    ("auto", "auto"): ["cpu", "torch on cuda", "nvdiffrast on cuda", "torch on cuda"],
+    ("auto", "cpu"): ALWAYS_CPU,
+    ("auto", "cuda"): ["unavailable", "torch on cuda", "nvdiffrast on cuda", "torch on cuda"],
+    ("cpu", "auto"): ALWAYS_CPU,
+    ("cpu", "cpu"): ALWAYS_CPU,
+    ("cpu", "cuda"): ALWAYS_CPU,
+    ("nvdiffrast", "auto"): NVDIFFRAST,
+    ("nvdiffrast", "cpu"): REFUSED,
+    ("nvdiffrast", "cuda"): NVDIFFRAST,
+    ("torch", "auto"): ["torch on cpu", *["torch on cuda"] * 3],
+    ("torch", "cpu"): ["torch on cpu"] * 4,
+    ("torch", "cuda"): ["unavailable", *["torch on cuda"] * 3],
+}
+"""Renderer and device asked for, to what is got on each machine."""
+WITH_GRADIENTS = {
+    **CHOICES,
+    ("auto", "auto"): ["cpu", "cpu", "nvdiffrast on cuda", "cpu"],
+    ("auto", "cuda"): NVDIFFRAST,
+    **{("torch", device): REFUSED for device in selection.DeviceName},
+}
+"""The same where gradients are needed."""
+
+
+def got(*asked, **options) -> str:
+    try:
+        renderer = select_renderer(*asked, **options)
+    except ConfigurationError:
+        return "refused"
+    except UnavailableError:
+        return "unavailable"
+    assert renderer.differentiable or not options.get("gradients")
+    kind = renderer.device.type
+    return kind if renderer.name == kind else f"{renderer.name} on {kind}"
+
+
+@pytest.mark.parametrize("kind", MACHINES)
+@pytest.mark.parametrize("gradients", [False, True])
+def test_every_combination_is_got_or_refused(machine, kind, gradients):
+    machine(kind)
+    table = WITH_GRADIENTS if gradients else CHOICES
+    assert len(table) == len(selection.RendererName) * len(selection.DeviceName)
+    expected = {asked: row[MACHINES.index(kind)] for asked, row in table.items()}
+    assert {asked: got(*asked, gradients=gradients) for asked in table} == expected
+
+
+def test_auto_without_cuda_says_nothing(machine, caplog):
+    machine("cpu")
     assert select_renderer().name == "cpu"
     assert not caplog.records
 
 
-def test_auto_with_cuda_but_no_nvdiffrast_says_how_to_get_it(machine, caplog):
-    machine(cuda=True, nvdiffrast=False)
+@pytest.mark.parametrize(("gradients", "level"), [(False, logging.INFO), (True, logging.WARNING)])
+def test_auto_with_cuda_but_no_nvdiffrast_says_how_to_get_it(machine, caplog, gradients, level):
+    machine("gpu")
     with caplog.at_level(logging.INFO):
-        assert select_renderer().name == "cpu"
-    assert "pip install" in caplog.text
+        select_renderer(gradients=gradients)
+    (record,) = caplog.records
+    assert record.levelno == level
+    assert "pip install" in record.getMessage()
 
 
 @pytest.mark.parametrize(
     ("context", "cause"),
     [(None, "nvdiffrast.torch"), (unfit, "no kernel image"), (without_its_library, "libnvrtc")],
 )
-def test_auto_takes_the_cpu_where_nvdiffrast_does_not_work(installed, caplog, context, cause):
+def test_auto_does_without_an_nvdiffrast_that_does_not_work(installed, caplog, context, cause):
     installed(context)
-    assert select_renderer().name == "cpu"
+    assert select_renderer().name == "torch"
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert cause in record.getMessage()
     assert "pip install" in record.getMessage()
 
 
-@pytest.mark.parametrize(("name", "device"), [("nvdiffrast", "auto"), ("auto", "cuda")])
-def test_what_was_asked_for_is_not_replaced(machine, name, device):
-    machine(cuda=True, nvdiffrast=False)
-    with pytest.raises(UnavailableError, match="pip install"):
-        select_renderer(name, device)
-    machine(cuda=False, nvdiffrast=True)
-    with pytest.raises(UnavailableError, match="CUDA"):
-        select_renderer(name, device)
-
-
-@pytest.mark.parametrize(("name", "device"), [("nvdiffrast", "auto"), ("auto", "cuda")])
 @pytest.mark.parametrize(
     ("context", "cause"),
     [(None, "nvdiffrast.torch"), (unfit, "no kernel image"), (without_its_library, "libnvrtc")],
 )
-def test_the_cause_is_named_where_what_was_asked_for_does_not_work(
-    installed, name, device, context, cause
-):
+def test_the_cause_is_named_where_what_was_asked_for_does_not_work(installed, context, cause):
     installed(context)
     with pytest.raises(UnavailableError, match=cause):
-        select_renderer(name, device)
+        select_renderer("nvdiffrast")
+    with pytest.raises(UnavailableError, match=cause):
+        select_renderer("auto", "cuda", gradients=True)
 
 
-def test_an_nvdiffrast_that_works_is_taken(installed):
-    installed(lambda device: object())
-    assert select_renderer().name == "nvdiffrast"
+def test_reasons_say_what_to_do_next(machine):
+    machine("gpu")
+    with pytest.raises(UnavailableError, match="pip install"):
+        select_renderer("nvdiffrast")
+    with pytest.raises(ConfigurationError, match=r"paper.*cpu renderer or nvdiffrast"):
+        select_renderer("torch", gradients=True)
+    machine("cpu")
+    with pytest.raises(UnavailableError, match=r"no CUDA device.*cpu or auto"):
+        select_renderer("torch", "cuda")
 
 
-@pytest.mark.parametrize(
-    ("name", "device"),
-    [("nvdiffrast", "cpu"), ("opengl", "auto"), ("cpu", "tpu")],
-)
-def test_contradictions_and_unknown_names_are_refused(name, device):
-    with pytest.raises(ConfigurationError):
+@pytest.mark.parametrize(("name", "device"), [("opengl", "auto"), ("cpu", "tpu")])
+def test_unknown_names_are_refused(name, device):
+    with pytest.raises(ConfigurationError, match="unknown"):
         select_renderer(name, device)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from refdepth.geometry.grid import WorkGrid
 from refdepth.geometry.working_view import WorkingView
@@ -15,7 +16,8 @@ from refdepth.refine.mesh.result import SurfaceResult
 from refdepth.refine.mesh.settings import Appearance, MeshedSettings, SurfaceSettings
 from refdepth.refine.paper.refine import refine_descent
 from refdepth.refine.paper.settings import ExposureModel, LossWeights, PaperSettings
-from refdepth.render import select_renderer
+from refdepth.render import RenderOutput, select_renderer
+from refdepth.render.torch_renderer import TorchRenderer
 from refdepth.types.camera import PinholeCamera, camera_center, pose_matrix
 from refdepth.types.scene import PosedImage, SparseDepth
 
@@ -326,3 +328,33 @@ def test_sources_of_different_size_work_together() -> None:
     )
     found = refine(GAUSS_NEWTON, sources=[SOURCES[0], small, SOURCES[2]])
     assert error(found.depth) < 0.35 * error(perturbed())
+
+
+class Compared:
+    """The torch renderer, each of whose pictures has to be the CPU renderer's to rounding."""
+
+    def __init__(self) -> None:
+        self.own = TorchRenderer(torch.device("cpu"))
+        self.name, self.device, self.visibility = "torch", self.own.device, self.own.visibility
+        self.pictures = 0
+
+    def render(self, q: torch.Tensor, triangles: torch.Tensor, **options: object) -> RenderOutput:
+        found, expected = (one.render(q, triangles, **options) for one in (self.own, RENDERER))
+        seen = expected.coverage
+        assert seen.float().mean() > 0.7
+        assert torch.equal(found.triangle_id, expected.triangle_id)
+        torch.testing.assert_close(found.depth, expected.depth, rtol=3e-7, atol=0)
+        places = found.place[:, seen], expected.place[:, seen]
+        torch.testing.assert_close(*places, rtol=3e-7, atol=2e-6)
+        torch.testing.assert_close(found.color, expected.color, rtol=3e-6, atol=3e-6)
+        self.pictures += 1
+        return found
+
+
+def test_gauss_newton_ends_with_torch_where_it_does_with_the_cpu() -> None:
+    both = Compared()
+    sparse = sparse_points(30)
+    found = refine(GAUSS_NEWTON, renderer=both, sparse=sparse, iterations=4)
+    assert both.pictures == 2 * 4
+    expected = refine(GAUSS_NEWTON, sparse=sparse, iterations=4)
+    np.testing.assert_allclose(found.depth, expected.depth, rtol=1e-5)
