@@ -75,15 +75,10 @@ def refine_scene(
 
         `prior_errors` say how far off each view's scaled depth is (see `first_round`); by default the
         middling residual at the SfM points counts, which says too little of priors bent to them.
-    <<<<<<< HEAD
         `settings` default to the preset `balanced`; `renderer`, which also says where all the rest is
-        computed, to the best there is where there are gradient steps. Deterministic for
-        a `seed` on one device. Raises `InputError` for a view without a scaled depth map.
-    =======
-        `settings` default to the preset `balanced`; `renderer` to the best there is. Deterministic for
-        a `seed` on one device. Raises `InputError` for a view without a scaled depth map, `ValueError`
-        for a `renderer` that cannot take the steps of `settings`.
-    >>>>>>> torchrender
+    computed, to the best there is where there are gradient steps. Deterministic for a `seed` on one
+    device. Raises `InputError` for a view without a scaled depth map, `ValueError` for a `renderer`
+    that cannot take the steps of `settings`.
 
         Example::
 

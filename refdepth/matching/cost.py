@@ -36,9 +36,6 @@ class Windows:
     def of(cls, view: WorkingView, settings: MatchSettings) -> Windows:
         """The windows of a view."""
         gray = view.gray
-        weights: Array
-        mean: Array
-        square: Array
         side = settings.window_px // 2 * 2 + 1
         weights: Array
         mean: Array
