@@ -30,7 +30,7 @@ def scale_scene(
     progress: Progress | None = None,
 ) -> dict[str, NDArray[np.float32]]:
     """The prior of every view, fitted to the SfM points: depth (H, W) in SfM units by view name, 0
-    unknown. Views with too few points borrow what the others found.
+    unknown, infinite in the sky (beyond `ScaleSettings.far_factor`). Views with too few points borrow what the others found.
 
     Raises `StageError` when no view has enough points.
 
@@ -55,7 +55,8 @@ def scale_scene(
             action="Give more photos with more overlap and texture.",
         )
     return {
-        name: apply_fit(priors[name], fit, scene[name].camera.shape) for name, fit in fits.items()
+        name: apply_fit(priors[name], fit, scene[name].camera.shape, sky=np.inf)
+        for name, fit in fits.items()
     }
 
 
@@ -71,7 +72,7 @@ def refine_scene(
     progress: Progress | None = None,
 ) -> dict[str, DepthMap]:
     """Refined depth and confidence of every view that has a `scaled` depth map (H, W; SfM units, 0
-    unknown), or of `views` alone; both rounds, in memory.
+    unknown, infinite in the sky, which has no depth in the result), or of `views` alone; both rounds, in memory.
 
     `prior_errors` say how far off each view's scaled depth is (see `first_round`); by default the
     middling residual at the SfM points counts, which says too little of priors bent to them.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from refdepth.geometry.grid import strips
 from refdepth.priors.bend import Bend, fit_bend
-from refdepth.priors.observed import CELLS, observe
+from refdepth.priors.observed import CELLS, Observed, observe
 from refdepth.priors.resolution import in_photo
 from refdepth.priors.robust_line import fit_line, improve_line, log_error, weighted_median
 from refdepth.settings import Settings, setting
@@ -33,6 +33,9 @@ _OPPOSED, _RELATED = -0.3, 0.2
 """Rank correlation of prior and points below which they are opposed; from which on related."""
 _BORROWED_SHARE = 0.1
 """Weight of a borrowed fit against all of a weak view's own points."""
+_SURE_TRACK = 3
+_TAIL_POINTS, _TAIL_SHARE = 5, 0.02
+"""The farthest points: so many, or so large a share."""
 
 
 class ScaleSettings(Settings):
@@ -51,7 +54,7 @@ class ScaleSettings(Settings):
         0.15, "A fit whose median relative depth error is larger is flagged.", gt=0, le=1
     )
     far_factor: float = setting(
-        3.0, "Depth beyond this many times the farthest SfM points is unknown.", ge=1, le=1000
+        3.0, "Depth beyond this many times the farthest SfM points is sky.", ge=1, le=1000
     )
     near_factor: float = setting(
         5.0, "Depth nearer than the nearest SfM points by this factor is unknown.", ge=1, le=1000
@@ -95,7 +98,7 @@ class ScaleFit:
     near: float
     """Nearest depth that is believed, SfM units."""
     far: float
-    """Farthest depth that is believed, SfM units."""
+    """Farthest depth that is believed, SfM units; what lies beyond is sky."""
     points: int = 0
     """SfM points used."""
     inliers: int = 0
@@ -179,7 +182,7 @@ def fit_scale(
     coverage = len(np.unique(points.cell[inlier])) / CELLS**2
     if len(x) and coverage < settings.min_coverage:
         flags.append(ScaleFlag.BADLY_SPREAD)
-    near, far = _bounds(points.depth[inlier] if inlier.any() else points.depth, settings)
+    near, far = _bounds(points, a, b, inlier, prior.kind, settings)
 
     if flags and fallback is not None and fallback.kind == prior.kind:
         a, b = _borrow(fallback, center, spread, x, target, weight)
@@ -219,10 +222,13 @@ def fit_scale(
 
 
 def apply_fit(
-    prior: Prior, fit: ScaleFit, shape: tuple[int, int] | None = None
+    prior: Prior, fit: ScaleFit, shape: tuple[int, int] | None = None, *, sky: float = 0.0
 ) -> NDArray[np.float32]:
     """Depth in SfM units in the grid of a photo of `shape` (H, W), without it in the prior's own;
-    0 where the prior says nothing or lies beyond the fit's bounds."""
+    0 where the prior says nothing or is nearer than the fit's bound, `sky` where it is beyond.
+
+    Refinement wants the sky infinite: it is no depth, but a side of edges.
+    """
     if shape is not None:
         prior = in_photo(prior, shape)
     out = np.zeros(prior.values.shape, np.float32)
@@ -235,8 +241,11 @@ def apply_fit(
             depth = 1 / t if fit.kind == PriorKind.INVERSE_AFFINE else t
             if factor is not None:
                 depth *= factor[rows]
-            known = (t > 0) & (depth >= fit.near) & (depth <= fit.far)
-        out[rows] = np.where(known, depth, 0)
+            beyond = depth > fit.far
+            if fit.kind == PriorKind.INVERSE_AFFINE:
+                beyond |= t <= 0
+            known = (t > 0) & (depth >= fit.near) & ~beyond
+        out[rows] = np.where(known, depth, np.where(beyond, sky, 0))
     return out
 
 
@@ -350,12 +359,40 @@ def _log_depth_ratio(kind: PriorKind, t: Array, target: Array) -> Array:
     return -ratio if kind == PriorKind.INVERSE_AFFINE else ratio
 
 
-def _bounds(z: Array, settings: ScaleSettings) -> tuple[float, float]:
-    """(near, far) depth that is believed; (0, 0) without points."""
-    if len(z) == 0:
+def _bounds(
+    points: Observed,
+    a: float,
+    b: float,
+    inlier: NDArray[np.bool_],
+    kind: PriorKind,
+    settings: ScaleSettings,
+) -> tuple[float, float]:
+    """(near, far) depth that is believed of the line t = a x + b; (0, 0) without points.
+
+    A network that gives inverse depth up to a shift does not say which of its values is infinity.
+    The line does, from points most of which are near, and may put the sky close behind them. Where
+    it puts the farthest points nearer than they are, it has the sky too near by as much in inverse
+    depth, and the bound moves with it. Fitting the line or not, those points bound the depth: a
+    mountain with points is none of the sky.
+    """
+    if len(points.depth) == 0:
         return 0.0, 0.0
-    low, high = np.quantile(z, [0.01, 0.99])
-    return float(low / settings.near_factor), float(high * settings.far_factor)
+    agreeing = points.depth[inlier] if inlier.any() else points.depth
+    near, far = np.quantile(agreeing, [0.01, 0.99])
+    tail = _farthest(points)
+    far = settings.far_factor * max(float(far), float(np.median(points.depth[tail])))
+    if kind == PriorKind.INVERSE_AFFINE:
+        shift = float(np.median(a * points.x[tail] + b - points.target[tail]))
+        far = 1 / (1 / far + max(shift, 0.0))
+    return float(near / settings.near_factor), far
+
+
+def _farthest(points: Observed) -> NDArray[np.int64]:
+    """Indices of the farthest of the points that three views see, or of all where these are few."""
+    sure = np.flatnonzero(points.track_length >= _SURE_TRACK)
+    among = sure if len(sure) >= _TAIL_POINTS else np.arange(len(points.depth))
+    count = max(_TAIL_POINTS, round(_TAIL_SHARE * len(among)))
+    return among[np.argsort(-points.depth[among], kind="stable")[:count]]
 
 
 def _statistics(values: NDArray[np.float32]) -> tuple[float, float]:

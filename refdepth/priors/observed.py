@@ -28,6 +28,7 @@ class Observed:
     target: Array
     """What x is fitted to: depth, or its inverse."""
     weight: Array
+    track_length: NDArray[np.int64]
     cell: NDArray[np.int64]
     """In which of the picture's cells the point lies."""
 
@@ -47,6 +48,7 @@ def observe(prior: Prior, sparse: SparseDepth) -> Observed:
         depth=depth,
         target=1 / depth if prior.kind == PriorKind.INVERSE_AFFINE else depth,
         weight=_weights(sparse.track_length[usable], sparse.error_px[usable], cell),
+        track_length=sparse.track_length[usable],
         cell=cell,
     )
 

@@ -22,6 +22,7 @@ from refdepth.refine.confidence import Trust, view_trust
 from refdepth.refine.edges import sharpen_edges
 from refdepth.refine.problem import ViewProblem
 from refdepth.refine.settings import Method, RefineSettings
+from refdepth.refine.sky import Sky
 from refdepth.refine.transfer import Transferred, opinions, transfer
 from refdepth.refine.wide import bend_to_photos, measured_error, moved
 from refdepth.types.depth_map import DepthMap
@@ -95,7 +96,8 @@ def first_round(
     seed: int = 0,
     prior_error: float | None = None,
 ) -> RefinedView:
-    """Searches around the `scaled` depth (H, W; 0 unknown; photo's grid) and spreads what is sure.
+    """Searches around the `scaled` depth (H, W; 0 unknown, infinite in the sky; photo's grid) and
+    spreads what is sure. The sky lies behind everything in the result (see `sky`).
 
     `prior_error` is how far off the prior is, as log depth within which it lies for three quarters
     of the SfM points before it is bent to them; without it, the residuals at `sparse` count. A
@@ -109,6 +111,8 @@ def first_round(
     """
     settings = settings or RefineSettings()
     clock = _Clock()
+    sky = Sky.of(scaled)
+    scaled = _placed(sky, scaled, settings)
     used, judge = split_held_out(len(sources), settings)
     record = {**_record(scaled, used, judge), "factor": ref.grid.factor}
     unsure = np.zeros(ref.grid.shape, np.float32)
@@ -128,7 +132,8 @@ def first_round(
     record["prior_error"] = round(error, 4)
     hypotheses = settings.search
     if error > settings.wide.from_error:
-        base = bend_to_photos(ref, [*helpers, *close], base, sparse, settings.wide)
+        bent = bend_to_photos(ref, [*helpers, *close], base, sparse, settings.wide)
+        base = np.where(sky.within(base), base, bent)
         hypotheses = settings.wide.search
         clock.lap("sweep")
     change, sure = problem.search(base, hypotheses)
@@ -155,7 +160,8 @@ def second_round(
     progress: Callable[[int, int], None] | None = None,
 ) -> RefinedView:
     """Joins a view's first round with its neighbours', searches again around what they agree on,
-    then renders, refines and sharpens depth edges. The result lies in the photo's grid.
+    then renders, refines and sharpens depth edges. The result lies in the photo's grid; the sky is
+    unknown in it, and how much that is stands in the record.
 
     `first` is the view's own first round, `source_depths` its neighbours', in the order of
     `sources`, each on its working grid; `prior_error` is as in `first_round`. The confidence is a
@@ -169,11 +175,13 @@ def second_round(
     if settings.gradient_steps and renderer is None:
         raise ValueError("gradient steps need a renderer")
     clock = _Clock()
+    sky = Sky.of(scaled)
+    scaled = _placed(sky, scaled, settings)
     used, judge = split_held_out(len(sources), settings)
     record = _record(scaled, used, judge)
     if record["flags"]:
         return RefinedView(
-            depth=scaled,
+            depth=sky.removed(scaled),
             confidence=np.zeros_like(scaled),
             record=record,
             trust=Trust.none(ref.grid.shape),
@@ -241,6 +249,9 @@ def second_round(
     alone = Calibration.of([Evidence.of(trust, ref.grid, sharp, None)])
     clock.lap("confidence")
     record["seconds"] = clock.seconds
+    if sky.farthest is not None:
+        record["sky_share"] = round(float(sky.within(sharp).mean()), 4)
+        sharp = sky.removed(sharp)
     sure = alone.apply(ref.grid.grow(trust.order)) * (sharp > 0)
     return RefinedView(
         depth=sharp,
@@ -297,6 +308,12 @@ def _agree(
     found, sure = problem.search(around, settings.search_again, (theirs[0] - change, theirs[1]))
     change = spread(base, ((change + found)[None], sure[None]), theirs, points, start=change)
     return by_strips(lambda a, b: a * np.exp(b), scaled, grid.grow(change))
+
+
+def _placed(sky: Sky, scaled: Map, settings: RefineSettings) -> Map:
+    """`scaled` with the sky where the method wants it; the published one knows none."""
+    paper = settings.method is Method.PAPER
+    return np.where(np.isinf(scaled), np.float32(0), scaled) if paper else sky.placed(scaled)
 
 
 def _typical(change: Map, sure: Map) -> float:
