@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.arrays import Array, is_tensor, namespace
 from refdepth.types.camera import PinholeCamera
 
 Map = NDArray[np.float32]
@@ -61,7 +62,7 @@ class WorkGrid:
         columns, rows = (np.asarray(xy) / self.factor).astype(np.int64).reshape(-1, 2).T
         return rows, columns
 
-    def shrink(self, picture: Map) -> Map:
+    def shrink(self, picture: Array) -> Array:
         """Block means (h, w[, C]) of a picture (H, W[, C]) in the photo's grid."""
         self._check(picture)
         return block_means(picture, self.factor)
@@ -72,7 +73,7 @@ class WorkGrid:
             return np.ones(self.shape, bool)
         return self.shrink(mask.astype(np.float32)) > 0.999
 
-    def shrink_depth(self, depth: Map) -> Map:
+    def shrink_depth(self, depth: Array) -> Array:
         """Depth (h, w) at the blocks' centres, of a depth map (H, W; 0 unknown).
 
         Inverse depth is linear on a plane, so planes are exact at every factor. Where the pixels
@@ -82,6 +83,10 @@ class WorkGrid:
         self._check(depth)
         if self.factor == 1:
             return depth
+        if is_tensor(depth):
+            from refdepth.geometry import torch_grid
+
+            return torch_grid.shrink_depth(depth, self.factor, self.shape)
         y, fy = _centre_taps(depth.shape[0], self.factor, self.shape[0])
         x, fx = _centre_taps(depth.shape[1], self.factor, self.shape[1])
         total = np.zeros(self.shape)
@@ -119,25 +124,30 @@ class WorkGrid:
         wide = values.repeat(self.factor, axis=0).repeat(self.factor, axis=1)
         return wide[: self.photo.height, : self.photo.width]
 
-    def grow(self, values: Map) -> Map:
+    def grow(self, values: Array) -> Array:
         """Bilinear interpolation (H, W) of a map (h, w); its border values go on to the edge."""
         return grown(values, self.photo.shape, (self.factor, self.factor))
 
-    def grow_depth(self, depth: Map) -> Map:
+    def grow_depth(self, depth: Array) -> Array:
         """A depth map (h, w; all known) in the photo's grid (H, W): bilinear in inverse depth, so
         exact on planes, out to the photo's edge."""
         return depth_grown(depth, self.photo.shape, (self.factor, self.factor))
 
-    def _check(self, picture: NDArray[np.generic]) -> None:
-        if picture.shape[:2] != self.photo.shape:
-            raise ValueError(f"expected the photo's grid {self.photo.shape}, not {picture.shape}")
+    def _check(self, picture: Array) -> None:
+        shape = tuple(picture.shape)
+        if shape[:2] != self.photo.shape:
+            raise ValueError(f"expected the photo's grid {self.photo.shape}, not {shape}")
 
 
-def grown(values: Map, shape: tuple[int, int], step: tuple[float, float]) -> Map:
+def grown(values: Array, shape: tuple[int, int], step: tuple[float, float]) -> Array:
     """Bilinear interpolation at every pixel of a picture of `shape` (H, W) of a map (h, w) that has
     a value for every `step` pixels of it, down and across; border values go on to the edge."""
     if step == (1, 1):
         return values
+    if is_tensor(values):
+        from refdepth.geometry import torch_grid
+
+        return torch_grid.grown(values, shape, step)
     out = np.empty(shape, values.dtype)
     y, fy = _taps(shape[0], step[0], values.shape[0])
     x, fx = _taps(shape[1], step[1], values.shape[1])
@@ -146,11 +156,15 @@ def grown(values: Map, shape: tuple[int, int], step: tuple[float, float]) -> Map
     return out
 
 
-def depth_grown(depth: Map, shape: tuple[int, int], step: tuple[float, float]) -> Map:
+def depth_grown(depth: Array, shape: tuple[int, int], step: tuple[float, float]) -> Array:
     """The same of depth: bilinear in inverse depth, so exact on planes, out to the edge. NaN stays
     NaN, and spreads to the pixels between it and known ones."""
     if step == (1, 1):
         return depth
+    if is_tensor(depth):
+        from refdepth.geometry import torch_grid
+
+        return torch_grid.depth_grown(depth, shape, step)
     out = np.empty(shape, np.float32)
     y, fy = _taps(shape[0], step[0], depth.shape[0])
     x, fx = _taps(shape[1], step[1], depth.shape[1])
@@ -170,26 +184,33 @@ def strips(height: int, multiple_of: int = 1) -> Iterator[slice]:
         yield slice(top, min(top + rows, height))
 
 
-def by_strips(function: Callable[..., NDArray[Any]], *maps: NDArray[Any]) -> Map:
+def by_strips(function: Callable[..., Array], *maps: Array) -> Array:
     """`function` of maps (H, W), float32 (H, W), some rows at a time: for what is computed pixel by
-    pixel."""
+    pixel. Tensors are computed whole."""
+    if is_tensor(maps[0]):
+        return function(*maps)
     out = np.empty(maps[0].shape, np.float32)
     for rows in strips(len(out)):
         out[rows] = function(*(values[rows] for values in maps))
     return out
 
 
-def log_ratio(depth: Map, base: Map) -> Map:
+def log_ratio(depth: Array, base: Array) -> Array:
     """log(depth / base), 0 where either is unknown."""
+    xp = namespace(base)
     both = (depth > 0) & (base > 0)
-    return np.log(np.divide(depth, base, where=both, out=np.ones_like(base)))
+    return xp.log(xp.where(both, depth / xp.where(both, base, 1.0), 1.0))
 
 
-def block_means(picture: Map, factor: int) -> Map:
+def block_means(picture: Array, factor: int) -> Array:
     """Means (ceil(H / factor), ceil(W / factor)[, C]) of blocks; the last row and column are
     repeated where the size is no multiple."""
     if factor == 1:
         return picture
+    if is_tensor(picture):
+        from refdepth.geometry import torch_grid
+
+        return torch_grid.block_means(picture, factor)
     height, width = picture.shape[:2]
     pad = [(0, -height % factor), (0, -width % factor)] + [(0, 0)] * (picture.ndim - 2)
     padded = np.pad(picture, pad, mode="edge")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.arrays import Array, namespace, put
 from refdepth.geometry.grid import WorkGrid, block_means, strips
 from refdepth.types.scene import PosedImage, in_unit_range
+
+if TYPE_CHECKING:
+    import torch
 
 Value = TypeVar("Value")
 
@@ -21,18 +25,25 @@ class WorkingView:
     """Made once a photo, shared by all views that look at it. Read-only.
 
     What the mask leaves out is in `usable`, which everything that compares photos or lets depth
-    maps vote goes through.
+    maps vote goes through. `on` gives the same view with its maps on a device.
     """
 
     def __init__(
         self,
         grid: WorkGrid,
         cam_from_world: NDArray[np.float64],
-        gray: NDArray[np.float32],
-        usable: NDArray[np.bool_],
+        gray: Array,
+        usable: Array,
         load: Callable[[], PosedImage],
+        *,
+        masked: bool,
+        device: torch.device | None = None,
     ) -> None:
-        """`load` gives the photo when somebody asks for full pixels."""
+        """`load` gives the photo when somebody asks for full pixels; `masked` says whether anything
+        is not `usable`."""
+        self.device = device
+        """Where the maps live; None: NumPy arrays."""
+        self.masked = masked
         self.grid = grid
         self.cam_from_world = cam_from_world
         self.gray = gray
@@ -61,7 +72,27 @@ class WorkingView:
     ) -> WorkingView:
         grid = WorkGrid.for_photo(photo.camera, max_pixels=max_pixels, least_factor=least_factor)
         gray, usable = _reduced_gray(photo, grid.factor), grid.shrink_mask(photo.mask)
-        return cls(grid, photo.cam_from_world, gray, usable, load)
+        masked = not usable.all()
+        return cls(grid, photo.cam_from_world, gray, usable, load, masked=masked)
+
+    def on(self, device: torch.device | None) -> WorkingView:
+        """The same view with its maps as tensors on `device`, uploaded once for all that look at
+        it; itself where that is None. Full photos stay on the host."""
+        if device is None:
+            return self
+
+        def upload() -> WorkingView:
+            return WorkingView(
+                self.grid,
+                self.cam_from_world,
+                put(self.gray, device),
+                put(self.usable, device),
+                self._load,
+                masked=self.masked,
+                device=device,
+            )
+
+        return self.derived(("on", str(device)), upload)
 
     @property
     def nbytes(self) -> int:
@@ -84,7 +115,15 @@ class WorkingView:
             factor = by * self.grid.factor
             grid = WorkGrid(photo=self.grid.photo, factor=factor)
             gray, usable = self.gray_at(factor), self.usable_at(factor)
-            return WorkingView(grid, self.cam_from_world, gray, usable, self._load)
+            return WorkingView(
+                grid,
+                self.cam_from_world,
+                gray,
+                usable,
+                self._load,
+                masked=self.masked,
+                device=self.device,
+            )
 
         return self.derived(("reduced", by), make)
 
@@ -94,20 +133,22 @@ class WorkingView:
 
     def photo_mask(self) -> NDArray[np.bool_] | None:
         """Where the photo may be used (H, W), in its own grid; None means everywhere."""
-        return None if self.usable.all() else self.photo().mask
+        return self.photo().mask if self.masked else None
 
-    def gray_at(self, factor: int) -> NDArray[np.float32]:
+    def gray_at(self, factor: int) -> Array:
         """Luma of the photo reduced by `factor` (block means)."""
         if factor % self.grid.factor == 0:
             return block_means(self.gray, factor // self.grid.factor)
-        return _reduced_gray(self.photo(), factor)
+        return put(_reduced_gray(self.photo(), factor), self.device)
 
-    def usable_at(self, factor: int) -> NDArray[np.bool_]:
+    def usable_at(self, factor: int) -> Array:
         """Where every pixel of a block of the photo reduced by `factor` may be used."""
         if factor % self.grid.factor == 0:
-            usable = self.usable.astype(np.float32)
+            xp = namespace(self.usable)
+            usable = xp.astype(self.usable, xp.float32)
             return block_means(usable, factor // self.grid.factor) > 0.999
-        return WorkGrid(photo=self.grid.photo, factor=factor).shrink_mask(self.photo().mask)
+        grid = WorkGrid(photo=self.grid.photo, factor=factor)
+        return put(grid.shrink_mask(self.photo().mask), self.device)
 
 
 def _reduced_gray(photo: PosedImage, factor: int) -> NDArray[np.float32]:

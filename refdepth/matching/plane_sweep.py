@@ -6,23 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from refdepth.arrays import Array, namespace, put
 from refdepth.geometry.working_view import WorkingView
 from refdepth.matching.confidence import photometric_confidence
 from refdepth.matching.cost import Comparison, Windows
 from refdepth.matching.search import search
 from refdepth.matching.settings import MatchSettings
 
-Map = NDArray[np.float32]
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Swept:
     """What a sweep found on the working grid (H, W)."""
 
-    log_depth: Map
-    confidence: Map
+    log_depth: Array
+    confidence: Array
     """Of the photometric match, in [0, 1]."""
 
 
@@ -41,10 +39,12 @@ def sweep_planes(
     near, far = bounds
     depths = np.geomspace(near, far, planes).astype(np.float32)
     comparison = Comparison.of(Windows.of(ref, settings), sources)
-    found = search(comparison, np.ones_like(ref.gray), depths, settings)
-    share = np.clip(found.step / (planes - 1), 0, 1)
-    log_depth = np.log(near) + share * np.log(far / near)
+    xp = namespace(ref.gray)
+    found = search(comparison, xp.ones_like(ref.gray), put(depths, ref.device), settings)
+    share = xp.clip(found.step / (planes - 1), 0, 1)
+    # In double precision where the arrays are NumPy's, as their scalars are.
+    log_depth = share * np.log(far / near) + np.log(near)
     return Swept(
-        log_depth=log_depth.astype(np.float32),
+        log_depth=xp.astype(log_depth, xp.float32),
         confidence=photometric_confidence(found.zncc, found.texture),
     )

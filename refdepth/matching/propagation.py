@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.arrays import Array, is_tensor
 from refdepth.matching.multigrid_kernels import assemble
 from refdepth.matching.propagation_kernels import conjugate_gradients, gather
 
@@ -38,18 +39,18 @@ class GridSystem:
 
 
 def propagate(
-    values: NDArray[np.float32],
-    weights: NDArray[np.float32],
-    link_x: NDArray[np.float32],
-    link_y: NDArray[np.float32],
+    values: Array,
+    weights: Array,
+    link_x: Array,
+    link_y: Array,
     *,
     smoothness: float,
     outlier: float,
     anchor: float,
     rounds: int,
     sure: float = 0.0,
-    start: NDArray[np.float32] | None = None,
-) -> NDArray[np.float32]:
+    start: Array | None = None,
+) -> Array:
     """The map (H, W) that stays near `values` where `weights` are high and is smooth elsewhere.
 
     `values` and `weights` (L, H, W) are L opinions on each pixel. Minimises
@@ -59,6 +60,21 @@ def propagate(
     than `sure` may be further off, in inverse proportion, up to eightfold. `link_x` (H, W-1) and
     `link_y` (H-1, W) say how strongly neighbours belong together.
     """
+    if is_tensor(values):
+        from refdepth.matching import torch_propagation
+
+        return torch_propagation.propagate(
+            values,
+            weights,
+            link_x,
+            link_y,
+            smoothness=smoothness,
+            outlier=outlier,
+            anchor=anchor,
+            rounds=rounds,
+            sure=sure,
+            start=start,
+        )
     wx = smoothness * link_x.astype(np.float64)
     wy = smoothness * link_y.astype(np.float64)
     x: Grid | None = None if start is None else start.astype(np.float64)

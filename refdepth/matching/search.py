@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from refdepth.arrays import Array, is_tensor, namespace
 from refdepth.matching.aggregation import aggregate, pick_minimum
 from refdepth.matching.cost import Comparison
 from refdepth.matching.settings import MatchSettings
 
-Map = NDArray[np.float32]
 WEAKEST_VOTE = 0.15
 """Share of its cost that a window without texture keeps."""
 
@@ -20,21 +19,21 @@ WEAKEST_VOTE = 0.15
 class Match:
     """What a search found at each pixel of the working grid (H, W)."""
 
-    step: Map
+    step: Array
     """Position in the list of hypotheses, fractional."""
-    zncc: Map
+    zncc: Array
     """Correlation of the chosen hypothesis, mean of the best sources."""
-    texture: Map
+    texture: Array
     """How much the window has to say, in [0, 1]; 0 where the reference is masked."""
 
 
 def search(
     comparison: Comparison,
-    depth: Map,
-    factors: Map,
+    depth: Array,
+    factors: Array,
     settings: MatchSettings,
     *,
-    extra: Map | None = None,
+    extra: Array | None = None,
 ) -> Match:
     """Compares the hypotheses depth * factors[d] at every pixel of `depth` (H, W, working grid).
 
@@ -43,34 +42,49 @@ def search(
     """
     usable, texture = comparison.view.usable, comparison.windows.texture
     volume = comparison.volume(depth, factors, settings.best_sources)
-    vote = np.where(usable, WEAKEST_VOTE + (1 - WEAKEST_VOTE) * texture, 0)
-    weighted = volume * vote.astype(np.float32)[..., None]
+    xp = namespace(volume)
+    vote = xp.where(usable, WEAKEST_VOTE + (1 - WEAKEST_VOTE) * texture, 0)
+    weighted = volume * vote[..., None]
     if extra is not None:
         weighted += extra
     link_x, link_y = edge_links(
         comparison.view.gray, depth, image_edge=settings.image_edge, depth_edge=settings.depth_edge
     )
-    total = np.zeros_like(volume)
-    aggregate(weighted, link_x, link_y, settings.small_penalty, settings.large_penalty, total)
-    step = np.empty(depth.shape, np.float32)
-    pick_minimum(total, step)
-    nearest = np.clip(np.rint(step), 0, len(factors) - 1).astype(np.int64)
-    cost = np.take_along_axis(volume, nearest[..., None], axis=2)[..., 0]
+    step = _cheapest(weighted, link_x, link_y, settings)
+    nearest = xp.astype(xp.clip(xp.round(step), 0, len(factors) - 1), xp.int64)
+    cost = xp.take_along_axis(volume, nearest[..., None], axis=2)[..., 0]
     return Match(step=step, zncc=1 - cost, texture=texture * usable)
 
 
+def _cheapest(volume: Array, link_x: Array, link_y: Array, settings: MatchSettings) -> Array:
+    """The best hypothesis of each pixel (H, W) after semi-global aggregation, fractional."""
+    penalties = settings.small_penalty, settings.large_penalty
+    if is_tensor(volume):
+        from refdepth.matching import torch_aggregation
+
+        return torch_aggregation.pick_minimum(
+            torch_aggregation.aggregate(volume, link_x, link_y, *penalties)
+        )
+    total = np.zeros_like(volume)
+    aggregate(volume, link_x, link_y, *penalties, total)
+    step = np.empty(volume.shape[:2], np.float32)
+    pick_minimum(total, step)
+    return step
+
+
 def edge_links(
-    gray: Map, depth: Map, *, image_edge: float, depth_edge: float, floor: float = 0.0
-) -> tuple[Map, Map]:
+    gray: Array, depth: Array, *, image_edge: float, depth_edge: float, floor: float = 0.0
+) -> tuple[Array, Array]:
     """How strongly pixels belong to their right (H, W-1) and lower (H-1, W) neighbour: 1 on even
     ground, towards `floor` across edges of the picture or of log depth."""
-    log_depth = np.log(np.maximum(depth, np.float32(1e-30)))
+    xp = namespace(depth)
+    log_depth = xp.log(xp.maximum(depth, 1e-30))
     x, y = (
-        np.exp(
-            -image_edge * np.abs(np.diff(gray, axis=axis))
-            - depth_edge * np.abs(np.diff(log_depth, axis=axis))
-        ).astype(np.float32)
-        + np.float32(floor)
+        xp.exp(
+            -image_edge * xp.abs(xp.diff(gray, axis=axis))
+            - depth_edge * xp.abs(xp.diff(log_depth, axis=axis))
+        )
+        + floor
         for axis in (1, 0)
     )
     return x, y

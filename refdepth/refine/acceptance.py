@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from refdepth.arrays import Array, fetch_all, namespace
 from refdepth.matching.cost_kernels import MISSING_COST
 from refdepth.matching.propagation import propagate
 from refdepth.refine.problem import ViewProblem
 from refdepth.refine.transfer import Transferred, agreement
 
-Map = NDArray[np.float32]
 SMOOTHNESS = 1000.0
 """How far evidence is pooled over a surface: weight of a smooth share against a textured pixel."""
 WHOLE_VIEW = 0.01
@@ -30,26 +27,31 @@ CLEAR_GAIN = 0.01
 class Verdict:
     """What the neighbour left out says."""
 
-    share: Map
+    share: Array
     """How much of the correction is taken over (H, W, working grid), in [0, 1]."""
-    accepted: float
+    accepted: Array
     """Mean share over known depth that the mask leaves."""
-    score_before: float
+    score_before: Array
     """Mean correlation of the scaled prior with the neighbour, over texture that both see."""
-    score_after: float
+    score_after: Array
     """The same for the refined depth."""
 
-    def summary(self) -> dict[str, Any]:
-        """For a view's record. `kept_prior`: most of the view stays as it was."""
-        return {
-            "kept_prior": self.accepted < 0.5,
-            "accepted_share": round(self.accepted, 4),
-            "held_out_before": round(self.score_before, 4),
-            "held_out_after": round(self.score_after, 4),
+    def fetched(self) -> tuple[dict[str, Any], bool]:
+        """What a view's record says, and whether all is taken over; waits for the device once.
+        `kept_prior`: most of the view stays as it was."""
+        least = namespace(self.share).min(self.share)
+        numbers = fetch_all(self.accepted, self.score_before, self.score_after, least)
+        accepted, before, after, least = map(float, numbers)
+        summary = {
+            "kept_prior": accepted < 0.5,
+            "accepted_share": round(accepted, 4),
+            "held_out_before": round(before, 4),
+            "held_out_after": round(after, 4),
         }
+        return summary, least >= 1
 
 
-def accept(held_out: ViewProblem, transferred: Transferred, before: Map, after: Map) -> Verdict:
+def accept(held_out: ViewProblem, transferred: Transferred, before: Array, after: Array) -> Verdict:
     """Compares depth `before` and `after` refinement (H, W, working grid) with the one source of
     `held_out` and its own depth map, `transferred`.
 
@@ -59,17 +61,17 @@ def accept(held_out: ViewProblem, transferred: Transferred, before: Map, after: 
     pooled gain is not positive, nothing is taken over.
     """
     costs = [held_out.comparison.cost(depth) for depth in (before, after)]
-    seen = (costs[0] != np.float32(MISSING_COST)) & (costs[1] != np.float32(MISSING_COST))
-    weight = (seen * held_out.ref.usable * held_out.windows.texture).astype(np.float32)
-    gain = np.where(seen, costs[0] - costs[1], 0).astype(np.float32)
+    xp = namespace(before)
+    seen = (costs[0] != MISSING_COST) & (costs[1] != MISSING_COST)
+    weight = xp.where(seen & held_out.ref.usable, held_out.windows.texture, 0.0)
+    gain = xp.where(seen, costs[0] - costs[1], 0.0)
     closer = agreement(transferred, after, TOLERANCE) - agreement(transferred, before, TOLERANCE)
-    geometry = GEOMETRY_WEIGHT * np.maximum(
-        transferred.confidence[0], np.float32(held_out.settings.consistency.least_confidence)
+    geometry = GEOMETRY_WEIGHT * xp.maximum(
+        transferred.confidence[0], held_out.settings.consistency.least_confidence
     )
-    evidence = np.stack([gain, closer])
-    geometry = geometry * (transferred.depth[0] > 0) * held_out.ref.usable
-    weights = np.stack([weight, geometry.astype(np.float32)])
-    typical = np.float32((weights * evidence).sum() / max(float(weights.sum()), 1e-9))
+    geometry = xp.where((transferred.depth[0] > 0) & held_out.ref.usable, geometry, 0.0)
+    evidence, weights = xp.stack([gain, closer]), xp.stack([weight, geometry])
+    typical = xp.sum(weights * evidence) / xp.clip(xp.sum(weights), 1e-9, None)
     pooled = typical + propagate(
         evidence - typical,
         weights,
@@ -79,12 +81,12 @@ def accept(held_out: ViewProblem, transferred: Transferred, before: Map, after: 
         anchor=WHOLE_VIEW,
         rounds=1,
     )
-    share = np.clip(pooled / np.float32(CLEAR_GAIN), 0, 1)
-    total = max(float(weight.sum()), 1e-9)
+    share = xp.clip(pooled / CLEAR_GAIN, 0, 1)
+    total = xp.clip(xp.sum(weight), 1e-9, None)
     judged = (before > 0) & held_out.ref.usable
     return Verdict(
         share=share,
-        accepted=float(share[judged].mean()) if judged.any() else 0.0,
-        score_before=1 - float((weight * costs[0]).sum()) / total,
-        score_after=1 - float((weight * costs[1]).sum()) / total,
+        accepted=xp.sum(xp.where(judged, share, 0.0)) / xp.clip(xp.sum(judged), 1, None),
+        score_before=1 - xp.sum(weight * costs[0]) / total,
+        score_after=1 - xp.sum(weight * costs[1]) / total,
     )

@@ -6,15 +6,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import ndimage
 
+from refdepth.arrays import Array, median_of, namespace
+from refdepth.geometry.filters import maximum_filter, minimum_filter
 from refdepth.matching.confidence import photometric_confidence
 from refdepth.matching.cost import Comparison
 from refdepth.refine.settings import RefineSettings
 from refdepth.refine.transfer import Transferred, agreement, disagreement
 
-Map = NDArray[np.float32]
 CLOSE, NEAR, APART = 0.01, 0.02, 0.05
 """Differences of log depth: half agreement, half agreement of sure pixels, contradiction."""
 HALF_SUPPORT = 3.0
@@ -38,9 +37,9 @@ LEAST_ORDER = 1e-6
 class Trust:
     """What is measured about the depth of one view, on its working grid (h, w)."""
 
-    order: Map
+    order: Array
     """In [0, 1): the larger, the surer; by itself no probability. 0 where the depth is unknown."""
-    chance: Map
+    chance: Array
     """Guess at the chance that the depth lies within 3 % of the truth; 0 where it is unknown."""
 
     @classmethod
@@ -50,7 +49,7 @@ class Trust:
 
 
 def view_trust(
-    comparison: Comparison, depth: Map, transferred: Transferred, settings: RefineSettings
+    comparison: Comparison, depth: Array, transferred: Transferred, settings: RefineSettings
 ) -> Trust:
     """Trust in final `depth` (h, w; working grid).
 
@@ -60,27 +59,26 @@ def view_trust(
     """
     zncc = 1 - comparison.cost(depth, settings.match.best_sources)
     match = photometric_confidence(zncc, comparison.windows.texture)
-    sure = np.maximum(transferred.confidence, settings.consistency.least_confidence)
+    xp = namespace(depth)
+    sure = xp.maximum(transferred.confidence, settings.consistency.least_confidence)
     agreeing = agreement(transferred, depth, NEAR, weights=sure)
     support = agreement(transferred, depth, CLOSE) + agreeing + match
     behind, before = disagreement(transferred, depth, APART)
     known = depth > 0
-    log_depth = np.log(np.where(known, depth, np.median(depth[known]) if known.any() else 1.0))
-    step = ndimage.maximum_filter(log_depth, EDGE_WINDOW_PX) - ndimage.minimum_filter(
-        log_depth, EDGE_WINDOW_PX
-    )
+    log_depth = xp.log(xp.where(known, depth, median_of(depth, known)))
+    step = maximum_filter(log_depth, EDGE_WINDOW_PX) - minimum_filter(log_depth, EDGE_WINDOW_PX)
     doubt = EDGE_FALL * step + CONTRADICTION_FALL * behind + HIDDEN_FALL * before
-    order = np.maximum(support / (HALF_SUPPORT + support) * np.exp(-doubt), LEAST_ORDER)
-    seen_by = ((transferred.depth > 0) & known).sum(axis=0)
+    order = xp.maximum(support / (HALF_SUPPORT + support) * xp.exp(-doubt), LEAST_ORDER)
+    seen_by = xp.sum((transferred.depth > 0) & known, axis=0)
     odds = (
         CHANCE["offset"]
-        + CHANCE["agreeing"] * np.log(agreeing + LEAST_AGREEING)
-        + CHANCE["match"] * np.log(match + LEAST_MATCH)
-        + CHANCE["neighbours"] * np.log(seen_by + 1.0)
-        + CHANCE["doubt"] * np.minimum(doubt, MOST_DOUBT)
+        + CHANCE["agreeing"] * xp.log(agreeing + LEAST_AGREEING)
+        + CHANCE["match"] * xp.log(match + LEAST_MATCH)
+        + CHANCE["neighbours"] * xp.log(seen_by + 1.0)
+        + CHANCE["doubt"] * xp.minimum(doubt, MOST_DOUBT)
     )
     usable = known & comparison.view.usable
     return Trust(
-        order=np.where(usable, order, 0).astype(np.float32),
-        chance=np.where(usable, 1 / (1 + np.exp(-odds)), 0).astype(np.float32),
+        order=xp.astype(xp.where(usable, order, 0.0), xp.float32),
+        chance=xp.astype(xp.where(usable, 1 / (1 + xp.exp(-odds)), 0.0), xp.float32),
     )

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from refdepth.arrays import Array, is_tensor, namespace
 from refdepth.compiled import kernel
+from refdepth.geometry.filters import maximum_filter
 from refdepth.geometry.grid import strips
 from refdepth.types.scene import in_unit_range
 
 Map = NDArray[np.float32]
-Picture = NDArray[np.uint8] | NDArray[np.float32]
 
 STEP = 1 / 256
 """Distance of the neighbours that a smeared pixel lies between, as a share of the longer side."""
@@ -38,7 +38,7 @@ SPREAD = 0.6
 """Standard deviation of the weight's fall with distance, in parts of the reach."""
 
 
-def sharpen_edges(depth: Map, image: Picture, reach: float) -> Map:
+def sharpen_edges(depth: Array, image: Array, reach: float) -> Array:
     """`depth` (H, W; 0 unknown) with its smeared edges made steps, guided by the photo `image`
     (H, W, 3), uint8 or float32 in [0, 1]. Sides are looked for within `reach`, a share of the
     longer side."""
@@ -49,6 +49,8 @@ def sharpen_edges(depth: Map, image: Picture, reach: float) -> Map:
         return depth
     step = max(1, round(STEP * longer))
     nearness = 0.5 / (SPREAD * reach * longer) ** 2
+    if is_tensor(depth):
+        return _sharpened(depth, in_unit_range(image), step, taps, nearness)
     seen_px = 2 * step + int(taps[-1])  # how far away what counts for a pixel may lie
     sharp = np.empty_like(depth)
     for rows in strips(len(depth)):
@@ -59,17 +61,48 @@ def sharpen_edges(depth: Map, image: Picture, reach: float) -> Map:
     return sharp
 
 
-def _sharpened(depth: Map, image: Map, step: int, taps: NDArray[np.int64], nearness: float) -> Map:
+def _sharpened(
+    depth: Array, image: Array, step: int, taps: NDArray[np.int64], nearness: float
+) -> Array:
+    xp = namespace(depth)
     known = depth > 0
-    log_depth = np.log(np.where(known, depth, np.nan)).astype(np.float32)
-    gap, sharp = np.empty_like(log_depth), np.empty_like(log_depth)
-    gaps(log_depth, step, gap)
-    around = ndimage.maximum_filter(gap, 2 * step + 1)
-    doubt = np.maximum(gap, NEXT_TO_A_GAP * around)
-    solid = np.exp(-((doubt / SOLID) ** 2), dtype=np.float32)
-    move_to_a_side(log_depth, around > LEAST_GAP, solid, image, taps, LIKENESS, nearness, sharp)
+    log_depth = xp.log(xp.where(known, depth, xp.nan))
+    gap = _gaps(log_depth, step)
+    around = maximum_filter(gap, 2 * step + 1)
+    doubt = xp.maximum(gap, NEXT_TO_A_GAP * around)
+    solid = xp.exp(-((doubt / SOLID) ** 2))
+    sharp = _moved_to_a_side(log_depth, around > LEAST_GAP, solid, image, taps, nearness)
     moved = known & (sharp != log_depth)
-    return np.where(moved, np.exp(sharp), depth).astype(np.float32)
+    return xp.where(moved, xp.exp(sharp), depth)
+
+
+def _gaps(log_depth: Array, reach: int) -> Array:
+    if is_tensor(log_depth):
+        from refdepth.refine import torch_edges
+
+        return torch_edges.gaps(log_depth, reach)
+    gap = np.empty_like(log_depth)
+    gaps(log_depth, reach, gap)
+    return gap
+
+
+def _moved_to_a_side(
+    log_depth: Array,
+    smeared: Array,
+    solid: Array,
+    image: Array,
+    taps: NDArray[np.int64],
+    nearness: float,
+) -> Array:
+    if is_tensor(log_depth):
+        from refdepth.refine import torch_edges
+
+        return torch_edges.move_to_a_side(
+            log_depth, smeared, solid, image, taps, LIKENESS, nearness
+        )
+    sharp = np.empty_like(log_depth)
+    move_to_a_side(log_depth, smeared, solid, image, taps, LIKENESS, nearness, sharp)
+    return sharp
 
 
 @kernel

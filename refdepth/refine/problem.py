@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.arrays import Array, at_pixels, is_tensor, namespace, put, put_like
 from refdepth.geometry.working_view import WorkingView
 from refdepth.matching.confidence import photometric_confidence
 from refdepth.matching.cost import Comparison, Windows
@@ -16,8 +17,7 @@ from refdepth.refine.settings import RefineSettings, SearchSettings
 from refdepth.refine.transfer import vote
 from refdepth.types.scene import SparseDepth
 
-Map = NDArray[np.float32]
-Opinions = tuple[NDArray[np.float32], NDArray[np.float32]]
+Opinions = tuple[Array, Array]
 """Changes of log depth and their weights, (L, H, W) each."""
 LEAST_LINK = 1e-4
 """Even across an edge a correction leaks a little, so that closed regions without data follow
@@ -29,7 +29,8 @@ ANCHOR = 1e-3
 class ViewProblem:
     """A reference, the sources it is compared with, and the SfM points it sees.
 
-    Corrections are changes of the log of a base depth, maps (H, W) on the working grid.
+    Corrections are changes of the log of a base depth, maps (H, W) on the working grid, and live
+    where the reference's maps do.
     """
 
     def __init__(
@@ -48,34 +49,45 @@ class ViewProblem:
         self.comparison = Comparison.of(self.windows, sources)
 
     def search(
-        self, base: Map, hypotheses: SearchSettings, neighbours: Opinions | None = None
-    ) -> tuple[Map, Map]:
+        self, base: Array, hypotheses: SearchSettings, neighbours: Opinions | None = None
+    ) -> tuple[Array, Array]:
         """The change that looks most alike in the sources, and its confidence in [0, 1].
         `neighbours`, where given, have a vote."""
         reach = np.linspace(-1, 1, hypotheses.steps, dtype=np.float32)
-        changes = reach * np.float32(hypotheses.range)
-        extra: Map = np.abs(reach) * np.float32(self.settings.match.prior_penalty)
+        changes = put(reach * np.float32(hypotheses.range), self.ref.device)
+        factors = namespace(changes).exp(changes)
+        extra = np.abs(reach) * np.float32(self.settings.match.prior_penalty)
+        extra = put(extra, self.ref.device)
         if neighbours is not None:
-            consistency = self.settings.consistency
-            extra = np.tile(extra, (*base.shape, 1))
-            vote(*neighbours, changes, consistency.vote_tolerance, consistency.vote_gain, extra)
-        found = search(self.comparison, base, np.exp(changes), self.settings.match, extra=extra)
-        change = (found.step / (hypotheses.steps - 1) * 2 - 1) * np.float32(hypotheses.range)
-        return change.astype(np.float32), photometric_confidence(found.zncc, found.texture)
+            extra = self._with_votes(extra, changes, neighbours)
+        found = search(self.comparison, base, factors, self.settings.match, extra=extra)
+        change = (found.step / (hypotheses.steps - 1) * 2 - 1) * hypotheses.range
+        return change, photometric_confidence(found.zncc, found.texture)
 
-    def points(self, base: Map) -> Opinions:
+    def _with_votes(self, extra: Array, changes: Array, neighbours: Opinions) -> Array:
+        """Cost (H, W, D): `extra` (D,), and what the neighbours' opinions say on `changes` (D,)."""
+        consistency = self.settings.consistency
+        by = consistency.vote_tolerance, consistency.vote_gain
+        if is_tensor(extra):
+            from refdepth.refine import torch_transfer
+
+            return torch_transfer.vote(*neighbours, changes, *by) + extra
+        volume = np.tile(extra, (*self.ref.grid.shape, 1))
+        vote(*neighbours, changes, *by, volume)
+        return volume
+
+    def points(self, base: Array) -> Opinions:
         """The change that the SfM points ask for (1, H, W), and their weight. Points far from the
         base belong to another surface."""
-        value, weight = np.zeros_like(base), np.zeros_like(base)
-        y, x = self.ref.grid.cells(self.sparse.xy)
-        there = base[y, x]
-        ratio = np.divide(self.sparse.depth, there, where=there > 0, out=np.zeros(len(there)))
-        near = np.abs(np.log(np.maximum(ratio, 1e-12))) < self.settings.search.range
-        value[y[near], x[near]] = np.log(ratio[near])
-        weight[y[near], x[near]] = self.settings.propagation.sparse_weight
-        return value[None], weight[None]
+        xp = namespace(base)
+        cells = self.ref.grid.cells(self.sparse.xy)
+        change = log_at(base, cells, self.sparse.depth)
+        near = xp.abs(change) < self.settings.search.range
+        value = at_pixels(self.ref.grid.shape, cells, change, near)
+        weight = self.settings.propagation.sparse_weight * xp.ones_like(change)
+        return value[None], at_pixels(self.ref.grid.shape, cells, weight, near)[None]
 
-    def links(self, depth: Map) -> tuple[Map, Map]:
+    def links(self, depth: Array) -> tuple[Array, Array]:
         """How strongly pixels of `depth` (H, W) belong to their right and lower neighbours."""
         settings = self.settings.propagation
         return edge_links(
@@ -88,18 +100,19 @@ class ViewProblem:
 
     def spread(
         self,
-        base: Map,
+        base: Array,
         *opinions: Opinions,
-        start: Map | None = None,
+        start: Array | None = None,
         rounds: int | None = None,
         sure: float = 0.0,
-    ) -> Map:
+    ) -> Array:
         """The change that is smooth except across edges and fits the opinions; those of less
         weight than `sure` may lie further off."""
         settings = self.settings.propagation
+        xp = namespace(base)
         return propagate(
-            np.concatenate([values for values, _ in opinions]),
-            np.concatenate([weights for _, weights in opinions]),
+            xp.concat([values for values, _ in opinions]),
+            xp.concat([weights for _, weights in opinions]),
             *self.links(base),
             smoothness=settings.smoothness,
             outlier=settings.outlier,
@@ -108,3 +121,14 @@ class ViewProblem:
             rounds=rounds or settings.rounds,
             start=start,
         )
+
+
+def log_at(base: Array, cells: tuple[NDArray[np.int64], NDArray[np.int64]], depth: Array) -> Array:
+    """log(depth / base) (N,) of points of `depth` (N,) in the pixels `cells` of `base` (H, W); far
+    from everything where that is unknown."""
+    xp = namespace(base)
+    rows, columns = (put_like(index, base) for index in cells)
+    there = base[rows, columns]
+    depth = put_like(depth.astype(np.float32), base) if is_tensor(base) else depth
+    ratio = xp.where(there > 0, depth / xp.where(there > 0, there, 1.0), 0.0)
+    return xp.log(xp.maximum(ratio, 1e-12))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.arrays import Array, fetch_all, is_tensor, namespace, put, put_like
 from refdepth.geometry.grid import WorkGrid, by_strips, log_ratio
 from refdepth.geometry.working_view import WorkingView
 from refdepth.refine.acceptance import accept
@@ -29,6 +30,8 @@ from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import PosedImage, SparseDepth
 
 if TYPE_CHECKING:
+    import torch
+
     from refdepth.refine.mesh.schedule import Checkpoint
     from refdepth.render import Renderer
 
@@ -95,6 +98,7 @@ def first_round(
     settings: RefineSettings | None = None,
     seed: int = 0,
     prior_error: float | None = None,
+    device: torch.device | None = None,
 ) -> RefinedView:
     """Searches around the `scaled` depth (H, W; 0 unknown, infinite in the sky; photo's grid) and
     spreads what is sure. The sky lies behind everything in the result (see `sky`).
@@ -108,6 +112,9 @@ def first_round(
     and without confidence. The confidence is that of the photometric match, for use by the
     neighbours. What a search finds is no finer than the working grid, so that is where the result
     lies; `record["factor"]` is that grid's. Deterministic for a `seed`.
+
+    With a `device` it is computed there in tensor operations, else by compiled loops on the CPU:
+    the results agree to rounding in nearly all pixels.
     """
     settings = settings or RefineSettings()
     clock = _Clock()
@@ -125,23 +132,28 @@ def first_round(
         clock.lap("coarse")
         record["seconds"] = clock.seconds
         return RefinedView(depth=ref.grid.shrink_depth(bent), confidence=unsure, record=record)
-    helpers = [sources[i] for i in used]
+    ref = ref.on(device)
+    helpers = [sources[i].on(device) for i in used]
     problem = ViewProblem(ref, helpers, sparse, settings)
-    base = ref.grid.shrink_depth(scaled)
+    base = ref.grid.shrink_depth(put(scaled, device))
     error = measured_error(base, sparse, ref.grid) if prior_error is None else prior_error
     record["prior_error"] = round(error, 4)
     hypotheses = settings.search
     if error > settings.wide.from_error:
-        bent = bend_to_photos(ref, [*helpers, *close], base, sparse, settings.wide)
-        base = np.where(sky.within(base), base, bent)
+        near = [view.on(device) for view in close]
+        bent = bend_to_photos(ref, [*helpers, *near], base, sparse, settings.wide)
+        base = namespace(base).where(sky.within(base), base, bent)
         hypotheses = settings.wide.search
         clock.lap("sweep")
     change, sure = problem.search(base, hypotheses)
     clock.lap("search")
     change = problem.spread(base, (change[None], sure[None]), problem.points(base))
+    depth, confidence = fetch_all(
+        base * namespace(base).exp(change), namespace(base).where(base > 0, sure, 0.0)
+    )
     clock.lap("propagation")
     record["seconds"] = clock.seconds
-    return RefinedView(depth=base * np.exp(change), confidence=sure * (base > 0), record=record)
+    return RefinedView(depth=depth, confidence=confidence, record=record)
 
 
 def second_round(
@@ -158,6 +170,7 @@ def second_round(
     prior_error: float | None = None,
     checkpoint: Checkpoint | None = None,
     progress: Callable[[int, int], None] | None = None,
+    device: torch.device | None = None,
 ) -> RefinedView:
     """Joins a view's first round with its neighbours', searches again around what they agree on,
     then renders, refines and sharpens depth edges. The result lies in the photo's grid; the sky is
@@ -168,8 +181,8 @@ def second_round(
     guess from this view alone: a scene's is made from the `trust` of all (see `calibration`). The
     gradient steps need a `renderer`; `checkpoint` and `progress` belong to them. Where the
     neighbour left out does not see an improvement, `scaled` stays, or what the first round made of
-    a prior far off. Deterministic for a `seed`, interrupted or not. Raises `ValueError` when
-    gradient steps are asked for without a renderer.
+    a prior far off. Deterministic for a `seed`, interrupted or not. `device` is as in
+    `first_round`. Raises `ValueError` when gradient steps are asked for without a renderer.
     """
     settings = settings or RefineSettings()
     if settings.gradient_steps and renderer is None:
@@ -187,10 +200,7 @@ def second_round(
             trust=Trust.none(ref.grid.shape),
         )
     helpers = [sources[i] for i in used]
-    problem = ViewProblem(ref, helpers, sparse, settings)
-    transferred = transfer(ref, helpers, [source_depths[i] for i in used])
     steps: dict[str, Any] = {"renderer": renderer, "checkpoint": checkpoint, "progress": progress}
-    start = scaled
     if settings.method is Method.PAPER:
         from refdepth.refine.paper.refine import refine_paper
 
@@ -204,14 +214,23 @@ def second_round(
             seed=seed,
             **steps,
         )
-        depth, record["fine"] = found.depth, found.record
+        record["fine"] = found.record
         clock.lap("fine")
+    ref = ref.on(device)
+    helpers = [source.on(device) for source in helpers]
+    scaled = put(scaled, device)
+    problem = ViewProblem(ref, helpers, sparse, settings)
+    transferred = transfer(ref, helpers, [source_depths[i] for i in used])
+    start = scaled
+    if settings.method is Method.PAPER:
+        depth = put(found.depth, device)
     else:
         base = ref.grid.shrink_depth(scaled)
+        own = put(first.depth, device), put(first.confidence, device)
         error = measured_error(base, sparse, ref.grid) if prior_error is None else prior_error
         if error > settings.wide.from_error:
-            start = moved(scaled, base, first.depth, ref.grid)
-        depth = _agree(problem, start, first, transferred, settings)
+            start = moved(scaled, base, own[0], ref.grid)
+        depth = _agree(problem, start, own, transferred, settings)
         clock.lap("agreement")
         if settings.iterations:
             from refdepth.refine.mesh.refine import refine_surface
@@ -232,20 +251,24 @@ def second_round(
     sharp = _sharpened(depth, photo, settings)
     clock.lap("edges")
     if judge is not None:
-        held_out = ViewProblem(ref, [sources[judge]], sparse, settings, problem.windows)
-        seen = transfer(ref, [sources[judge]], [source_depths[judge]])
+        judging = sources[judge].on(device)
+        held_out = ViewProblem(ref, [judging], sparse, settings, problem.windows)
+        seen = transfer(ref, [judging], [source_depths[judge]])
         shrink, before = ref.grid.shrink_depth, scaled
         if start is not scaled:  # a prior far off is kept only where it is seen to be the better
             share = ref.grid.grow(accept(held_out, seen, shrink(start), shrink(scaled)).share)
             before = taken_over(start, scaled, share)
         verdict = accept(held_out, seen, shrink(before), shrink(sharp))
-        record.update(verdict.summary())
-        if verdict.share.min() < 1:
+        said, in_full = verdict.fetched()
+        record.update(said)
+        if not in_full:
             share = ref.grid.grow(verdict.share)
             mixed = _sharpened(taken_over(before, depth, share), photo, settings)
-            sharp = np.where(share > 0, mixed, before)
+            sharp = namespace(sharp).where(share > 0, mixed, before)
         clock.lap("acceptance")
     trust = view_trust(problem.comparison, ref.grid.shrink_depth(sharp), transferred, settings)
+    sharp, order, chance = fetch_all(sharp, trust.order, trust.chance)
+    trust = Trust(order=order, chance=chance)
     alone = Calibration.of([Evidence.of(trust, ref.grid, sharp, None)])
     clock.lap("confidence")
     record["seconds"] = clock.seconds
@@ -261,53 +284,57 @@ def second_round(
     )
 
 
-def taken_over(scaled: Map, depth: Map, share: Map) -> Map:
+def taken_over(scaled: Array, depth: Array, share: Array) -> Array:
     """`scaled` moved towards `depth` by a `share` of their log ratio (H, W each).
 
     For depth before its edges are sharpened: between two sides of an edge that is taken over in
     part there is again a smear, which only sharpening afterwards makes a step.
     """
-    return by_strips(lambda a, b, c: a * np.exp(log_ratio(b, a) * c), scaled, depth, share)
+    exp = namespace(scaled).exp
+    return by_strips(lambda a, b, c: a * exp(log_ratio(b, a) * c), scaled, depth, share)
 
 
-def _sharpened(depth: Map, photo: PosedImage | None, settings: RefineSettings) -> Map:
+def _sharpened(depth: Array, photo: PosedImage | None, settings: RefineSettings) -> Array:
     """What the mask leaves out is no side of an edge, and stays."""
     if photo is None:
         return depth
+    image = put_like(photo.image, depth)
     if photo.mask is None:
-        return sharpen_edges(depth, photo.image, settings.edge_reach)
-    seen = np.where(photo.mask, depth, np.float32(0))
-    return np.where(photo.mask, sharpen_edges(seen, photo.image, settings.edge_reach), depth)
+        return sharpen_edges(depth, image, settings.edge_reach)
+    xp, mask = namespace(depth), put_like(photo.mask, depth)
+    seen = xp.where(mask, depth, 0.0)
+    return xp.where(mask, sharpen_edges(seen, image, settings.edge_reach), depth)
 
 
 def _agree(
     problem: ViewProblem,
-    scaled: Map,
-    first: DepthMap,
+    scaled: Array,
+    first: tuple[Array, Array],
     transferred: Transferred,
     settings: RefineSettings,
-) -> Map:
-    """Depth (photo's grid) that the view's and its neighbours' first round agree on, searched
-    again around it."""
+) -> Array:
+    """Depth (photo's grid) that the view's `first` round (depth and confidence on the working grid)
+    and its neighbours' agree on, searched again around it."""
+    xp = namespace(scaled)
     grid = problem.ref.grid
     base = grid.shrink_depth(scaled)
-    change = log_ratio(first.depth, base)
-    sure = first.confidence
+    depth, sure = first
+    change = log_ratio(depth, base)
     values, weights = opinions(
         transferred, base, settings.consistency, typical=_typical(change, sure)
     )
     usable = problem.ref.usable
     theirs = values, weights * usable
-    sure = np.maximum(sure, np.float32(settings.consistency.least_confidence)) * usable
+    sure = xp.maximum(sure, settings.consistency.least_confidence) * usable
     points = problem.points(base)
     spread = partial(
         problem.spread, rounds=settings.consistency.rounds, sure=settings.consistency.sure_weight
     )
     change = spread(base, (change[None], sure[None]), theirs, points, start=change)
-    around = base * np.exp(change)
+    around = base * xp.exp(change)
     found, sure = problem.search(around, settings.search_again, (theirs[0] - change, theirs[1]))
     change = spread(base, ((change + found)[None], sure[None]), theirs, points, start=change)
-    return by_strips(lambda a, b: a * np.exp(b), scaled, grid.grow(change))
+    return by_strips(lambda a, b: a * xp.exp(b), scaled, grid.grow(change))
 
 
 def _placed(sky: Sky, scaled: Map, settings: RefineSettings) -> Map:
@@ -316,10 +343,12 @@ def _placed(sky: Sky, scaled: Map, settings: RefineSettings) -> Map:
     return np.where(np.isinf(scaled), np.float32(0), scaled) if paper else sky.placed(scaled)
 
 
-def _typical(change: Map, sure: Map) -> float:
-    """Root mean square of a correction where it is sure."""
-    total = float(sure.sum(dtype=np.float64))
-    return float(np.sqrt((sure * change**2).sum(dtype=np.float64) / total)) if total > 0 else 0.0
+def _typical(change: Array, sure: Array) -> Array:
+    """Root mean square of a correction where it is sure; 0 where nothing is."""
+    xp = namespace(change)
+    precise = {} if is_tensor(change) else {"dtype": xp.float64}  # not every device has it
+    squares = xp.sum(sure * change**2, **precise)
+    return xp.sqrt(squares / xp.clip(xp.sum(sure, **precise), 1e-30, None))
 
 
 def _record(scaled: Map, used: list[int], judge: int | None) -> dict[str, Any]:

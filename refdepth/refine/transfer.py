@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from refdepth.arrays import Array, is_tensor, namespace, put
 from refdepth.compiled import kernel
+from refdepth.geometry.filters import maximum_filter, minimum_filter
 from refdepth.geometry.grid import STEP_RATIO
 from refdepth.geometry.working_view import WorkingView
 from refdepth.refine.settings import ConsistencySettings
 from refdepth.types.camera import projection_from_ref, relative_pose
 from refdepth.types.depth_map import DepthMap
 
-Map = NDArray[np.float32]
 SAME_SURFACE = 1.03
 """Ratio of the depths of two points in one pixel up to which they lie on one surface."""
 
@@ -25,9 +25,9 @@ SAME_SURFACE = 1.03
 class Transferred:
     """Neighbours' depth maps seen from the reference (S, H, W), working grid."""
 
-    depth: NDArray[np.float32]
+    depth: Array
     """Depth in the reference; 0 where a neighbour says nothing."""
-    confidence: NDArray[np.float32]
+    confidence: Array
     """The neighbour's own confidence in it."""
 
 
@@ -42,17 +42,26 @@ def transfer(
     """
     sizes = np.array([source.grid.shape for source in sources], dtype=np.int64).reshape(-1, 2)
     largest = sizes.max(axis=0) if len(sizes) else np.zeros(2, np.int64)
-    stack = np.zeros((2, len(sources), *largest), np.float32)
+    xp = namespace(ref.gray)
+    shape = (2, len(sources), *map(int, largest))
+    stack = xp.zeros(shape, dtype=xp.float32, device=ref.gray.device)
     A, b = np.empty((len(sources), 3, 3)), np.empty((len(sources), 3))
     for i, (source, depth_map) in enumerate(zip(sources, depths, strict=True)):
         height, width = source.grid.shape
         if depth_map.depth.shape != (height, width):
             raise ValueError(f"depth must be {height, width}, not {depth_map.depth.shape}")
-        said = np.where(source.usable, _without_steps(depth_map.depth), 0)
-        stack[0, i, :height, :width] = said
-        stack[1, i, :height, :width] = depth_map.confidence
+        depth = _without_steps(put(depth_map.depth, ref.device))
+        stack[0, i, :height, :width] = xp.where(source.usable, depth, 0.0)
+        stack[1, i, :height, :width] = put(depth_map.confidence, ref.device)
         ref_from_source = relative_pose(ref.cam_from_world, source.cam_from_world)
         A[i], b[i] = projection_from_ref(source.grid.camera, ref.grid.camera, ref_from_source)
+    if is_tensor(stack):
+        from refdepth.refine import torch_transfer
+
+        on = [put(part.astype(np.float32), ref.device) for part in (A, b)]
+        shapes = [source.grid.shape for source in sources]
+        depth, confidence = torch_transfer.splat(stack[0], stack[1], shapes, *on, ref.grid.shape)
+        return Transferred(depth=depth, confidence=confidence)
     seen = np.empty((2, len(sources), *ref.grid.shape), np.float32)
     splat(stack[0], stack[1], sizes, A, b, seen[0], seen[1])
     return Transferred(depth=seen[0], confidence=seen[1])
@@ -60,60 +69,64 @@ def transfer(
 
 def opinions(
     transferred: Transferred,
-    depth: Map,
+    depth: Array,
     settings: ConsistencySettings,
     *,
-    typical: float = 0.0,
-) -> tuple[Map, Map]:
+    typical: Array = 0.0,
+) -> tuple[Array, Array]:
     """Neighbours' corrections of `depth` (H, W) in log depth, and their weights, (S, H, W) each.
     Neighbours that see another surface have no weight. Where they are unsure they still carry the
     error of a prior: then they may be further off before that is assumed, by a multiple of
     `typical`, the log-depth error that priors of this kind turned out to have."""
     values, both = _differences(transferred, depth)
-    weights = np.maximum(
-        np.float32(settings.weight) * transferred.confidence,
-        np.float32(settings.least_confidence),
-    )
-    unsure = max(settings.limit, settings.unsure_limit * typical)
-    limit = np.where(weights < settings.sure_weight, unsure, settings.limit)
-    return values, np.where(both & (np.abs(values) < limit), weights, 0).astype(np.float32)
+    xp = namespace(depth)
+    weights = xp.maximum(settings.weight * transferred.confidence, settings.least_confidence)
+    typical = xp.asarray(typical)
+    limit = settings.limit * xp.ones_like(typical)
+    unsure = xp.maximum(limit, settings.unsure_limit * typical)
+    limit = xp.where(weights < settings.sure_weight, unsure, limit)
+    return values, xp.where(both & (xp.abs(values) < limit), weights, 0.0)
 
 
 def agreement(
-    transferred: Transferred, depth: Map, tolerance: float, weights: Map | None = None
-) -> Map:
+    transferred: Transferred, depth: Array, tolerance: float, weights: Array | None = None
+) -> Array:
     """How many neighbours put a point at `depth` (H, W): each counts by its closeness, 1 at no
     difference, half at a difference of `tolerance` in log depth, times its weight (S, H, W)."""
     difference, both = _differences(transferred, depth)
     closeness = both / (1 + (difference / tolerance) ** 2)
     if weights is not None:
         closeness = closeness * weights
-    return closeness.sum(axis=0).astype(np.float32)
+    xp = namespace(closeness)
+    return xp.sum(closeness, axis=0)
 
 
-def disagreement(transferred: Transferred, depth: Map, tolerance: float) -> tuple[Map, Map]:
+def disagreement(transferred: Transferred, depth: Array, tolerance: float) -> tuple[Array, Array]:
     """Shares of neighbours (H, W) that see a surface behind `depth`, so look through it, and in
     front of it, by more than `tolerance` in log depth. One neighbour more than there are is
     counted, so that a single one cannot make a share of 1."""
     difference, both = _differences(transferred, depth)
-    count = 1 + both.sum(axis=0)
-    behind = (both & (difference > tolerance)).sum(axis=0) / count
-    before = (both & (difference < -tolerance)).sum(axis=0) / count
-    return behind.astype(np.float32), before.astype(np.float32)
+    xp = namespace(depth)
+    count = 1 + xp.sum(both, axis=0)
+    behind = xp.sum(both & (difference > tolerance), axis=0) / count
+    before = xp.sum(both & (difference < -tolerance), axis=0) / count
+    return xp.astype(behind, xp.float32), xp.astype(before, xp.float32)
 
 
-def _without_steps(depth: Map) -> Map:
+def _without_steps(depth: Array) -> Array:
     """`depth` (H, W), 0 next to a step."""
-    farthest = ndimage.maximum_filter(depth, 3)
-    nearest = ndimage.minimum_filter(np.where(depth > 0, depth, np.inf), 3)
-    return np.where(farthest < STEP_RATIO * nearest, depth, 0).astype(np.float32)
+    xp = namespace(depth)
+    farthest = maximum_filter(depth, 3)
+    nearest = minimum_filter(xp.where(depth > 0, depth, xp.inf), 3)
+    return xp.where(farthest < STEP_RATIO * nearest, depth, 0.0)
 
 
-def _differences(transferred: Transferred, depth: Map) -> tuple[Map, NDArray[np.bool_]]:
+def _differences(transferred: Transferred, depth: Array) -> tuple[Array, Array]:
     """log(neighbour's depth / depth) (S, H, W), 0 where either is unknown, and where both are."""
     both = (transferred.depth > 0) & (depth > 0)
-    ratio = np.divide(transferred.depth, depth, where=both, out=np.ones_like(transferred.depth))
-    return np.log(ratio), both
+    xp = namespace(depth)
+    ratio = xp.where(both, transferred.depth / xp.where(both, depth, 1.0), 1.0)
+    return xp.log(ratio), both
 
 
 @kernel

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from refdepth.arrays import Array, at_pixels, fetch, median_of, namespace
 from refdepth.geometry.grid import WorkGrid, by_strips, log_ratio
 from refdepth.geometry.working_view import WorkingView
 from refdepth.matching.plane_sweep import sweep_planes
 from refdepth.matching.propagation import propagate
 from refdepth.matching.search import edge_links
+from refdepth.refine.problem import log_at
 from refdepth.refine.settings import WideSettings
 from refdepth.types.scene import Scene, SparseDepth
 
-Map = NDArray[np.float32]
 LEAST_POINTS = 20
 """Fewer SfM points say nothing about a prior."""
 ERROR_QUANTILE = 0.75
@@ -38,11 +38,11 @@ def prior_errors(measured: Mapping[str, float]) -> dict[str, float]:
     return {name: own if own > OUTSTANDING * typical else typical for name, own in measured.items()}
 
 
-def measured_error(base: Map, sparse: SparseDepth, grid: WorkGrid) -> float:
-    """How far off a scaled prior (H, W, working grid; infinite in the sky) is: log depth within which three quarters of
-    the SfM points lie. 0 where there are too few points to say."""
+def measured_error(base: Array, sparse: SparseDepth, grid: WorkGrid) -> float:
+    """How far off a scaled prior (H, W, working grid; 0 unknown, infinite in the sky) is: log depth
+    within which three quarters of the SfM points lie. 0 where there are too few points to say."""
     y, x = grid.cells(sparse.xy)
-    there = base[y, x]
+    there = fetch(base)[y, x]
     known = (there > 0) & np.isfinite(there)
     if known.sum() < LEAST_POINTS:
         return 0.0
@@ -51,7 +51,7 @@ def measured_error(base: Map, sparse: SparseDepth, grid: WorkGrid) -> float:
 
 
 def scene_errors(
-    scene: Scene, scaled: Mapping[str, Map], grid: Mapping[str, int]
+    scene: Scene, scaled: Mapping[str, Array], grid: Mapping[str, int]
 ) -> dict[str, float]:
     """`prior_errors` of `scaled` depth maps (H, W) by view name, from the residuals at the SfM
     points; `grid` are the working grid's limits."""
@@ -67,24 +67,25 @@ def scene_errors(
 def bend_to_photos(
     ref: WorkingView,
     sources: Sequence[WorkingView],
-    base: Map,
+    base: Array,
     sparse: SparseDepth,
     settings: WideSettings,
-) -> Map:
+) -> Array:
     """Depth `base` (H, W, working grid; 0 unknown) moved to where a plane sweep between the scene's
     bounds, and the SfM points, say that it is. The correction is a smooth change of log depth, so
     that the prior keeps its shape where the photos say little."""
+    xp = namespace(base)
     known = base > 0
-    if not known.any():
-        return base
-    filled = np.where(known, base, np.float32(np.median(base[known])))
+    filled = xp.where(known, base, xp.astype(xp.asarray(median_of(base, known)), xp.float32))
     swept = sweep_planes(
         ref, sources, _bounds(filled, sparse, settings), settings.planes, settings.match
     )
-    points, point_weight = np.zeros_like(filled), np.zeros_like(filled)
-    y, x = ref.grid.cells(sparse.xy)
-    points[y, x] = np.log(sparse.depth / filled[y, x])
-    point_weight[y, x] = settings.spread.sparse_weight
+    cells = ref.grid.cells(sparse.xy)
+    asked = log_at(filled, cells, sparse.depth)
+    all_of_them = xp.ones_like(asked, dtype=xp.bool)
+    points = at_pixels(ref.grid.shape, cells, asked, all_of_them)
+    weight = settings.spread.sparse_weight * xp.ones_like(asked)
+    point_weight = at_pixels(ref.grid.shape, cells, weight, all_of_them)
     links = edge_links(
         ref.gray,
         filled,
@@ -93,24 +94,25 @@ def bend_to_photos(
         floor=LEAST_LINK,
     )
     change = propagate(
-        np.stack([swept.log_depth - np.log(filled), points]).astype(np.float32),
-        np.stack([swept.confidence, point_weight]),
+        xp.stack([swept.log_depth - xp.log(filled), points]),
+        xp.stack([swept.confidence, point_weight]),
         *links,
         smoothness=settings.spread.smoothness,
         outlier=settings.spread.outlier,
         anchor=ANCHOR,
         rounds=settings.spread.rounds,
     )
-    return np.where(known, filled * np.exp(change), 0).astype(np.float32)
+    return xp.where(known, filled * xp.exp(change), 0.0)
 
 
-def moved(scaled: Map, base: Map, depth: Map, grid: WorkGrid) -> Map:
+def moved(scaled: Array, base: Array, depth: Array, grid: WorkGrid) -> Array:
     """`scaled` (photo's grid) changed as `base` became `depth` (working grid)."""
-    return by_strips(lambda a, b: a * np.exp(b), scaled, grid.grow(log_ratio(depth, base)))
+    exp = namespace(scaled).exp
+    return by_strips(lambda a, b: a * exp(b), scaled, grid.grow(log_ratio(depth, base)))
 
 
-def _bounds(base: Map, sparse: SparseDepth, settings: WideSettings) -> tuple[float, float]:
+def _bounds(base: Array, sparse: SparseDepth, settings: WideSettings) -> tuple[float, float]:
     """Nearest and farthest depth worth trying."""
-    known = sparse.depth if len(sparse) >= LEAST_POINTS else base[base > 0]
+    known = sparse.depth if len(sparse) >= LEAST_POINTS else fetch(base)
     near, far = np.quantile(known, BOUND_QUANTILES)
     return float(near / settings.near_margin), float(far * settings.margin)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.arrays import Array, namespace
 from refdepth.types.camera import PinholeCamera, camera_center, transform
 
 
@@ -42,11 +43,12 @@ class PosedImage:
         return in_unit_range(self.image)
 
 
-def in_unit_range(image: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
+def in_unit_range(image: Array) -> Array:
     """Colours (..., 3), uint8 or float32 in [0, 1], as the latter."""
-    if image.dtype == np.uint8:
-        return image.astype(np.float32) / np.float32(255)
-    return image.astype(np.float32, copy=False)
+    xp = namespace(image)
+    if image.dtype == xp.uint8:
+        return xp.astype(image, xp.float32) / 255
+    return xp.astype(image, xp.float32, copy=False)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -121,7 +121,11 @@ class GaussNewton:
             )
             for sign in (-1, 1)
         )
-        return self.photometry.sums(near, far, level, probe[:, 0, 0])
+        found = self.photometry.sums(near, far, level, probe[:, 0, 0])
+        curvature, gradient, energy = (
+            one.cpu().numpy() if isinstance(one, torch.Tensor) else one for one in found
+        )
+        return curvature, gradient, float(energy)
 
     def _sparse(self, correction: Grid, parallax_px: float) -> tuple[Grid, Grid]:
         """What the SfM points add to the matrix' diagonal and to the right side (V,).

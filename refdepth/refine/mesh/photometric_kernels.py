@@ -17,6 +17,11 @@ SAME_SURFACE_PX = 4.0
 level: else it is two surfaces, and their difference no slope."""
 INSIDE = 0.999
 """Of the texture's last channel: where the reference may be used."""
+OUTLIER = 1.5
+"""Residual energy, in medians over all pixels, at which a pixel keeps a quarter of its weight."""
+SAMPLED = 8
+"""The median is taken over every so many pixels."""
+LEAST_SCALE = 1e-8
 
 
 @kernel

@@ -8,9 +8,11 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
-from refdepth.geometry.mesh import grid_mesh
+from refdepth.geometry.mesh import GridMesh, grid_mesh
+from refdepth.refine.mesh import torch_photometric
 from refdepth.refine.mesh.appearance import Level
-from refdepth.refine.mesh.photometric import OUTLIER, Photometry, _lower_median
+from refdepth.refine.mesh.photometric import Photometry, _lower_median
+from refdepth.refine.mesh.photometric_kernels import OUTLIER
 from refdepth.render.interface import RenderOutput
 
 SCALE = 2
@@ -54,6 +56,12 @@ def case():
     return *pictures, level(random(*shape, 2), given), torch.tensor([0.01, 0.02])
 
 
+def tensor_sums(mesh: GridMesh, case) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    xy = torch.from_numpy(mesh.vertices_px).reshape(mesh.rows, mesh.columns, 2)
+    meshed = torch.from_numpy(Photometry(mesh, CPU).meshed)
+    return torch_photometric.sums(*case, xy[0, :, 0], xy[:, 0, 1], meshed)
+
+
 @pytest.fixture
 def mesh():
     depth = np.full((HEIGHT, WIDTH), 2.0, np.float32)
@@ -62,9 +70,9 @@ def mesh():
 
 
 def test_loops_and_tensor_operations_agree(case, mesh) -> None:
-    photometry = Photometry(mesh, CPU)
-    one = photometry._on_cpu(*case)
-    other = photometry._on_device(*case)
+    one = Photometry(mesh, CPU).sums(*case)
+    other = tensor_sums(mesh, case)
+    assert all(isinstance(part, torch.Tensor) for part in other)
     for a, b in zip(one, other, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-4 * np.abs(a).max())
     assert np.abs(one[0]).max() > 0
@@ -117,8 +125,9 @@ def test_two_surfaces_in_one_pixel_are_no_slope(case, mesh) -> None:
 def test_nothing_to_see_is_no_error(case, mesh) -> None:
     near, far, at, probe = case
     dark = level(at.images, torch.zeros_like(at.weight))
-    for way in (Photometry(mesh, CPU)._on_cpu, Photometry(mesh, CPU)._on_device):
-        curvature, gradient, cost = way(near, far, dark, probe)
+    nothing = near, far, dark, probe
+    for found in (Photometry(mesh, CPU).sums(*nothing), tensor_sums(mesh, nothing)):
+        curvature, gradient, cost = map(np.asarray, found)
         assert (np.abs(curvature).max(), np.abs(gradient).max(), cost) == (0, 0, 0)
 
 
@@ -126,3 +135,38 @@ def test_nothing_to_see_is_no_error(case, mesh) -> None:
 def test_the_median_is_the_one_that_torch_takes(count: int) -> None:
     values = np.random.default_rng(count).random(count, dtype=np.float32)
     assert _lower_median(values) == torch.from_numpy(values).median().item()
+
+
+@pytest.mark.parametrize("known", [0, 1, 8, 9, 100, 119])
+def test_the_median_of_tensors_is_that_of_the_same_sample(known: int) -> None:
+    rng = np.random.default_rng(known)
+    energy = rng.random((2, 5, 12), dtype=np.float32)
+    weight = np.zeros(energy.size, np.float32)
+    weight[rng.permutation(energy.size)[:known]] = 0.5
+    weight = weight.reshape(energy.shape)
+    found = torch_photometric._sampled_median(torch.from_numpy(energy), torch.from_numpy(weight))
+    sample = energy[weight > 0][::8]
+    assert found.item() == (_lower_median(sample) if known else np.inf)
+
+
+def test_sums_of_tensors_are_the_same_in_every_order() -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn((2, 3, 40, 50), generator=generator).exp()
+    place = 20 * torch.rand((2, 3, 40, 50), generator=generator)
+    x, y = 4.0 * torch.arange(6) + 0.5, 4.0 * torch.arange(5) + 0.5
+    meshed = torch.rand(30, generator=generator) > 0.2
+    one = torch_photometric._gather(values, place, 1, x, y, meshed)
+    turned = [part.flip(1, 2, 3) for part in (values, place)]
+    assert torch.equal(one, torch_photometric._gather(*turned, 1, x, y, meshed))
+    assert (one[:, meshed] > 0).all()
+    # All that has a place goes somewhere: cells without a meshed corner are none here.
+    np.testing.assert_allclose(one.sum(dim=1), values.double().sum(dim=(1, 2, 3)), rtol=1e-9)
+
+
+def test_nothing_is_read_back(case, mesh) -> None:
+    near, far, at, probe = case
+    nowhere = torch.device("meta")
+    near, far = (output(one.color.to(nowhere), one.place.to(nowhere)) for one in (near, far))
+    there = level(at.images.to(nowhere), at.weight.to(nowhere))
+    found = Photometry(mesh, nowhere).sums(near, far, there, probe.to(nowhere))
+    assert [part.shape for part in found] == [mesh.depth.shape, mesh.depth.shape, ()]

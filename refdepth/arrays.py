@@ -1,0 +1,104 @@
+"""One code for NumPy arrays and for tensors on any device that torch knows.
+
+What is computed pixel by pixel is written once, against the array API standard (`namespace`);
+compiled loops have twins in tensor operations. On a device nothing is read back on the way: a value
+that decides something stays a tensor, and results are fetched together at the end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from array_api_compat import array_namespace, is_torch_array
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+Array: TypeAlias = Any
+"""A NumPy array or a tensor; where nothing else is said, float32."""
+
+
+def namespace(array: Array) -> Any:
+    """The functions of the array API standard for arrays like this one."""
+    return array_namespace(array)
+
+
+def is_tensor(array: Array) -> bool:
+    """Whether it is a tensor. Without torch in the process nothing is."""
+    found: bool = is_torch_array(array)
+    return found
+
+
+def put(values: NDArray[Any], device: torch.device | None) -> Array:
+    """`values` as a tensor on `device`; as they are where that is None."""
+    if device is None:
+        return values
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+
+
+def put_like(values: NDArray[Any], array: Array) -> Array:
+    """`values` where `array` lives."""
+    return put(values, array.device if is_tensor(array) else None)
+
+
+def fetch(array: Array) -> NDArray[Any]:
+    """`array` as a NumPy array; waits for its device."""
+    if not is_tensor(array):
+        return np.asarray(array)
+    found: NDArray[Any] = array.detach().cpu().numpy()
+    return found
+
+
+def fetch_all(*arrays: Array) -> tuple[NDArray[Any], ...]:
+    """The same of several float32 arrays, which wait for their device once."""
+    if not any(map(is_tensor, arrays)):
+        return tuple(map(np.asarray, arrays))
+    import torch
+
+    parts = [array.detach().to(torch.float32).reshape(-1) for array in arrays]
+    ends = np.cumsum([len(part) for part in parts])[:-1]
+    flat = torch.cat(parts).cpu().numpy()
+    pieces = np.split(flat, ends)
+    return tuple(
+        piece.reshape(tuple(array.shape)) for piece, array in zip(pieces, arrays, strict=True)
+    )
+
+
+def median_of(values: Array, known: Array) -> Array:
+    """The median of `values` where they are `known` (on a device the lower of the middle two); 1
+    where none is."""
+    if not is_tensor(values):
+        return np.median(values[known]) if known.any() else 1.0
+    import torch
+
+    middle = torch.where(known, values, torch.nan).nanmedian()
+    return torch.where(known.any(), middle, 1.0)
+
+
+def at_pixels(
+    shape: tuple[int, int],
+    where: tuple[NDArray[np.int64], NDArray[np.int64]],
+    values: Array,
+    kept: Array,
+) -> Array:
+    """A map of `shape` with `values` (N,) at the pixels `where`, given as rows and columns (N,)
+    each; 0 elsewhere. Only those `kept` (N,) count; of several in one pixel the last does."""
+    rows, columns = where
+    if not is_tensor(values):
+        drawn = np.zeros(shape, np.float32)
+        drawn[rows[kept], columns[kept]] = values[kept]
+        return drawn
+    import torch
+
+    count, pixels = len(rows), shape[0] * shape[1]
+    if not count:
+        return torch.zeros(shape, device=values.device)
+    cell = put_like(rows * shape[1] + columns, values)
+    order = torch.where(kept, torch.arange(count, device=values.device), -1)
+    last = torch.full((pixels,), -1, dtype=torch.int64, device=values.device)
+    last = last.scatter_reduce(0, cell, order, "amax")
+    return torch.where(last >= 0, values[last.clamp_min(0)].to(torch.float32), 0).reshape(shape)
