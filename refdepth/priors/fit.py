@@ -36,6 +36,11 @@ _BORROWED_SHARE = 0.1
 _SURE_TRACK = 3
 _TAIL_POINTS, _TAIL_SHARE = 5, 0.02
 """The farthest points: so many, or so large a share."""
+_LOWEST, _SKY_LEVEL, _SKY_SHARE = 0.01, 0.02, 0.03
+"""Where the sky's value is looked for, as a quantile of inverse depth; how far values of the sky
+differ, as a share of the way to the farthest points; how much of a picture has it at least."""
+_SKY_BEYOND = 1.5
+"""How many times as far as the farthest points a prior puts the sky at least."""
 
 
 class ScaleSettings(Settings):
@@ -182,7 +187,7 @@ def fit_scale(
     coverage = len(np.unique(points.cell[inlier])) / CELLS**2
     if len(x) and coverage < settings.min_coverage:
         flags.append(ScaleFlag.BADLY_SPREAD)
-    near, far = _bounds(points, a, b, inlier, prior.kind, settings)
+    near, far = _bounds(prior, points, a, b, inlier, settings)
 
     if flags and fallback is not None and fallback.kind == prior.kind:
         a, b = _borrow(fallback, center, spread, x, target, weight)
@@ -360,11 +365,11 @@ def _log_depth_ratio(kind: PriorKind, t: Array, target: Array) -> Array:
 
 
 def _bounds(
+    prior: Prior,
     points: Observed,
     a: float,
     b: float,
     inlier: NDArray[np.bool_],
-    kind: PriorKind,
     settings: ScaleSettings,
 ) -> tuple[float, float]:
     """(near, far) depth that is believed of the line t = a x + b; (0, 0) without points.
@@ -372,8 +377,9 @@ def _bounds(
     A network that gives inverse depth up to a shift does not say which of its values is infinity.
     The line does, from points most of which are near, and may put the sky close behind them. Where
     it puts the farthest points nearer than they are, it has the sky too near by as much in inverse
-    depth, and the bound moves with it. Fitting the line or not, those points bound the depth: a
-    mountain with points is none of the sky.
+    depth, and the bound moves with it; where the network says sky (see `_sky_bound`), the bound
+    lies before that. Fitting the line or not, the farthest points bound the depth: a mountain with
+    points is none of the sky.
     """
     if len(points.depth) == 0:
         return 0.0, 0.0
@@ -381,10 +387,39 @@ def _bounds(
     near, far = np.quantile(agreeing, [0.01, 0.99])
     tail = _farthest(points)
     far = settings.far_factor * max(float(far), float(np.median(points.depth[tail])))
-    if kind == PriorKind.INVERSE_AFFINE:
-        shift = float(np.median(a * points.x[tail] + b - points.target[tail]))
+    said = float(np.median(a * points.x[tail] + b))
+    if prior.kind == PriorKind.INVERSE_AFFINE:
+        shift = said - float(np.median(points.target[tail]))
         far = 1 / (1 / far + max(shift, 0.0))
+    elif said > 0:
+        said = 1 / said
+    if a > 0 and said > 0:
+        bound = _sky_bound(prior, a, b, said, settings.far_factor)
+        far = min(far, 1 / bound) if bound > 0 else far
     return float(near / settings.near_factor), far
+
+
+def _sky_bound(prior: Prior, a: float, b: float, farthest: float, factor: float) -> float:
+    """Inverse depth under the line below which a prior says sky; 0 where it does not say so.
+
+    Networks give the sky one value, that of infinity or of the largest depth they know, whatever
+    the line makes of it. It is taken for the sky where much of the picture has it, little else is
+    as far, and it is clearly farther than the farthest points, which the prior puts at inverse
+    depth `farthest`. What `factor` bounds is then counted from there.
+    """
+    t = a * prior.values.astype(np.float64) + b
+    t = t[np.isfinite(t)]
+    inverse = t if prior.kind == PriorKind.INVERSE_AFFINE else 1 / t[t > 0]
+    if len(inverse) == 0:
+        return 0.0
+    lowest = float(np.quantile(inverse, _LOWEST))
+    span = farthest - lowest
+    if lowest > farthest / _SKY_BEYOND:
+        return 0.0
+    level = np.count_nonzero(inverse < lowest + _SKY_LEVEL * span)
+    bound = lowest + span / factor
+    most = level > max(_SKY_SHARE * len(inverse), 0.5 * np.count_nonzero(inverse < bound))
+    return max(bound, 0.0) if most else 0.0
 
 
 def _farthest(points: Observed) -> NDArray[np.int64]:

@@ -23,7 +23,7 @@ from refdepth.refine.confidence import Trust, view_trust
 from refdepth.refine.edges import sharpen_edges
 from refdepth.refine.problem import ViewProblem
 from refdepth.refine.settings import Method, RefineSettings
-from refdepth.refine.sky import Sky
+from refdepth.refine.sky import left_out, place_sky
 from refdepth.refine.transfer import Transferred, opinions, transfer
 from refdepth.refine.wide import bend_to_photos, measured_error, moved
 from refdepth.types.depth_map import DepthMap
@@ -118,8 +118,7 @@ def first_round(
     """
     settings = settings or RefineSettings()
     clock = _Clock()
-    sky = Sky.of(scaled)
-    scaled = _placed(sky, scaled, settings)
+    scaled, sky = place_sky(scaled, sparse, settings)
     used, judge = split_held_out(len(sources), settings)
     record = {**_record(scaled, used, judge), "factor": ref.grid.factor}
     unsure = np.zeros(ref.grid.shape, np.float32)
@@ -142,7 +141,7 @@ def first_round(
     if error > settings.wide.from_error:
         near = [view.on(device) for view in close]
         bent = bend_to_photos(ref, [*helpers, *near], base, sparse, settings.wide)
-        base = namespace(base).where(sky.within(base), base, bent)
+        base = sky.kept(base, bent)
         hypotheses = settings.wide.search
         clock.lap("sweep")
     change, sure = problem.search(base, hypotheses)
@@ -188,13 +187,15 @@ def second_round(
     if settings.gradient_steps and renderer is None:
         raise ValueError("gradient steps need a renderer")
     clock = _Clock()
-    sky = Sky.of(scaled)
-    scaled = _placed(sky, scaled, settings)
+    told = scaled > 0
+    scaled, sky = place_sky(scaled, sparse, settings)
     used, judge = split_held_out(len(sources), settings)
     record = _record(scaled, used, judge)
     if record["flags"]:
+        depth = sky.removed(scaled)
+        record.update(left_out(told, depth, ref.photo_mask()))
         return RefinedView(
-            depth=sky.removed(scaled),
+            depth=depth,
             confidence=np.zeros_like(scaled),
             record=record,
             trust=Trust.none(ref.grid.shape),
@@ -266,15 +267,14 @@ def second_round(
             mixed = _sharpened(taken_over(before, depth, share), photo, settings)
             sharp = namespace(sharp).where(share > 0, mixed, before)
         clock.lap("acceptance")
+    sharp = sky.removed(sharp)
     trust = view_trust(problem.comparison, ref.grid.shrink_depth(sharp), transferred, settings)
     sharp, order, chance = fetch_all(sharp, trust.order, trust.chance)
     trust = Trust(order=order, chance=chance)
     alone = Calibration.of([Evidence.of(trust, ref.grid, sharp, None)])
     clock.lap("confidence")
     record["seconds"] = clock.seconds
-    if sky.farthest is not None:
-        record["sky_share"] = round(float(sky.within(sharp).mean()), 4)
-        sharp = sky.removed(sharp)
+    record.update(left_out(told, sharp, mask))
     sure = alone.apply(ref.grid.grow(trust.order)) * (sharp > 0)
     return RefinedView(
         depth=sharp,
@@ -335,12 +335,6 @@ def _agree(
     found, sure = problem.search(around, settings.search_again, (theirs[0] - change, theirs[1]))
     change = spread(base, ((change + found)[None], sure[None]), theirs, points, start=change)
     return by_strips(lambda a, b: a * xp.exp(b), scaled, grid.grow(change))
-
-
-def _placed(sky: Sky, scaled: Map, settings: RefineSettings) -> Map:
-    """`scaled` with the sky where the method wants it; the published one knows none."""
-    paper = settings.method is Method.PAPER
-    return np.where(np.isinf(scaled), np.float32(0), scaled) if paper else sky.placed(scaled)
 
 
 def _typical(change: Array, sure: Array) -> Array:
