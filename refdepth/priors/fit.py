@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from refdepth.geometry.grid import strips
 from refdepth.priors.bend import Bend, fit_bend
-from refdepth.priors.observed import CELLS, Observed, observe
+from refdepth.priors.observed import CELLS, observe
 from refdepth.priors.resolution import in_photo
 from refdepth.priors.robust_line import fit_line, improve_line, log_error, weighted_median
+from refdepth.priors.sky import sky_from
 from refdepth.settings import Settings, setting
 from refdepth.types.prior import Prior, PriorKind
 from refdepth.types.scene import SparseDepth
@@ -33,14 +34,6 @@ _OPPOSED, _RELATED = -0.3, 0.2
 """Rank correlation of prior and points below which they are opposed; from which on related."""
 _BORROWED_SHARE = 0.1
 """Weight of a borrowed fit against all of a weak view's own points."""
-_SURE_TRACK = 3
-_TAIL_POINTS, _TAIL_SHARE = 5, 0.02
-"""The farthest points: so many, or so large a share."""
-_LOWEST, _SKY_LEVEL, _SKY_SHARE = 0.01, 0.02, 0.03
-"""Where the sky's value is looked for, as a quantile of inverse depth; how far values of the sky
-differ, as a share of the way to the farthest points; how much of a picture has it at least."""
-_SKY_BEYOND = 1.5
-"""How many times as far as the farthest points a prior puts the sky at least."""
 
 
 class ScaleSettings(Settings):
@@ -104,6 +97,8 @@ class ScaleFit:
     """Nearest depth that is believed, SfM units."""
     far: float
     """Farthest depth that is believed, SfM units; what lies beyond is sky."""
+    sky_from: float | None = None
+    """Depth of the line, without `bend`, from which the prior says sky; None: it does not."""
     points: int = 0
     """SfM points used."""
     inliers: int = 0
@@ -187,7 +182,7 @@ def fit_scale(
     coverage = len(np.unique(points.cell[inlier])) / CELLS**2
     if len(x) and coverage < settings.min_coverage:
         flags.append(ScaleFlag.BADLY_SPREAD)
-    near, far = _bounds(prior, points, a, b, inlier, settings)
+    near, far = _bounds(points.depth[inlier] if inlier.any() else points.depth, settings)
 
     if flags and fallback is not None and fallback.kind == prior.kind:
         a, b = _borrow(fallback, center, spread, x, target, weight)
@@ -212,6 +207,7 @@ def fit_scale(
         b=b,
         near=near,
         far=far,
+        sky_from=sky_from(prior, (a, b), points, far, settings.far_factor),
         points=len(x),
         inliers=int(inlier.sum()),
         residual_quantiles=_quantiles(error, _QUANTILES),
@@ -244,11 +240,12 @@ def apply_fit(
         t = fit.a * prior.values[rows].astype(np.float64) + fit.b
         with np.errstate(divide="ignore", invalid="ignore"):
             depth = 1 / t if fit.kind == PriorKind.INVERSE_AFFINE else t
+            beyond = t <= 0 if fit.kind == PriorKind.INVERSE_AFFINE else np.zeros(t.shape, bool)
+            if fit.sky_from is not None:
+                beyond |= depth > fit.sky_from
             if factor is not None:
                 depth *= factor[rows]
-            beyond = depth > fit.far
-            if fit.kind == PriorKind.INVERSE_AFFINE:
-                beyond |= t <= 0
+            beyond |= depth > fit.far
             known = (t > 0) & (depth >= fit.near) & ~beyond
         out[rows] = np.where(known, depth, np.where(beyond, sky, 0))
     return out
@@ -364,70 +361,12 @@ def _log_depth_ratio(kind: PriorKind, t: Array, target: Array) -> Array:
     return -ratio if kind == PriorKind.INVERSE_AFFINE else ratio
 
 
-def _bounds(
-    prior: Prior,
-    points: Observed,
-    a: float,
-    b: float,
-    inlier: NDArray[np.bool_],
-    settings: ScaleSettings,
-) -> tuple[float, float]:
-    """(near, far) depth that is believed of the line t = a x + b; (0, 0) without points.
-
-    A network that gives inverse depth up to a shift does not say which of its values is infinity.
-    The line does, from points most of which are near, and may put the sky close behind them. Where
-    it puts the farthest points nearer than they are, it has the sky too near by as much in inverse
-    depth, and the bound moves with it; where the network says sky (see `_sky_bound`), the bound
-    lies before that. Fitting the line or not, the farthest points bound the depth: a mountain with
-    points is none of the sky.
-    """
-    if len(points.depth) == 0:
+def _bounds(z: Array, settings: ScaleSettings) -> tuple[float, float]:
+    """(near, far) depth that is believed; (0, 0) without points."""
+    if len(z) == 0:
         return 0.0, 0.0
-    agreeing = points.depth[inlier] if inlier.any() else points.depth
-    near, far = np.quantile(agreeing, [0.01, 0.99])
-    tail = _farthest(points)
-    far = settings.far_factor * max(float(far), float(np.median(points.depth[tail])))
-    said = float(np.median(a * points.x[tail] + b))
-    if prior.kind == PriorKind.INVERSE_AFFINE:
-        shift = said - float(np.median(points.target[tail]))
-        far = 1 / (1 / far + max(shift, 0.0))
-    elif said > 0:
-        said = 1 / said
-    if a > 0 and said > 0:
-        bound = _sky_bound(prior, a, b, said, settings.far_factor)
-        far = min(far, 1 / bound) if bound > 0 else far
-    return float(near / settings.near_factor), far
-
-
-def _sky_bound(prior: Prior, a: float, b: float, farthest: float, factor: float) -> float:
-    """Inverse depth under the line below which a prior says sky; 0 where it does not say so.
-
-    Networks give the sky one value, that of infinity or of the largest depth they know, whatever
-    the line makes of it. It is taken for the sky where much of the picture has it, little else is
-    as far, and it is clearly farther than the farthest points, which the prior puts at inverse
-    depth `farthest`. What `factor` bounds is then counted from there.
-    """
-    t = a * prior.values.astype(np.float64) + b
-    t = t[np.isfinite(t)]
-    inverse = t if prior.kind == PriorKind.INVERSE_AFFINE else 1 / t[t > 0]
-    if len(inverse) == 0:
-        return 0.0
-    lowest = float(np.quantile(inverse, _LOWEST))
-    span = farthest - lowest
-    if lowest > farthest / _SKY_BEYOND:
-        return 0.0
-    level = np.count_nonzero(inverse < lowest + _SKY_LEVEL * span)
-    bound = lowest + span / factor
-    most = level > max(_SKY_SHARE * len(inverse), 0.5 * np.count_nonzero(inverse < bound))
-    return max(bound, 0.0) if most else 0.0
-
-
-def _farthest(points: Observed) -> NDArray[np.int64]:
-    """Indices of the farthest of the points that three views see, or of all where these are few."""
-    sure = np.flatnonzero(points.track_length >= _SURE_TRACK)
-    among = sure if len(sure) >= _TAIL_POINTS else np.arange(len(points.depth))
-    count = max(_TAIL_POINTS, round(_TAIL_SHARE * len(among)))
-    return among[np.argsort(-points.depth[among], kind="stable")[:count]]
+    low, high = np.quantile(z, [0.01, 0.99])
+    return float(low / settings.near_factor), float(high * settings.far_factor)
 
 
 def _statistics(values: NDArray[np.float32]) -> tuple[float, float]:
