@@ -30,7 +30,8 @@ def scale_scene(
     progress: Progress | None = None,
 ) -> dict[str, NDArray[np.float32]]:
     """The prior of every view, fitted to the SfM points: depth (H, W) in SfM units by view name, 0
-    unknown, infinite in the sky (beyond `ScaleSettings.far_factor`). Views with too few points borrow what the others found.
+    unknown, infinite in the sky (see `priors.sky`). Views with too few points borrow what the
+    others found.
 
     Raises `StageError` when no view has enough points.
 
@@ -72,7 +73,8 @@ def refine_scene(
     progress: Progress | None = None,
 ) -> dict[str, DepthMap]:
     """Refined depth and confidence of every view that has a `scaled` depth map (H, W; SfM units, 0
-    unknown, infinite in the sky, which has no depth in the result), or of `views` alone; both rounds, in memory.
+    unknown, infinite in the sky), or of `views` alone; both rounds, in memory. In the result the
+    sky is unknown.
 
     `prior_errors` say how far off each view's scaled depth is (see `first_round`); by default the
     middling residual at the SfM points counts, which says too little of priors bent to them.

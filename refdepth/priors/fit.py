@@ -20,7 +20,7 @@ from refdepth.priors.bend import Bend, fit_bend
 from refdepth.priors.observed import CELLS, observe
 from refdepth.priors.resolution import in_photo
 from refdepth.priors.robust_line import fit_line, improve_line, log_error, weighted_median
-from refdepth.priors.sky import sky_from
+from refdepth.priors.sky import contradicting, sky_from
 from refdepth.settings import Settings, setting
 from refdepth.types.prior import Prior, PriorKind
 from refdepth.types.scene import SparseDepth
@@ -170,6 +170,9 @@ def fit_scale(
     settings = settings or ScaleSettings()
     center, spread = _statistics(prior.values)
     points = observe(prior, sparse)
+    wrong = contradicting(prior, points)
+    if wrong.any():
+        points = points.where(~wrong)
     x, target, weight = points.x, points.target, points.weight
     flags: list[ScaleFlag] = []
     if len(x) == 0:

@@ -32,6 +32,10 @@ class Observed:
     cell: NDArray[np.int64]
     """In which of the picture's cells the point lies."""
 
+    def where(self, chosen: NDArray[np.bool_]) -> Observed:
+        """Some of the points."""
+        return Observed(**{name: values[chosen] for name, values in vars(self).items()})
+
 
 def observe(prior: Prior, sparse: SparseDepth) -> Observed:
     """The SfM points at which the prior says something."""

@@ -3,6 +3,7 @@
 A network that gives inverse depth up to a shift does not say which of its values is infinity. A
 line fitted to SfM points does, but most of these are near, and it may put the sky close behind
 them. Networks give the sky one value, though, that of infinity or of the largest depth they know.
+It may lie on what is no sky as well: then SfM points there say so.
 """
 
 from __future__ import annotations
@@ -24,8 +25,25 @@ LEVEL = 0.02
 """How far values of the sky differ, as a share of the way to the farthest points."""
 SHARE, MOST = 0.03, 0.5
 """Share of the picture, and of what is as far, that has the sky's value at least."""
-BEYOND = 1.4
+BEYOND = 1.3
 """How many times as far as the farthest points the sky is put at least."""
+
+
+def contradicting(prior: Prior, points: Observed) -> NDArray[np.bool_]:
+    """Which points (N,) lie where a prior says sky, though others that it puts nearer are farther:
+    there it is wrong, and a line fitted to them would have the sky where they are."""
+    sign = 1 if prior.kind == PriorKind.INVERSE_AFFINE else -1
+    near = sign * prior.values[np.isfinite(prior.values)].astype(np.float64)
+    x, none = sign * points.x, np.zeros(len(points.x), bool)
+    if not len(near) or not len(x):
+        return none
+    lowest = float(np.quantile(near, LOWEST))
+    span = float(np.median(x)) - lowest
+    on = x < lowest + LEVEL * span
+    others = np.sort(points.depth[~on])[-max(TAIL_POINTS, round(TAIL_SHARE * len(x))) :]
+    if not on.any() or len(others) < TAIL_POINTS or not _is_level(near, lowest, span, span / 3):
+        return none
+    return on if np.median(points.depth[on]) < np.median(others) else none
 
 
 def sky_from(
@@ -50,10 +68,14 @@ def sky_from(
     if farthest <= 0 or lowest > farthest / BEYOND:
         return None
     span = farthest - lowest
-    level = np.count_nonzero(inverse < lowest + LEVEL * span)
     bound = lowest + span / factor
-    said = level > max(SHARE * len(inverse), MOST * np.count_nonzero(inverse < bound))
-    return 1 / bound if said and bound > 0 else None
+    return 1 / bound if bound > 0 and _is_level(inverse, lowest, span, span / factor) else None
+
+
+def _is_level(inverse: Array, lowest: float, span: float, far: float) -> bool:
+    """Whether much of a picture, and most of what is within `far` of it, has the `lowest` value."""
+    level = np.count_nonzero(inverse < lowest + LEVEL * span)
+    return level > max(SHARE * len(inverse), MOST * np.count_nonzero(inverse < lowest + far))
 
 
 def _inverse_depth(kind: PriorKind, t: Array) -> Array:

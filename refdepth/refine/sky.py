@@ -39,6 +39,8 @@ REACH = 0.12
 """Longest distance between points that lie on one surface, as a share of the longer side."""
 SAME_SURFACE = 1.25
 """Largest ratio of their depths."""
+WHOLE = 0.25
+"""Share of a piece of sky between points from which all of it belongs to them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +96,8 @@ def contradicted(scaled: Map, sparse: SparseDepth) -> Map:
     """`scaled` (H, W; infinite in the sky) with the depth of the SfM points where several of them
     lie close together on one surface in the midst of the sky; the same array where none do.
 
-    Between the points it is linear in inverse depth: the search comes after.
+    Between the points it is linear in inverse depth, and goes on to the ends of a piece of sky that
+    is mostly theirs: the search comes after.
     """
     sure = np.flatnonzero(sparse.track_length >= SURE_TRACK)
     longer = max(scaled.shape)
@@ -141,7 +144,23 @@ def _filled(
         first = np.einsum("nij,nj->ni", to[:, :2], places[on] - to[:, 2])
         weight = np.concatenate([first, 1 - first.sum(axis=1, keepdims=True)], axis=1)
         row[x[on]] = 1 / (weight * inverse[triangle[on]]).sum(axis=1)
-    return filled
+    return _to_the_ends(scaled, filled)
+
+
+def _to_the_ends(scaled: Map, filled: Map) -> Map:
+    """`filled` with the nearest filled depth in all of each piece of sky that mostly is."""
+    from scipy.ndimage import distance_transform_edt, label
+
+    pieces, count = label(np.isinf(scaled))
+    found = np.isfinite(filled) & (pieces > 0)
+    size = np.bincount(pieces.ravel(), minlength=count + 1)
+    theirs = np.bincount(pieces[found], minlength=count + 1) >= WHOLE * size
+    theirs[0] = False
+    rest = theirs[pieces] & ~found
+    if not rest.any():
+        return filled
+    y, x = distance_transform_edt(~found, return_distances=False, return_indices=True)
+    return np.where(rest, filled[y, x], filled)
 
 
 def _in_the_sky(scaled: Map, xy: NDArray[np.float64], margin_px: int) -> NDArray[np.bool_]:
