@@ -74,8 +74,8 @@ def sky_from(
 
 def _is_level(inverse: Array, lowest: float, span: float, far: float) -> bool:
     """Whether much of a picture, and most of what is within `far` of it, has the `lowest` value."""
-    level = np.count_nonzero(inverse < lowest + LEVEL * span)
-    return level > max(SHARE * len(inverse), MOST * np.count_nonzero(inverse < lowest + far))
+    level = int(np.count_nonzero(inverse < lowest + LEVEL * span))
+    return level > max(SHARE * len(inverse), MOST * int(np.count_nonzero(inverse < lowest + far)))
 
 
 def _inverse_depth(kind: PriorKind, t: Array) -> Array:

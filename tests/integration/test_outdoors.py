@@ -113,7 +113,9 @@ def test_exports_mask_the_sky(out: Path, true_sky: dict[str, NDArray[np.bool_]])
                 found = np.asarray(Image.open(out / "export" / kind / part / f"{name}.png"))
                 assert (found[unmasked] > 0).mean() < 0.002
                 assert (found[:, MASKED + 2 :] > 0).mean() > 0.5
-        depth = np.asarray(Image.open(next((out / "export/graphdeco/depths").glob(f"{name[:-4]}*"))))
+        depth = np.asarray(
+            Image.open(next((out / "export/graphdeco/depths").glob(f"{name[:-4]}*")))
+        )
         assert (depth[unmasked] > 0).mean() < 0.002
 
 

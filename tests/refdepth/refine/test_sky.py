@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from refdepth.api import refine_scene
 from refdepth.fusion import fuse
+from refdepth.geometry.working_view import WorkingView
+from refdepth.io.images import load_photo
 from refdepth.priors.fit import apply_fit, fit_scene
-from refdepth.refine.settings import RefineSettings
-from refdepth.refine.sky import contradicted
+from refdepth.refine.rounds import first_round, second_round
+from refdepth.refine.settings import Method, RefineSettings
+from refdepth.refine.sky import contradicted, left_out, place_sky
 from refdepth.synthetic import make_scene
 from refdepth.synthetic.outdoors import make_outdoors
 from refdepth.synthetic.scene import SyntheticScene
@@ -165,6 +168,80 @@ def _nearest_wall(outdoors: Outdoors) -> int:
     large = [k for k in np.unique(surface) if min((v.surface == k).sum() for v in views) > 2000]
     houses = [k for k in large if 0 < np.ptp(depth[surface == k]) < 10]
     return min(houses, key=lambda k: depth[surface == k].mean())
+
+
+def test_tensors_give_what_arrays_give(outdoors: Outdoors) -> None:
+    torch = pytest.importorskip("torch")
+    name = outdoors.scene.names[2]
+    scaled = outdoors.scaled(np.inf)[name]
+    placed, sky = place_sky(scaled, points_at(np.zeros((0, 2)), np.zeros(0)), SETTINGS)
+    assert np.isfinite(placed).all()
+    on_device = torch.from_numpy(placed)
+    np.testing.assert_array_equal(sky.removed(placed), np.where(np.isinf(scaled), 0, scaled))
+    np.testing.assert_array_equal(sky.removed(on_device).numpy(), sky.removed(placed))
+    kept = sky.kept(on_device, on_device * 1.1).numpy()
+    np.testing.assert_array_equal(kept, sky.kept(placed, placed * np.float32(1.1)))
+    np.testing.assert_array_equal(kept == placed, np.isinf(scaled) | (scaled == 0))
+
+
+def test_the_record_says_how_much_is_sky(outdoors: Outdoors) -> None:
+    scene, scaled = outdoors.scene, outdoors.scaled(np.inf)
+    photos = {v.name: WorkingView.of(load_photo(v), **SETTINGS.grid) for v in scene.views}
+    name, *others = scene.names[2], scene.names[1], scene.names[3]
+
+    def inputs(view: str) -> dict:
+        near = [other for other in (name, *others) if other != view]
+        return {
+            "ref": photos[view],
+            "sources": [photos[other] for other in near],
+            "scaled": scaled[view],
+            "sparse": scene.sparse_depth(scene[view]),
+            "settings": SETTINGS,
+        }
+
+    first = {view: first_round(**inputs(view)).depth_map for view in (name, *others)}
+    assert all(np.isfinite(found.depth).all() for found in first.values())
+    depths = [first[other] for other in others]
+    found = second_round(**inputs(name), first=first[name], source_depths=depths)
+    assert found.record["sky_share"] == pytest.approx((found.depth == 0).mean(), abs=1e-3)
+    assert found.record["sky_share"] == pytest.approx((outdoors.truth[name] == 0).mean(), abs=0.05)
+    assert found.record["masked_share"] == 0
+    assert found.trust is not None
+    assert (found.trust.order[photos[name].grid.shrink_depth(found.depth) == 0] == 0).all()
+
+
+def test_a_view_without_neighbours_and_the_published_method_know_no_sky(
+    outdoors: Outdoors,
+) -> None:
+    name = outdoors.scene.names[0]
+    scaled = outdoors.scaled(np.inf)[name]
+    view = WorkingView.of(load_photo(outdoors.scene[name]), **SETTINGS.grid)
+    sparse = outdoors.scene.sparse_depth(outdoors.scene[name])
+    nothing = np.zeros(view.grid.shape, np.float32)
+    alone = second_round(
+        view,
+        [],
+        scaled=scaled,
+        sparse=sparse,
+        first=DepthMap(depth=nothing, confidence=nothing),
+        source_depths=[],
+        settings=SETTINGS,
+    )
+    np.testing.assert_array_equal(alone.depth, np.where(np.isinf(scaled), 0, scaled))
+    assert alone.record["sky_share"] == pytest.approx(np.isinf(scaled).mean(), abs=1e-4)
+    paper = SETTINGS.model_copy(update={"method": Method.PAPER})
+    placed, sky = place_sky(scaled, sparse, paper)
+    np.testing.assert_array_equal(sky.removed(placed), np.where(np.isinf(scaled), 0, scaled))
+
+
+def test_what_is_left_out_is_masked_first() -> None:
+    told, depth = np.ones((4, 4), bool), np.ones((4, 4), np.float32)
+    depth[:2] = 0
+    told[0, 0] = False
+    mask = np.ones((4, 4), bool)
+    mask[:, :2] = False
+    assert left_out(told, depth, None) == {"sky_share": 0.4375, "masked_share": 0.0}
+    assert left_out(told, depth, mask) == {"sky_share": 0.25, "masked_share": 0.5}
 
 
 def points_at(xy: NDArray[np.float64], depth: NDArray[np.float64], track: int = 4) -> SparseDepth:
