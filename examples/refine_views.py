@@ -42,7 +42,7 @@ def main() -> None:
 
     # A prior per view (here the plane sweep, which needs no weights), fitted to the SfM points.
     known = refdepth.Scene(views, scene.points)
-    scaled = refdepth.scale_scene(known, refdepth.SweepPrior())  # (H, W) depth by name, 0 unknown
+    scaled = refdepth.scale_scene(known, refdepth.SweepPrior())  # (H, W) depth by name
 
     # Two rounds: the second also uses what the first found in the neighbouring views.
     settings = refdepth.RefineSettings.preset(arguments.quality)

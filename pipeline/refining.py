@@ -160,7 +160,7 @@ class _Table:
         return {
             "ref": self._views[name],
             "sources": tuple(self._views[other] for other in sources),
-            "scaled": load_scaled(self._workspace, self._scene[name]),
+            "scaled": load_scaled(self._workspace, self._scene[name], sky=np.inf),
             "sparse": self._judges.given(self._scene[name]),
             "settings": self.settings,
             "seed": self._seed,

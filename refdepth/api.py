@@ -30,7 +30,8 @@ def scale_scene(
     progress: Progress | None = None,
 ) -> dict[str, NDArray[np.float32]]:
     """The prior of every view, fitted to the SfM points: depth (H, W) in SfM units by view name, 0
-    unknown. Views with too few points borrow what the others found.
+    unknown, infinite in the sky (see `priors.sky`). Views with too few points borrow what the
+    others found.
 
     Raises `StageError` when no view has enough points.
 
@@ -55,7 +56,8 @@ def scale_scene(
             action="Give more photos with more overlap and texture.",
         )
     return {
-        name: apply_fit(priors[name], fit, scene[name].camera.shape) for name, fit in fits.items()
+        name: apply_fit(priors[name], fit, scene[name].camera.shape, sky=np.inf)
+        for name, fit in fits.items()
     }
 
 
@@ -71,19 +73,20 @@ def refine_scene(
     progress: Progress | None = None,
 ) -> dict[str, DepthMap]:
     """Refined depth and confidence of every view that has a `scaled` depth map (H, W; SfM units, 0
-        unknown), or of `views` alone; both rounds, in memory.
+    unknown, infinite in the sky), or of `views` alone; both rounds, in memory. In the result the
+    sky is unknown.
 
-        `prior_errors` say how far off each view's scaled depth is (see `first_round`); by default the
-        middling residual at the SfM points counts, which says too little of priors bent to them.
-        `settings` default to the preset `balanced`; `renderer`, which also says where all the rest is
+    `prior_errors` say how far off each view's scaled depth is (see `first_round`); by default the
+    middling residual at the SfM points counts, which says too little of priors bent to them.
+    `settings` default to the preset `balanced`; `renderer`, which also says where all the rest is
     computed, to the best there is where there are gradient steps. Deterministic for a `seed` on one
     device. Raises `InputError` for a view without a scaled depth map, `ValueError` for a `renderer`
     that cannot take the steps of `settings`.
 
-        Example::
+    Example::
 
-            refined = refdepth.refine_scene(scene, scaled, settings=RefineSettings.preset("fast"))
-            refined["IMG_1.jpg"].depth  # (H, W) float32
+        refined = refdepth.refine_scene(scene, scaled, settings=RefineSettings.preset("fast"))
+        refined["IMG_1.jpg"].depth  # (H, W) float32
     """
     from refdepth.errors import InputError
     from refdepth.geometry.working_view import WorkingView

@@ -17,7 +17,7 @@ from refdepth.pipeline.manifest import Manifest
 from refdepth.pipeline.metric import metres_per_unit, read_scale
 from refdepth.pipeline.report import charts
 from refdepth.pipeline.report.advice import Advice, advice_of
-from refdepth.pipeline.report.facts import ViewFacts, read_facts
+from refdepth.pipeline.report.facts import ViewFacts, left_out, read_facts
 from refdepth.pipeline.report.many import Block, blocks, distributions, shown_in_full
 from refdepth.pipeline.report.overview import MAX_POINTS, Overview, draw_overview
 from refdepth.pipeline.report.settings import SettingRow, setting_rows
@@ -119,7 +119,7 @@ def collect(results: Results, describe: Describe) -> Report:
         title=results.workspace.root.name,
         version=libraries.get("refdepth", ""),
         finished=manifests["fuse"] is not None,
-        facts=(*_facts(manifests, summaries), *_scale(results)),
+        facts=(*_facts(manifests, summaries), *_without(scene, facts), *_scale(results)),
         advice=tuple(advice_of(results, facts)),
         stages=tuple(_stage(name, manifests[name]) for name in manifests),
         overview=None if scene is None else _overview(results, scene, facts),
@@ -184,6 +184,18 @@ def _facts(
     total = sum(m.seconds for m in manifests.values() if m is not None)
     facts.append(Fact(value=seconds_text(total), label="of work"))
     return tuple(facts)
+
+
+def _without(scene: Scene | None, facts: Mapping[str, ViewFacts]) -> Iterator[Fact]:
+    """How much of all pixels is sky or masked."""
+    refined = {name: one.record for name, one in facts.items() if "sky_share" in one.record}
+    if scene is None or not refined:
+        return
+    cameras = [scene[name].camera for name in refined]
+    pixels = [float(camera.width * camera.height) for camera in cameras]
+    text = left_out(*refined.values(), weights=pixels)
+    if text:
+        yield Fact(value=text, label="of all pixels, without depth")
 
 
 def _scale(results: Results) -> Iterator[Fact]:

@@ -11,7 +11,11 @@ from refdepth.pipeline.results import Results
 LOW_ACCEPTANCE = 0.5
 """A view of whose correction less was taken over is named, as the stage's record does."""
 _OF_FIT = ("flags", "points", "residual_quantiles")
-_OF_RECORD = ("flags", "accepted_share", "held_out_before", "held_out_after")
+_OF_RECORD = (
+    *("flags", "accepted_share", "held_out_before", "held_out_after"),
+    *("sky_share", "masked_share"),
+)
+_LEFT_OUT = {"sky_share": "sky", "masked_share": "masked"}
 
 Facts: TypeAlias = Mapping[str, Any]
 
@@ -58,6 +62,20 @@ def read_facts(results: Results) -> dict[str, ViewFacts]:
 def accepted_share(record: Facts) -> float | None:
     """Share of a view whose correction was taken over; None where nothing judged it."""
     return number_of(record.get("accepted_share"))
+
+
+def left_out(*records: Facts, weights: Sequence[float] = (1.0,)) -> str:
+    """How much of views, each with its weight, has no depth on purpose: like `21 % sky, 4 %
+    masked`; empty where that is nothing."""
+    shares = {
+        word: sum(
+            weight * (number_of(record.get(name)) or 0.0)
+            for record, weight in zip(records, weights, strict=True)
+        )
+        for name, word in _LEFT_OUT.items()
+    }
+    parts = {word: 100 * share / sum(weights) for word, share in shares.items() if share > 0}
+    return ", ".join(f"{share:.{int(share < 1)}f} % {word}" for word, share in parts.items())
 
 
 def number_of(value: Any) -> float | None:

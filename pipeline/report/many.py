@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from refdepth.pipeline.report import charts
-from refdepth.pipeline.report.facts import ViewFacts, accepted_share, number_of
+from refdepth.pipeline.report.facts import ViewFacts, accepted_share, left_out, number_of
 from refdepth.pipeline.results import Results
 
 IN_FULL = 60
@@ -33,6 +33,8 @@ class Row:
     accepted: str
     agreement: str
     confirmed: str
+    without: str
+    """Shares of the sky and of what a mask leaves out."""
     flags: tuple[str, ...]
 
 
@@ -80,6 +82,7 @@ def blocks(results: Results, facts: Mapping[str, ViewFacts], full: Sequence[str]
                 accepted=_percent(accepted_share(of_view.record)),
                 agreement=f"{before:.2f} → {after:.2f}" if known else "",
                 confirmed=_percent(confirmed.get(own)),
+                without=left_out(of_view.record),
                 flags=of_view.flags,
             )
         )

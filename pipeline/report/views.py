@@ -15,7 +15,7 @@ from refdepth.errors import InputError
 from refdepth.io.colors import depth_picture, depth_range, ratio_picture, value_picture
 from refdepth.pipeline.devices import place_of
 from refdepth.pipeline.report import charts
-from refdepth.pipeline.report.facts import LOW_ACCEPTANCE, ViewFacts, accepted_share
+from refdepth.pipeline.report.facts import LOW_ACCEPTANCE, ViewFacts, accepted_share, left_out
 from refdepth.pipeline.report.thumbnails import THUMBNAIL_PX, WIDTH_PX, jpeg, photo, step_for
 from refdepth.pipeline.results import Results
 from refdepth.pipeline.work import Cost, Desk
@@ -206,6 +206,9 @@ def _figures(fit: Mapping[str, Any], record: Mapping[str, Any]) -> list[tuple[st
         rows.append(("Share of the picture they cover", f"{100 * fit.get('coverage', 0):.0f} %"))
     if "sources" in record:
         rows.append(("Neighbours used", str(record["sources"])))
+    without = left_out(record)
+    if without:
+        rows.append(("Without depth", without))
     fine = record.get("fine", {})
     for level in fine.get("levels", ()):
         first, last = level.get("loss_first"), level.get("loss_last")

@@ -32,7 +32,7 @@ class ScaleStage:
     """Priors and SfM points in, out one fit a view that makes its prior absolute depth."""
 
     name = "scale"
-    version = 5
+    version = 6
     upstream = ("sfm", "depth")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -150,13 +150,13 @@ class FinalFits:
         return make
 
 
-def load_scaled(workspace: Workspace, view: View) -> NDArray[np.float32]:
-    """A view's prior under its stored fit: depth (H, W) in SfM units, 0 where unknown. That takes
-    milliseconds, so it is not stored."""
+def load_scaled(workspace: Workspace, view: View, *, sky: float = 0.0) -> NDArray[np.float32]:
+    """A view's prior under its stored fit: depth (H, W) in SfM units, 0 where unknown, `sky` where
+    it is that. This takes milliseconds, so it is not stored."""
     name = view.name
     fit = ScaleFit.from_dict(ItemStore(workspace.stage_dir(ScaleStage.name), "").record(name))
     prior = load_prior(ItemStore(workspace.stage_dir("depth"), ""), name)
-    return apply_fit(prior, fit, view.camera.shape)
+    return apply_fit(prior, fit, view.camera.shape, sky=sky)
 
 
 class _Table:

@@ -20,6 +20,7 @@ from refdepth.priors.bend import Bend, fit_bend
 from refdepth.priors.observed import CELLS, observe
 from refdepth.priors.resolution import in_photo
 from refdepth.priors.robust_line import fit_line, improve_line, log_error, weighted_median
+from refdepth.priors.sky import contradicting, sky_from
 from refdepth.settings import Settings, setting
 from refdepth.types.prior import Prior, PriorKind
 from refdepth.types.scene import SparseDepth
@@ -51,7 +52,7 @@ class ScaleSettings(Settings):
         0.15, "A fit whose median relative depth error is larger is flagged.", gt=0, le=1
     )
     far_factor: float = setting(
-        3.0, "Depth beyond this many times the farthest SfM points is unknown.", ge=1, le=1000
+        3.0, "Depth beyond this many times the farthest SfM points is sky.", ge=1, le=1000
     )
     near_factor: float = setting(
         5.0, "Depth nearer than the nearest SfM points by this factor is unknown.", ge=1, le=1000
@@ -95,7 +96,9 @@ class ScaleFit:
     near: float
     """Nearest depth that is believed, SfM units."""
     far: float
-    """Farthest depth that is believed, SfM units."""
+    """Farthest depth that is believed, SfM units; what lies beyond is sky."""
+    sky_from: float | None = None
+    """Depth of the line, without `bend`, from which the prior says sky; None: it does not."""
     points: int = 0
     """SfM points used."""
     inliers: int = 0
@@ -167,6 +170,9 @@ def fit_scale(
     settings = settings or ScaleSettings()
     center, spread = _statistics(prior.values)
     points = observe(prior, sparse)
+    wrong = contradicting(prior, points)
+    if wrong.any():
+        points = points.where(~wrong)
     x, target, weight = points.x, points.target, points.weight
     flags: list[ScaleFlag] = []
     if len(x) == 0:
@@ -204,6 +210,7 @@ def fit_scale(
         b=b,
         near=near,
         far=far,
+        sky_from=sky_from(prior, (a, b), points, far, settings.far_factor),
         points=len(x),
         inliers=int(inlier.sum()),
         residual_quantiles=_quantiles(error, _QUANTILES),
@@ -219,10 +226,13 @@ def fit_scale(
 
 
 def apply_fit(
-    prior: Prior, fit: ScaleFit, shape: tuple[int, int] | None = None
+    prior: Prior, fit: ScaleFit, shape: tuple[int, int] | None = None, *, sky: float = 0.0
 ) -> NDArray[np.float32]:
     """Depth in SfM units in the grid of a photo of `shape` (H, W), without it in the prior's own;
-    0 where the prior says nothing or lies beyond the fit's bounds."""
+    0 where the prior says nothing or is nearer than the fit's bound, `sky` where it is beyond.
+
+    Refinement wants the sky infinite: it is no depth, but a side of edges.
+    """
     if shape is not None:
         prior = in_photo(prior, shape)
     out = np.zeros(prior.values.shape, np.float32)
@@ -233,10 +243,14 @@ def apply_fit(
         t = fit.a * prior.values[rows].astype(np.float64) + fit.b
         with np.errstate(divide="ignore", invalid="ignore"):
             depth = 1 / t if fit.kind == PriorKind.INVERSE_AFFINE else t
+            beyond = t <= 0 if fit.kind == PriorKind.INVERSE_AFFINE else np.zeros(t.shape, bool)
+            if fit.sky_from is not None:
+                beyond |= depth > fit.sky_from
             if factor is not None:
                 depth *= factor[rows]
-            known = (t > 0) & (depth >= fit.near) & (depth <= fit.far)
-        out[rows] = np.where(known, depth, 0)
+            beyond |= depth > fit.far
+            known = (t > 0) & (depth >= fit.near) & ~beyond
+        out[rows] = np.where(known, depth, np.where(beyond, sky, 0))
     return out
 
 

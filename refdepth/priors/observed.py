@@ -28,8 +28,13 @@ class Observed:
     target: Array
     """What x is fitted to: depth, or its inverse."""
     weight: Array
+    track_length: NDArray[np.int64]
     cell: NDArray[np.int64]
     """In which of the picture's cells the point lies."""
+
+    def where(self, chosen: NDArray[np.bool_]) -> Observed:
+        """Some of the points."""
+        return Observed(**{name: values[chosen] for name, values in vars(self).items()})
 
 
 def observe(prior: Prior, sparse: SparseDepth) -> Observed:
@@ -47,6 +52,7 @@ def observe(prior: Prior, sparse: SparseDepth) -> Observed:
         depth=depth,
         target=1 / depth if prior.kind == PriorKind.INVERSE_AFFINE else depth,
         weight=_weights(sparse.track_length[usable], sparse.error_px[usable], cell),
+        track_length=sparse.track_length[usable],
         cell=cell,
     )
 

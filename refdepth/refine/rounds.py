@@ -23,6 +23,7 @@ from refdepth.refine.confidence import Trust, view_trust
 from refdepth.refine.edges import sharpen_edges
 from refdepth.refine.problem import ViewProblem
 from refdepth.refine.settings import Method, RefineSettings
+from refdepth.refine.sky import left_out, place_sky
 from refdepth.refine.transfer import Transferred, opinions, transfer
 from refdepth.refine.wide import bend_to_photos, measured_error, moved
 from refdepth.types.depth_map import DepthMap
@@ -99,7 +100,8 @@ def first_round(
     prior_error: float | None = None,
     device: torch.device | None = None,
 ) -> RefinedView:
-    """Searches around the `scaled` depth (H, W; 0 unknown; photo's grid) and spreads what is sure.
+    """Searches around the `scaled` depth (H, W; 0 unknown, infinite in the sky; photo's grid) and
+    spreads what is sure. The sky lies behind everything in the result (see `sky`).
 
     `prior_error` is how far off the prior is, as log depth within which it lies for three quarters
     of the SfM points before it is bent to them; without it, the residuals at `sparse` count. A
@@ -116,6 +118,7 @@ def first_round(
     """
     settings = settings or RefineSettings()
     clock = _Clock()
+    scaled, sky = place_sky(scaled, sparse, settings)
     used, judge = split_held_out(len(sources), settings)
     record = {**_record(scaled, used, judge), "factor": ref.grid.factor}
     unsure = np.zeros(ref.grid.shape, np.float32)
@@ -137,7 +140,8 @@ def first_round(
     hypotheses = settings.search
     if error > settings.wide.from_error:
         near = [view.on(device) for view in close]
-        base = bend_to_photos(ref, [*helpers, *near], base, sparse, settings.wide)
+        bent = bend_to_photos(ref, [*helpers, *near], base, sparse, settings.wide)
+        base = sky.kept(base, bent)
         hypotheses = settings.wide.search
         clock.lap("sweep")
     change, sure = problem.search(base, hypotheses)
@@ -168,7 +172,8 @@ def second_round(
     device: torch.device | None = None,
 ) -> RefinedView:
     """Joins a view's first round with its neighbours', searches again around what they agree on,
-    then renders, refines and sharpens depth edges. The result lies in the photo's grid.
+    then renders, refines and sharpens depth edges. The result lies in the photo's grid; the sky is
+    unknown in it, and how much that is stands in the record.
 
     `first` is the view's own first round, `source_depths` its neighbours', in the order of
     `sources`, each on its working grid; `prior_error` is as in `first_round`. The confidence is a
@@ -182,11 +187,15 @@ def second_round(
     settings = settings or RefineSettings()
     check_renderer(settings, renderer)
     clock = _Clock()
+    told = scaled > 0
+    scaled, sky = place_sky(scaled, sparse, settings)
     used, judge = split_held_out(len(sources), settings)
     record = _record(scaled, used, judge)
     if record["flags"]:
+        depth = sky.removed(scaled)
+        record.update(left_out(told, depth, ref.photo_mask()))
         return RefinedView(
-            depth=scaled,
+            depth=depth,
             confidence=np.zeros_like(scaled),
             record=record,
             trust=Trust.none(ref.grid.shape),
@@ -257,12 +266,14 @@ def second_round(
             mixed = _sharpened(taken_over(before, depth, share), photo, settings)
             sharp = namespace(sharp).where(share > 0, mixed, before)
         clock.lap("acceptance")
+    sharp = sky.removed(sharp)
     trust = view_trust(problem.comparison, ref.grid.shrink_depth(sharp), transferred, settings)
     sharp, order, chance = fetch_all(sharp, trust.order, trust.chance)
     trust = Trust(order=order, chance=chance)
     alone = Calibration.of([Evidence.of(trust, ref.grid, sharp, None)])
     clock.lap("confidence")
     record["seconds"] = clock.seconds
+    record.update(left_out(told, sharp, mask))
     sure = alone.apply(ref.grid.grow(trust.order)) * (sharp > 0)
     return RefinedView(
         depth=sharp,

@@ -39,11 +39,11 @@ def prior_errors(measured: Mapping[str, float]) -> dict[str, float]:
 
 
 def measured_error(base: Array, sparse: SparseDepth, grid: WorkGrid) -> float:
-    """How far off a scaled prior (H, W, working grid) is: log depth within which three quarters of
-    the SfM points lie. 0 where there are too few points to say."""
+    """How far off a scaled prior (H, W, working grid; 0 unknown, infinite in the sky) is: log depth
+    within which three quarters of the SfM points lie. 0 where there are too few points to say."""
     y, x = grid.cells(sparse.xy)
     there = fetch(base)[y, x]
-    known = there > 0
+    known = (there > 0) & np.isfinite(there)
     if known.sum() < LEAST_POINTS:
         return 0.0
     error = np.abs(np.log(sparse.depth[known] / there[known]))

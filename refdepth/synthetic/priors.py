@@ -36,10 +36,14 @@ def simulate_prior(
     error: PriorError,
     rng: np.random.Generator,
 ) -> Prior:
-    """A prior of `kind` for exact `depth` (H, W) whose pixels belong to `surface` (H, W)."""
+    """A prior of `kind` for exact `depth` (H, W) whose pixels belong to `surface` (H, W). Where
+    depth is 0, the sky, it says very far."""
     distort = _objectwise if error == PriorError.OBJECTWISE else _smooth
-    inverse = distort(surface, rng) / depth.astype(np.float64)
+    sky = depth == 0
+    inverse = distort(surface, rng) / np.where(sky, np.inf, depth.astype(np.float64))
     inverse = ndimage.gaussian_filter(inverse, _SMEAR * depth.shape[1])
+    if sky.any():
+        inverse = np.maximum(inverse, 1e-2 * inverse[~sky].min(initial=1.0))
     scale = np.exp(rng.uniform(-1.0, 1.0))
     shift = rng.uniform(-0.3, 0.3)
     if kind == PriorKind.INVERSE_AFFINE:

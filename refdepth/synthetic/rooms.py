@@ -114,7 +114,7 @@ def _lens(K: NDArray[np.float64], pose: NDArray[np.float64]) -> tuple[NDArray[np
 
 
 @dataclass
-class _Builder:
+class WorldBuilder:
     """Collects bodies and materials."""
 
     rng: np.random.Generator
@@ -164,6 +164,7 @@ class _Builder:
         return row
 
     def world(self) -> World:
+        """What was added, lit from the room's lamp."""
         shapes, centers, rotations, halves, finishes, surfaces = zip(*self.bodies, strict=True)
         return World(
             shapes=np.array(shapes, np.int32),
@@ -179,7 +180,7 @@ class _Builder:
 
 def build_world(variant: Variant, rng: np.random.Generator) -> World:
     """The room of a variant; colours, textures and small placements come from `rng`."""
-    builder = _Builder(rng)
+    builder = WorldBuilder(rng)
     plain = variant == Variant.PLAIN_WALLS
     repeated = variant == Variant.REPEATED_TEXTURE
 
@@ -216,7 +217,7 @@ def build_world(variant: Variant, rng: np.random.Generator) -> World:
     return builder.world()
 
 
-def _hang_pictures(builder: _Builder, finish: Callable[..., Material]) -> None:
+def _hang_pictures(builder: WorldBuilder, finish: Callable[..., Material]) -> None:
     """Framed pictures: they give even a plain room points to hold on to."""
     for x, y, half_x, half_y in ((-1.75, -0.45, 0.42, 0.3), (1.85, -0.4, 0.33, 0.42)):
         look = finish(tracer.TILES, feature=0.12, tile=0.17)
@@ -226,7 +227,7 @@ def _hang_pictures(builder: _Builder, finish: Callable[..., Material]) -> None:
 
 
 def _furnish(
-    builder: _Builder, finish: Callable[..., Material], large: Callable[[], Material]
+    builder: WorldBuilder, finish: Callable[..., Material], large: Callable[[], Material]
 ) -> None:
     """Table, cupboard, couch, stool; vase, balls and a lamp."""
     yaw = float(builder.rng.uniform(15, 30))
@@ -262,7 +263,7 @@ def _furnish(
     builder.add(tracer.CYLINDER, (0.75, -0.72, 2.1), (0.2, 0.16, 0.2), shade)
 
 
-def _add_thin_things(builder: _Builder, finish: Callable[..., Material]) -> None:
+def _add_thin_things(builder: WorldBuilder, finish: Callable[..., Material]) -> None:
     """A railing before the table, upright rods and slanted wires."""
     rail = finish(tracer.NOISE, feature=0.06)
     for x in np.linspace(-1.2, 1.2, 13):

@@ -53,7 +53,7 @@ class SyntheticScene:
         paths = []
         for view in self.views:
             path = (folder / view.name).with_suffix(suffix)
-            picture = Image.fromarray(_to_bytes(view.image))
+            picture = Image.fromarray(photo_bytes(view.image))
             if suffix == ".png":
                 picture.save(path, compress_level=1)
             else:
@@ -102,7 +102,7 @@ class SyntheticScene:
         """`count` frames (height, width, 3) of a video along the photos' path."""
         for t in np.linspace(0.0, 1.0, count):
             picture = self.world.picture(self.camera.K, _pose_at(t), self.camera.shape)
-            yield _to_bytes(picture)
+            yield photo_bytes(picture)
 
 
 def make_scene(
@@ -127,14 +127,12 @@ def make_scene(
     variant = Variant(name)
     rng = np.random.default_rng([seed, list(Variant).index(variant) if _own_room(variant) else 0])
     world = build_world(variant, rng)
-    focal = width / 2 / np.tan(np.deg2rad(_HORIZONTAL_FOV_DEG) / 2)
-    K = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-    camera = PinholeCamera(K=K, width=width, height=height)
+    camera = pinhole(width, height)
     places = np.linspace(0.0, 1.0, views) if views > 1 else np.array([0.5])
     taken = []
     for index, t in enumerate(places):
         pose = _pose_at(t)
-        depth, surface = world.depth(K, pose, camera.shape)
+        depth, surface = world.depth(camera.K, pose, camera.shape)
         image = _photograph(world, camera, variant, index, float(t))
         noise = np.random.default_rng([seed, index, 3]).normal(0, _SENSOR_NOISE, image.shape)
         taken.append(
@@ -142,7 +140,7 @@ def make_scene(
                 name=f"view_{index:03d}.jpg",
                 camera=camera,
                 cam_from_world=invert_pose(pose),
-                image=_to_bytes(image + noise).astype(np.float32) / np.float32(255),
+                image=photo_bytes(image + noise).astype(np.float32) / np.float32(255),
                 depth=depth,
                 surface=surface,
             )
@@ -179,15 +177,30 @@ def _pose_at(t: float) -> NDArray[np.float64]:
     radius = 2.55 + 0.12 * np.sin(5 * t)
     height = -0.42 + 0.14 * np.sin(9 * t + 0.5)
     center = target + np.array([radius * np.sin(angle), height, -radius * np.cos(angle)])
+    return taken_from(center, target, roll=np.deg2rad(2.0) * np.sin(6 * t))
+
+
+def pinhole(width: int, height: int) -> PinholeCamera:
+    """The camera of the synthetic photos."""
+    focal = width / 2 / np.tan(np.deg2rad(_HORIZONTAL_FOV_DEG) / 2)
+    K = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    return PinholeCamera(K=K, width=width, height=height)
+
+
+def taken_from(
+    center: NDArray[np.float64], target: NDArray[np.float64], *, roll: float
+) -> NDArray[np.float64]:
+    """World from camera (4, 4) of a camera at `center` that looks at `target`, turned about its
+    axis by `roll` radians."""
     forward = target - center
     forward /= np.linalg.norm(forward)
     right = np.cross([0.0, 1.0, 0.0], forward)
     right /= np.linalg.norm(right)
-    roll = np.deg2rad(2.0) * np.sin(6 * t)
     down = np.cross(forward, right)
     x, y = np.cos(roll) * right + np.sin(roll) * down, np.cos(roll) * down - np.sin(roll) * right
     return pose_matrix(np.stack([x, y, forward], axis=1), center)
 
 
-def _to_bytes(image: NDArray[np.floating]) -> NDArray[np.uint8]:
+def photo_bytes(image: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """A picture in [0, 1] as a file of 8 bits holds it."""
     return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)

@@ -80,7 +80,8 @@ def _pick_points(
         known = _project(view, xyz[_visible(view, xyz)]).astype(int)
         taken[known[:, 1], known[:, 0]] = True
         taken = ndimage.binary_dilation(taken, iterations=_SPACING_PX)
-        score = np.where(taken | _near_edge(view.depth), 0.0, _corner_score(view.image))
+        unusable = taken | _near_edge(view.depth) | (view.depth == 0)
+        score = np.where(unusable, 0.0, _corner_score(view.image))
         rows, columns = np.nonzero(score > 1e-5)
         best = np.argsort(-score[rows, columns], kind="stable")[:points_per_view]
         rows, columns = rows[best], columns[best]

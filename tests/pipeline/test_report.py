@@ -27,6 +27,7 @@ from refdepth.pipeline.progress import Silent
 from refdepth.pipeline.report import write_report
 from refdepth.pipeline.report.advice import advise
 from refdepth.pipeline.report.charts import lines, reliability, scatter, ticks
+from refdepth.pipeline.report.facts import left_out
 from refdepth.pipeline.report.overview import draw_overview, map_axes
 from refdepth.pipeline.results import Results
 from refdepth.pipeline.workspace import Workspace
@@ -255,6 +256,31 @@ def test_a_view_that_mostly_stayed_as_it_was_is_named(finished: Workspace) -> No
     page = write_report(finished)
     assert "most of the refinement was turned down" in Page(page).text
     assert 'class="badge flag">40 % accepted' in page.read_text()
+
+
+def test_what_has_no_depth_on_purpose_is_said_for_each_view_and_in_all(
+    finished: Workspace,
+) -> None:
+    views = Results(finished).views("refine")
+    shares = [{"sky_share": 0.4, "masked_share": 0.0}, {"sky_share": 0.0, "masked_share": 0.25}]
+    for name, told in zip(views, shares, strict=False):
+        change(
+            finished.root / "refine" / f"{name}.json", lambda d, told=told: d["record"].update(told)
+        )
+    page = write_report(finished).read_text()
+    assert page.count("Without depth") == 2
+    assert ">40 % sky<" in page
+    assert ">25 % masked<" in page
+    # Of the two views that say so, all of one size.
+    assert "of all pixels, without depth</dt><dd>20 % sky, 12 % masked<" in page
+
+
+def test_parts_without_depth_are_weighed_by_their_pixels() -> None:
+    views = [{"sky_share": 0.5}, {"sky_share": 0.0, "masked_share": 0.02}]
+    assert left_out(*views, weights=[3.0, 1.0]) == "38 % sky, 0.5 % masked"
+    assert left_out(views[0]) == "50 % sky"
+    assert left_out({"sky_share": 0.0, "masked_share": 0.0}) == ""
+    assert left_out({}) == ""
 
 
 def test_the_map_looks_down_on_the_cameras(room: ExactRoom) -> None:
