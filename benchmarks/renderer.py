@@ -32,11 +32,12 @@ import numba
 import numpy as np
 import torch
 
+from refdepth.devices import cuda_available
 from refdepth.geometry.mesh import grid_mesh
 from refdepth.refine.paper.difference import mean_difference
 from refdepth.render import Renderer, select_renderer
 from refdepth.render.cpu import CpuRenderer
-from refdepth.render.selection import cuda_available, nvdiffrast_installed
+from refdepth.render.selection import nvdiffrast_installed
 
 VIEWS = 4
 FLOOR_BYTES = 76

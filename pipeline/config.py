@@ -9,13 +9,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from refdepth.devices import DeviceName
 from refdepth.errors import ConfigurationError
 from refdepth.fusion.settings import FusionSettings, MeshSettings
 from refdepth.ingest import PrepareSettings
 from refdepth.priors.fit import ScaleSettings
 from refdepth.priors.sweep import SweepSettings
 from refdepth.refine.settings import RefineSettings
-from refdepth.render.selection import DeviceName, RendererName
+from refdepth.render.selection import RendererName
 from refdepth.settings import Quality, Settings, setting
 from refdepth.sfm import SfmSettings
 from refdepth.types.prior import PriorKind

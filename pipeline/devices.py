@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from refdepth.render.selection import DeviceName, select_device
+from refdepth.devices import DeviceName, select_device
 
 _GPUS = Path("/proc/driver/nvidia/gpus")
 
@@ -36,7 +36,7 @@ def aside(places: Mapping[str, int]) -> str:
 
 def check_device(device: DeviceName) -> None:
     """Raises `UnavailableError` for a device that is asked for by name and is not there."""
-    if device == DeviceName.CUDA:
+    if device in (DeviceName.CUDA, DeviceName.MPS):
         select_device(device)
 
 

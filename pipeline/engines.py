@@ -8,9 +8,10 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from refdepth.device_memory import free_cached, is_lost, is_out_of_memory, smaller_pieces
+from refdepth.devices import DeviceName
 from refdepth.pipeline.config import RunConfig
 from refdepth.pipeline.devices import gpus
-from refdepth.render.selection import DeviceName, RendererName
+from refdepth.render.selection import RendererName
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +89,7 @@ def chosen_renderer(config: RunConfig) -> Renderer | None:
     `select_renderer` does."""
     runtime = config.runtime
     by_name = runtime.renderer not in (RendererName.AUTO, RendererName.CPU)
-    choice = by_name or runtime.device == DeviceName.CUDA or bool(gpus())
+    choice = by_name or runtime.device in (DeviceName.CUDA, DeviceName.MPS) or bool(gpus())
     if not (config.refine.gradient_steps or choice):
         return None
     from refdepth.render import select_renderer

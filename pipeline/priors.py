@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from refdepth.devices import DeviceName
 from refdepth.errors import ConfigurationError, InputError, UnavailableError
 from refdepth.geometry.grid import WorkGrid
 from refdepth.geometry.lens import InputPhoto
@@ -31,7 +32,6 @@ from refdepth.priors.checkpoints import (
     local_folder,
 )
 from refdepth.priors.maps import MapsPrior, check_unit
-from refdepth.render.selection import DeviceName
 from refdepth.types.prior import Prior, PriorKind
 from refdepth.types.scene import Scene, View
 
@@ -172,7 +172,8 @@ def cost_of(request: RunRequest, identity: Mapping[str, Any], scene: Scene) -> C
             cache_bytes=_SWEEP_CACHE * 5 * cells,
             gpu=gpu_share(request.config),
         )
-    on_gpu = request.config.runtime.device != DeviceName.CPU and bool(gpus())
+    device = request.config.runtime.device
+    on_gpu = device == DeviceName.MPS or (device != DeviceName.CPU and bool(gpus()))
     weights = sum(path.stat().st_size for path in _checkpoint(request, identity).folder.iterdir())
     return Cost(seconds=_NETWORK_SECONDS, bytes=_NETWORK_BYTES + 2 * weights, gpu=float(on_gpu))
 

@@ -18,7 +18,16 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 COMPILING = {"compiled", "kernel_cache", "signature_text", "compilation", "threads"}
-COMMON = {"errors", "settings", "cores", "arrays", "precision", "device_memory", *COMPILING}
+COMMON = {
+    "errors",
+    "settings",
+    "cores",
+    "arrays",
+    "precision",
+    "devices",
+    "device_memory",
+    *COMPILING,
+}
 """What every room may import."""
 ROOMS: dict[str, set[str]] = {
     "types": set(),

@@ -134,7 +134,7 @@ def reconstruct(
     device: Annotated[
         str | None,
         typer.Option(
-            metavar="auto|cpu|cuda",
+            metavar="auto|cpu|cuda|mps",
             help="Where networks and renderer run. CUDA and CPU agree closely, not to the bit; each"
             " view's record says which it was. \\[default: auto]",
             show_default=False,

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.cores import one_torch_thread
-from refdepth.errors import InputError, StageError, UnavailableError
+from refdepth.devices import select_device
+from refdepth.errors import InputError, StageError
 from refdepth.io.images import load_photo
 from refdepth.priors.checkpoints import Checkpoint, find_checkpoint
 from refdepth.types.prior import Prior, PriorKind
@@ -48,8 +49,8 @@ class NetworkPrior:
         kind: PriorKind | None = None,
     ) -> None:
         """`checkpoint` is one, or a hub id or folder that `find_checkpoint` looks for when it is
-        first needed. `device` is auto, cpu or cuda. `kind` overrides what the configuration says
-        about how the network's values relate to depth."""
+        first needed. `device` is auto, cpu, cuda or mps. `kind` overrides what the configuration
+        says about how the network's values relate to depth."""
         self._asked = checkpoint
         self._device = device
         self._kind = kind
@@ -74,16 +75,16 @@ class NetworkPrior:
 
     @property
     def device(self) -> str:
-        """Where the network runs, cpu or cuda. Raises `UnavailableError` for CUDA that is not
+        """Where the network runs: cpu, cuda or mps. Raises `UnavailableError` for one that is not
         there."""
-        return _pick_device(self._device)
+        return select_device(self._device).type
 
     def estimate(self, view: View, scene: Scene) -> Prior:
         """The network's word on a view's photo, at the resolution of the network where that is less
         than the photo's.
 
-        Raises `InputError` when the checkpoint cannot be used, `UnavailableError` when CUDA was
-        asked for and is not there, `StageError` when the network gives nothing finite.
+        Raises `InputError` when the checkpoint cannot be used, `UnavailableError` when a device
+        was asked for and is not there, `StageError` when the network gives nothing finite.
         """
         return self._estimate(np.asarray(load_photo(view).image))
 
@@ -114,7 +115,7 @@ class _Network:
         import torch
         from transformers import AutoConfig, AutoImageProcessor, AutoModelForDepthEstimation
 
-        self._device = _pick_device(device)
+        self._device = select_device(device).type
         self._dtype = torch.float16 if self._device == "cuda" else torch.float32
         where = {"local_files_only": True, "trust_remote_code": False}
         try:
@@ -187,20 +188,6 @@ def _quiet() -> Iterator[None]:
     finally:
         if shown:
             transformers_logging.enable_progress_bar()
-
-
-def _pick_device(device: str) -> str:
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UnavailableError(
-            "PyTorch sees no CUDA device.",
-            subject="--device cuda",
-            action="Use --device cpu, or install a CUDA build of PyTorch.",
-        )
-    return device
 
 
 def _kind(config: Any, checkpoint: Checkpoint) -> PriorKind:

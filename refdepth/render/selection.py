@@ -7,6 +7,8 @@ import logging
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from refdepth import devices
+from refdepth.devices import DeviceName, select_device
 from refdepth.errors import ConfigurationError, UnavailableError
 from refdepth.render.interface import Renderer
 
@@ -25,14 +27,6 @@ class RendererName(StrEnum):
     TORCH = "torch"
 
 
-class DeviceName(StrEnum):
-    """Where networks and renderer run."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
 NVDIFFRAST_HELP = (
     "With torch and a CUDA toolkit present, run: pip install --no-build-isolation "
     "git+https://github.com/NVlabs/nvdiffrast (its licence allows research and evaluation). "
@@ -49,11 +43,12 @@ def select_renderer(
     """The renderer called `name`, on `device`; one that gives `gradients` where they are needed,
     which the published method does.
 
-    `auto` takes nvdiffrast where `device` allows it and it works; with CUDA but without it the
-    torch renderer, or the CPU's where gradients are needed and `device` allows that; else the
-    CPU's. It logs what keeps an nvdiffrast from being taken. The CPU renderer goes with every
-    device: networks can use CUDA all the same. Raises `ConfigurationError` for an unknown name or
-    a contradiction, `UnavailableError` when what was asked for by name cannot be had.
+    `auto` takes nvdiffrast where `device` allows it and it works; with CUDA but without it, or with
+    device `mps`, the torch renderer, or the CPU's where gradients are needed and `device` allows
+    that; else the CPU's. It logs what keeps an nvdiffrast from being taken. The CPU renderer goes
+    with every device: networks can use CUDA all the same. Raises `ConfigurationError` for an
+    unknown name or a contradiction, `UnavailableError` when what was asked for by name cannot be
+    had.
     """
     _check_names(name, device, gradients)
     if name == "cpu" or (name == "auto" and device == "cpu"):
@@ -62,8 +57,11 @@ def select_renderer(
         return _torch(select_device(device))
     if name == "nvdiffrast":
         return nvdiffrast_renderer()
-    if select_device(device).type == "cpu":
+    chosen = select_device(device)
+    if chosen.type == "cpu":
         return _cpu()
+    if chosen.type == "mps":
+        return _cpu() if gradients else _torch(chosen)
     try:
         return nvdiffrast_renderer()
     except UnavailableError as error:
@@ -72,22 +70,7 @@ def select_renderer(
         level = logging.WARNING if gradients or nvdiffrast_installed() else logging.INFO
         instead = "on the CPU" if gradients else "with torch"
         logger.log(level, "CUDA found, but rendering %s. %s", instead, error)
-    return _cpu() if gradients else _torch(select_device(device))
-
-
-def select_device(device: DeviceName | str = DeviceName.AUTO) -> torch.device:
-    """Where tensors go. Raises `UnavailableError` for CUDA that is not there."""
-    import torch
-
-    if device == "cpu" or (device == "auto" and not cuda_available()):
-        return torch.device("cpu")
-    if not cuda_available():
-        raise UnavailableError(
-            "no CUDA device was found.",
-            subject=f"device {device}",
-            action="Use device cpu or auto, or install a torch with CUDA on a machine with a GPU.",
-        )
-    return torch.device("cuda")
+    return _cpu() if gradients else _torch(chosen)
 
 
 def _check_names(name: str, device: str, gradients: bool) -> None:
@@ -102,7 +85,7 @@ def _check_names(name: str, device: str, gradients: bool) -> None:
         raise ConfigurationError(
             "unknown device.", subject=repr(device), action=f"Use one of {', '.join(DeviceName)}."
         )
-    if (name, device) == ("nvdiffrast", "cpu"):
+    if name == "nvdiffrast" and device in ("cpu", "mps"):
         raise ConfigurationError(
             "the nvdiffrast renderer runs on CUDA only.",
             subject=f"device {device}",
@@ -118,7 +101,7 @@ def _check_names(name: str, device: str, gradients: bool) -> None:
 
 def nvdiffrast_renderer() -> Renderer:
     """The renderer for CUDA, ready to draw. Raises `UnavailableError` with the cause."""
-    if not cuda_available():
+    if not devices.cuda_available():
         raise UnavailableError(
             "no CUDA device was found.",
             subject="nvdiffrast",
@@ -137,13 +120,6 @@ def nvdiffrast_renderer() -> Renderer:
             subject="nvdiffrast",
             action=NVDIFFRAST_HELP,
         ) from error
-
-
-def cuda_available() -> bool:
-    """Whether torch can use a CUDA device."""
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def nvdiffrast_installed() -> bool:

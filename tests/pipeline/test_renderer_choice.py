@@ -5,6 +5,7 @@ import torch
 from PIL import Image
 from wall_scene import wall_scene
 
+from refdepth import devices
 from refdepth.errors import ConfigurationError, UnavailableError
 from refdepth.pipeline.cancellation import Cancellation
 from refdepth.pipeline.config import RunInputs, RunRequest, build_config
@@ -33,7 +34,7 @@ def run_stage(tmp_path, monkeypatch):
     """Runs the refinement on a machine without CUDA up to its first piece of work."""
     scene, _ = wall_scene(tmp_path)
     monkeypatch.setattr(refine, "load_scene", lambda _: scene)
-    monkeypatch.setattr(selection, "cuda_available", lambda: False)
+    monkeypatch.setattr(devices, "cuda_available", lambda: False)
 
     def run(*settings: str) -> None:
         context = StageContext(
@@ -61,8 +62,15 @@ def test_a_renderer_that_cannot_be_had_ends_the_run_before_any_round(run_stage):
         run_stage("refine.iterations=3", "runtime.renderer=nvdiffrast")
 
 
-def test_without_gradient_steps_no_renderer_is_chosen(run_stage):
+def test_without_gradient_steps_and_gpus_no_renderer_is_looked_for(run_stage, monkeypatch):
+    monkeypatch.setattr("refdepth.render.select_renderer", None)
+    monkeypatch.setattr("refdepth.pipeline.engines.gpus", list)
     with pytest.raises(RoundBeganError):
+        run_stage("refine.iterations=0")
+
+
+def test_a_device_that_is_named_computes_without_gradient_steps_too(run_stage):
+    with pytest.raises(UnavailableError):
         run_stage("refine.iterations=0", "runtime.device=cuda")
 
 
@@ -107,10 +115,8 @@ def begin(tmp_path, monkeypatch):
 
 def refusal(quality: str, renderer: str, device: str, *, cuda: bool) -> type[Exception] | None:
     """Why a run cannot be had on a machine without nvdiffrast; None for one that can."""
-    if device == "cuda" and not cuda:
+    if device == "mps" or (device == "cuda" and not cuda):
         return UnavailableError
-    if quality == "fast":  # takes no steps on the rendered mesh
-        return None
     if renderer == "nvdiffrast":
         return ConfigurationError if device == "cpu" else UnavailableError
     if quality == "paper" and renderer == "torch":
@@ -124,7 +130,7 @@ def refusal(quality: str, renderer: str, device: str, *, cuda: bool) -> type[Exc
 @pytest.mark.parametrize("quality", list(Quality))
 def test_every_combination_works_or_is_refused_before_any_stage(begin, quality, cuda):
     for renderer in selection.RendererName:
-        for device in selection.DeviceName:
+        for device in devices.DeviceName:
             expected = refusal(quality, renderer, device, cuda=cuda) or StageBeganError
             with pytest.raises(expected):
                 begin(quality, renderer, device, cuda=cuda)

@@ -9,6 +9,7 @@ import pytest
 import refdepth.fusion
 import refdepth.refine.rounds
 import refdepth.sfm.mapping
+from refdepth.devices import DeviceName
 from refdepth.pipeline.cancellation import Cancellation
 from refdepth.pipeline.config import RunConfig, RunInputs, RunRequest, build_config
 from refdepth.pipeline.executors import SerialExecutor
@@ -17,7 +18,7 @@ from refdepth.pipeline.registry import STAGES
 from refdepth.pipeline.stage import StageContext
 from refdepth.pipeline.stages import sfm as sfm_stage
 from refdepth.pipeline.workspace import Workspace
-from refdepth.render.selection import DeviceName, RendererName, select_renderer
+from refdepth.render.selection import RendererName, select_renderer
 
 CONFIG = build_config(
     options={"runtime.seed": 7, "runtime.threads": 3, "runtime.max_memory_gb": 1.0}

@@ -6,6 +6,7 @@ import types
 import pytest
 import torch
 
+from refdepth import devices
 from refdepth.errors import ConfigurationError, UnavailableError
 from refdepth.render import select_renderer, selection
 
@@ -49,37 +50,51 @@ def machine(monkeypatch, installed):
             installed(unfit)
         else:
             monkeypatch.setattr(torch.cuda, "is_available", lambda: kind == "gpu")
+            monkeypatch.setattr(torch.backends.mps, "is_available", lambda: kind == "apple")
             monkeypatch.setattr(selection, "nvdiffrast_installed", lambda: False)
 
     return pretend
 
 
-MACHINES = ("cpu", "gpu", "nvdiffrast", "broken")
-"""Without a GPU; with one and without nvdiffrast; with both; with an nvdiffrast that does not work.
-"""
-ALWAYS_CPU = ["cpu"] * 4
-NVDIFFRAST = ["unavailable", "unavailable", "nvdiffrast on cuda", "unavailable"]
-REFUSED = ["refused"] * 4
+MACHINES = ("cpu", "gpu", "nvdiffrast", "broken", "apple")
+"""Without a GPU; with one and without nvdiffrast; with both; with an nvdiffrast that does not work;
+with an Apple GPU."""
+ALWAYS_CPU = ["cpu"] * 5
+NVDIFFRAST = ["unavailable", "unavailable", "nvdiffrast on cuda", "unavailable", "unavailable"]
+REFUSED = ["refused"] * 5
+ON_CUDA = ["unavailable", *["torch on cuda"] * 3, "unavailable"]
+ON_MPS = [*["unavailable"] * 4, "torch on mps"]
 CHOICES = {
-    ("auto", "auto"): ["cpu", "torch on cuda", "nvdiffrast on cuda", "torch on cuda"],
+    ("auto", "auto"): ["cpu", "torch on cuda", "nvdiffrast on cuda", "torch on cuda", "cpu"],
     ("auto", "cpu"): ALWAYS_CPU,
-    ("auto", "cuda"): ["unavailable", "torch on cuda", "nvdiffrast on cuda", "torch on cuda"],
+    ("auto", "cuda"): [
+        "unavailable",
+        "torch on cuda",
+        "nvdiffrast on cuda",
+        "torch on cuda",
+        "unavailable",
+    ],
+    ("auto", "mps"): ON_MPS,
     ("cpu", "auto"): ALWAYS_CPU,
     ("cpu", "cpu"): ALWAYS_CPU,
     ("cpu", "cuda"): ALWAYS_CPU,
+    ("cpu", "mps"): ALWAYS_CPU,
     ("nvdiffrast", "auto"): NVDIFFRAST,
     ("nvdiffrast", "cpu"): REFUSED,
     ("nvdiffrast", "cuda"): NVDIFFRAST,
-    ("torch", "auto"): ["torch on cpu", *["torch on cuda"] * 3],
-    ("torch", "cpu"): ["torch on cpu"] * 4,
-    ("torch", "cuda"): ["unavailable", *["torch on cuda"] * 3],
+    ("nvdiffrast", "mps"): REFUSED,
+    ("torch", "auto"): ["torch on cpu", *["torch on cuda"] * 3, "torch on cpu"],
+    ("torch", "cpu"): ["torch on cpu"] * 5,
+    ("torch", "cuda"): ON_CUDA,
+    ("torch", "mps"): ON_MPS,
 }
 """Renderer and device asked for, to what is got on each machine."""
 WITH_GRADIENTS = {
     **CHOICES,
-    ("auto", "auto"): ["cpu", "cpu", "nvdiffrast on cuda", "cpu"],
+    ("auto", "auto"): ["cpu", "cpu", "nvdiffrast on cuda", "cpu", "cpu"],
     ("auto", "cuda"): NVDIFFRAST,
-    **{("torch", device): REFUSED for device in selection.DeviceName},
+    ("auto", "mps"): [*["unavailable"] * 4, "cpu"],
+    **{("torch", device): REFUSED for device in devices.DeviceName},
 }
 """The same where gradients are needed."""
 
@@ -101,7 +116,7 @@ def got(*asked, **options) -> str:
 def test_every_combination_is_got_or_refused(machine, kind, gradients):
     machine(kind)
     table = WITH_GRADIENTS if gradients else CHOICES
-    assert len(table) == len(selection.RendererName) * len(selection.DeviceName)
+    assert len(table) == len(selection.RendererName) * len(devices.DeviceName)
     expected = {asked: row[MACHINES.index(kind)] for asked, row in table.items()}
     assert {asked: got(*asked, gradients=gradients) for asked in table} == expected
 
