@@ -69,6 +69,21 @@ class Making:
         the neighbours confirm."""
         return self.store(f"round-{turn}")
 
+    def reduced(self, load: Callable[[str], DepthMap], scene: Scene) -> Callable[[str], DepthMap]:
+        """What `load` gives. Where that is reduced from larger maps, each is read once: what it
+        becomes is kept for the neighbours that ask for it."""
+        store = self.store("reduced")
+
+        def kept(name: str) -> DepthMap:
+            if scene[name].reduction == 1:
+                return load(name)
+            if not store.arrays_path(name).exists():
+                found = load(name)
+                store.write_arrays(name, {"depth": found.depth, "confidence": found.confidence})
+            return stored_depth(store, name)
+
+        return kept
+
     def check(self, name: str) -> Path:
         """What a view's check has handed back."""
         return self.folder / "checks" / f"{safe_name(name)}.json"
@@ -150,7 +165,7 @@ class CrossChecks(_Step):
 
         settings, scene, making = self.brief.config.fuse, self.scene(), self.making
         workspace, config = self.brief.workspace, self.brief.config
-        refined = refined_depth(workspace, load_scene(workspace), config)
+        refined = making.reduced(refined_depth(workspace, load_scene(workspace), config), scene)
         load = self.cache(desk, scene, "refined", refined)
         swatches, ratio = Swatches(scene), settings.max_depth_ratio
 

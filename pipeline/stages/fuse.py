@@ -123,6 +123,7 @@ def _agree(context: StageContext, making: Making, chosen: Scene) -> dict[str, Ch
         "names": names,
     }
     checks = context.perform("checking views", CrossChecks(**common), names)
+    discard(making.store("reduced").folder)
     rounds = context.config.fuse.rounds
     begun = [turn for turn in range(1, rounds + 1) if making.after(turn).folder.exists()]
     for turn in range(max(begun, default=1), rounds + 1):  # one begins when that before it is done
