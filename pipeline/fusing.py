@@ -1,12 +1,9 @@
-"""What the stage `fuse` does view by view and tile by tile, and where that lies until the cloud is
-there."""
+"""What the stage `fuse` does view by view and tile by tile."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +11,9 @@ from numpy.typing import NDArray
 
 from refdepth.pipeline.compact import compact
 from refdepth.pipeline.config import RunConfig
-from refdepth.pipeline.files import discard, read_json, replacing, write_json
-from refdepth.pipeline.items import ItemStore, safe_name
+from refdepth.pipeline.files import replacing
+from refdepth.pipeline.items import ItemStore
+from refdepth.pipeline.making import REDUCED, SWATCHES, Checked, Making, mask_of, stored_depth
 from refdepth.pipeline.stage import Brief
 from refdepth.pipeline.views import load_scene
 from refdepth.pipeline.work import Cost, Desk
@@ -24,77 +22,8 @@ from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene
 
 if TYPE_CHECKING:
-    from refdepth.fusion import ColourRatio, DepthCache, Tile
+    from refdepth.fusion import DepthCache, Tile
     from refdepth.fusion.voxels import Lattice
-
-MAKING = "making"
-"""Subfolder of what is gone when the stage is done."""
-
-
-class Making:
-    """Files of a fusion that is not finished, each whole or absent. What is there is not made
-    again; a mark says under which fingerprint all of it was made."""
-
-    def __init__(self, brief: Brief) -> None:
-        self.folder = brief.folder / MAKING
-        self._mark = self.folder / "made-under.json"
-        self._fingerprint = brief.item_fingerprint
-        self.given = self.store("given")
-        """Pixels that views give, and claim of others."""
-        self.points = self.store("points")
-        """Which points lie where in the views' files."""
-
-    def begin(self) -> None:
-        """Removes what was made under another fingerprint, or without a mark."""
-        if read_json(self._mark) != self._fingerprint:
-            self._mark.unlink(missing_ok=True)  # first: a removal may be cut short
-            if self.folder.exists():
-                shutil.rmtree(self.folder)
-            self.folder.mkdir()
-            write_json(self._mark, self._fingerprint)
-        for name in ("checks", "points", "tiles"):
-            (self.folder / name).mkdir(exist_ok=True)
-
-    def end(self) -> None:
-        """Removes all of it."""
-        self._mark.unlink(missing_ok=True)
-        discard(self.folder)
-
-    def store(self, subfolder: str) -> ItemStore:
-        """Arrays of views in a subfolder."""
-        return ItemStore(self.folder / subfolder, "")
-
-    def after(self, turn: int) -> ItemStore:
-        """The depth after a round of consensus, of the last one who has the same surface; 0: what
-        the neighbours confirm."""
-        return self.store(f"round-{turn}")
-
-    def reduced(self, load: Callable[[str], DepthMap], scene: Scene) -> Callable[[str], DepthMap]:
-        """What `load` gives. Where that is reduced from larger maps, each is read once: what it
-        becomes is kept for the neighbours that ask for it."""
-        store = self.store("reduced")
-
-        def kept(name: str) -> DepthMap:
-            if scene[name].reduction == 1:
-                return load(name)
-            if not store.arrays_path(name).exists():
-                found = load(name)
-                store.write_arrays(name, {"depth": found.depth, "confidence": found.confidence})
-            return stored_depth(store, name)
-
-        return kept
-
-    def check(self, name: str) -> Path:
-        """What a view's check has handed back."""
-        return self.folder / "checks" / f"{safe_name(name)}.json"
-
-    def rows(self, name: str) -> Path:
-        """A view's points."""
-        return self.folder / "points" / f"{safe_name(name)}.rows"
-
-    def tile(self, name: str) -> Path:
-        """The cloud of a tile."""
-        return self.folder / "tiles" / f"{name}.ply"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,35 +56,6 @@ class _Step:
         return desk.keep(key, lambda: DepthCache(load, scene, desk.cache_bytes / 2 / 2**20))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Checked:
-    """What is handed back of a view that is checked."""
-
-    colours: list[ColourRatio]
-    """How it compares with its neighbours."""
-    pixel_width: float
-
-    def write(self, path: Path) -> None:
-        """Stores it; a width that is infinite as null."""
-        width = self.pixel_width if np.isfinite(self.pixel_width) else None
-        write_json(path, {"pixel_width": width, "colours": [asdict(c) for c in self.colours]})
-
-    @classmethod
-    def read(cls, path: Path) -> Checked | None:
-        """What `write` has stored; None where that is nothing."""
-        from refdepth.fusion import ColourRatio
-
-        stored = read_json(path)
-        if not isinstance(stored, dict):
-            return None
-        width = np.inf if stored["pixel_width"] is None else stored["pixel_width"]
-        colours = [
-            ColourRatio(**{**ratio, "log_ratio": tuple(ratio["log_ratio"])})
-            for ratio in stored["colours"]
-        ]
-        return cls(colours=colours, pixel_width=float(width))
-
-
 class CrossChecks(_Step):
     """What the neighbours confirm of a view is stored."""
 
@@ -164,10 +64,13 @@ class CrossChecks(_Step):
         from refdepth.fusion import Swatches, check_view, compare_colours, pixel_width, sources_of
 
         settings, scene, making = self.brief.config.fuse, self.scene(), self.making
-        workspace, config = self.brief.workspace, self.brief.config
-        refined = making.reduced(refined_depth(workspace, load_scene(workspace), config), scene)
-        load = self.cache(desk, scene, "refined", refined)
-        swatches, ratio = Swatches(scene), settings.max_depth_ratio
+        load = self.cache(desk, scene, "refined", self._refined(scene))
+        small = Swatches(scene)
+
+        def swatch(name: str) -> NDArray[np.float32]:
+            return making.once(SWATCHES, name, lambda: {"rgb": small.make(name)})["rgb"]
+
+        swatches, ratio = Swatches(scene, swatch), settings.max_depth_ratio
 
         def check(name: str) -> Checked:
             if (known := Checked.read(making.check(name))) is not None:
@@ -184,6 +87,20 @@ class CrossChecks(_Step):
             return found
 
         return check
+
+    def _refined(self, scene: Scene) -> Callable[[str], DepthMap]:
+        """Refined depth on the grids of `scene`. Where that is reduced, each full map is read
+        once."""
+        workspace, making = self.brief.workspace, self.making
+        load = refined_depth(workspace, load_scene(workspace), self.brief.config)
+
+        def reduced(name: str) -> DepthMap:
+            if scene[name].reduction == 1:
+                return load(name)
+            found = making.once(REDUCED, name, lambda: vars(load(name)))
+            return DepthMap(depth=found["depth"], confidence=found["confidence"])
+
+        return reduced
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -329,16 +246,3 @@ def refined_depth(
 
     items = ItemStore(workspace.stage_dir("refine"), "")
     return reduced_depth(scene, config.fuse.max_pixels, lambda name: stored_depth(items, name))
-
-
-def stored_depth(items: ItemStore, name: str) -> DepthMap:
-    """A view's depth in one of the stores."""
-    arrays = items.arrays(name)
-    return DepthMap(depth=arrays["depth"], confidence=arrays["confidence"])
-
-
-def mask_of(given: ItemStore, name: str, of: str, scene: Scene) -> NDArray[np.bool_]:
-    """Pixels of view `of` (height, width) that are given with what view `name` gives."""
-    height, width = scene[of].camera.shape
-    packed = given.arrays(name)[of]
-    return np.unpackbits(packed, count=height * width).reshape(height, width) > 0

@@ -11,16 +11,15 @@ from refdepth.errors import StageError
 from refdepth.pipeline.config import RunConfig, RunRequest
 from refdepth.pipeline.files import discard, replacing
 from refdepth.pipeline.fusing import (
-    Checked,
     CrossChecks,
     Gives,
-    Making,
     Points,
     Rounds,
     Tiles,
     chosen_scene,
     refined_depth,
 )
+from refdepth.pipeline.making import REDUCED, SWATCHES, Checked, Making
 from refdepth.pipeline.stage import StageContext, StageOutcome
 from refdepth.pipeline.views import load_scene, photo_names, select_views
 from refdepth.pipeline.work import Cost
@@ -34,7 +33,7 @@ _GIVING_SECONDS, _POINTS_SECONDS = 0.2, 1.0
 """Of a core for a megapixel of a view that gives its surface, and whose points are made."""
 _PHOTO_BYTES = 16
 """Memory for a pixel of its photo while that and its depth are read."""
-_TILE_SECONDS, _POINT_BYTES = 2.0, 250
+_TILE_SECONDS, _POINT_BYTES = 0.5, 250
 """Of a core for a tile, and memory for one of its points before they are merged."""
 
 
@@ -123,7 +122,8 @@ def _agree(context: StageContext, making: Making, chosen: Scene) -> dict[str, Ch
         "names": names,
     }
     checks = context.perform("checking views", CrossChecks(**common), names)
-    discard(making.store("reduced").folder)
+    for subfolder in (REDUCED, SWATCHES):
+        discard(making.store(subfolder).folder)
     rounds = context.config.fuse.rounds
     begun = [turn for turn in range(1, rounds + 1) if making.after(turn).folder.exists()]
     for turn in range(max(begun, default=1), rounds + 1):  # one begins when that before it is done
