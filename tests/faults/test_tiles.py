@@ -9,13 +9,17 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fault_runs import Photos, Runner, broken, difference, result, temporaries
+from scipy.spatial import cKDTree
 
 import refdepth.fusion.tiles
+from refdepth.fusion import FusionSettings, fuse
 from refdepth.io.ply import read_ply
 from refdepth.pipeline.engine import Engine
 from refdepth.pipeline.executors import Executor, SerialExecutor
+from refdepth.pipeline.results import Results
 from refdepth.pipeline.workers import WorkerPool
 from refdepth.pipeline.workspace import Workspace
 
@@ -134,3 +138,21 @@ def test_what_was_made_under_other_settings_is_not_gone_on_with(
     assert runner.run(other, tile_points=TILE, **job).code == KILLED
     assert runner.run(photos.command(out, *SETTINGS), tile_points=TILE).code == 0
     assert difference(result(out), result(tiled)) == []
+
+
+def test_on_a_coarser_grid_the_stage_fuses_what_the_library_does(
+    runner: Runner, photos: Photos, reference: Path, tmp_path: Path
+) -> None:
+    """Near it: the stage keeps depth rounded between its steps."""
+    out = without_cloud(reference, tmp_path / "out")
+    coarse = ("--workers", "1", "--set", "fuse.max_pixels=800")
+    assert runner.run(photos.command(out, *coarse)).code == 0
+    results = Results(Workspace(out))
+    settings = FusionSettings(max_pixels=800)
+    whole = fuse(results.scene(), results.refined, settings)
+    ours = results.cloud()
+    assert results.fused(results.views("fuse")[0]).depth.size <= 800
+    assert len(ours) == pytest.approx(len(whole), rel=0.02)
+    distance, near = cKDTree(whole.points).query(ours.points)
+    assert np.quantile(distance, 0.95) < 1e-3 * np.median(np.linalg.norm(whole.points, axis=1))
+    assert np.median(np.abs(ours.colors - whole.colors[near].astype(float))) <= 1
