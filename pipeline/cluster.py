@@ -11,8 +11,7 @@ import logging
 import pickle
 import secrets
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +30,7 @@ from refdepth.pipeline.cluster_node import THREADS, Answer, Assignment, perform
 from refdepth.pipeline.config import RunRequest
 from refdepth.pipeline.files import TEMPORARY_PREFIX, write_bytes
 from refdepth.pipeline.plan import WORKER_BYTES
-from refdepth.pipeline.queues import sorted_by
+from refdepth.pipeline.queues import After, sorted_by
 from refdepth.pipeline.work import Cost, Finished, Items, Result, Watch, Work
 from refdepth.pipeline.workers import MOST_DEATHS
 
@@ -79,6 +78,7 @@ class RayExecutor:
         watch: Watch,
         *,
         in_order: bool = False,
+        after: Mapping[str, Sequence[str]] | None = None,
     ) -> Items[Result]:
         """As the items are done, or in order. Raises `UnavailableError` where the cluster does not
         answer or a node is not what it has to be."""
@@ -91,7 +91,7 @@ class RayExecutor:
             )
         tasks = _Tasks.of(work, self._connection, self._workers, self._max_memory_gb)
         try:
-            items = self._run(tasks, _Waiting(names, in_order=in_order), watch)
+            items = self._run(tasks, _Waiting(names, in_order, after or {}), watch)
             yield from sorted_by(items, names) if in_order else items
         finally:
             tasks.cancel(patience=0.0 if self._address == LOCAL else _STOP_SECONDS)
@@ -173,8 +173,10 @@ class _Failures:
 class _Waiting:
     """Names that are still to be done, the first first."""
 
-    def __init__(self, names: Sequence[str], *, in_order: bool) -> None:
-        self._waiting = deque(names)
+    def __init__(
+        self, names: Sequence[str], in_order: bool, after: Mapping[str, Sequence[str]]
+    ) -> None:
+        self._waiting = After(names, after)
         self._number = {name: number for number, name in enumerate(names)}
         self._in_order = in_order
         self.open = dict.fromkeys(names)
@@ -184,20 +186,22 @@ class _Waiting:
     def take(self, in_flight: int, most: int) -> str | None:
         """The next name; None when `most` are in flight, or, in order, when it would be further
         ahead of the first that is not done."""
-        if not self._waiting or in_flight >= most:
+        if in_flight >= most or (name := self._waiting.take(0)) is None:
             return None
         first = self._number[next(iter(self.open))]
-        if self._in_order and self._number[self._waiting[0]] >= first + most:
+        if self._in_order and self._number[name] >= first + most:
+            self._waiting.put_back(name)
             return None
-        return self._waiting.popleft()
+        return name
 
     def put_back(self, name: str) -> None:
-        """To be tried again, first of all."""
-        self._waiting.appendleft(name)
+        """To be tried again."""
+        self._waiting.put_back(name)
 
     def finished(self, name: str) -> None:
         """Done with."""
         del self.open[name]
+        self._waiting.finished(name)
         self.done += 1
 
 

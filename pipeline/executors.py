@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
 from refdepth.pipeline.memory import MemoryBudget
@@ -20,9 +20,11 @@ class Executor(Protocol):
         watch: Watch,
         *,
         in_order: bool = False,
+        after: Mapping[str, Sequence[str]] | None = None,
     ) -> Items[Result]:
         """Does each item; yields them as they are done, or `in_order` of their names: then few run
-        ahead of the one that is due.
+        ahead of the one that is due. An item is begun when those are finished that `after` says of
+        it, which come before it in `names`.
 
         An error that an item raises ends all of it and is raised here. An item that has ended two
         processes is yielded as failed, and the others go on. Raises `Interrupted` soon after a stop
@@ -53,6 +55,7 @@ class SerialExecutor:
         watch: Watch,
         *,
         in_order: bool = False,
+        after: Mapping[str, Sequence[str]] | None = None,
     ) -> Items[Result]:
         """In the order of `names`, always."""
         if not names:

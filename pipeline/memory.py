@@ -15,14 +15,10 @@ from refdepth.errors import ResourceError
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
-POINT_BYTES = 400
-"""Memory of one unmerged point: its row, and what sorting and merging add. Rounded up."""
 _RESERVE = 0.25
 """Share of the free memory that is left to others."""
 _MOST_KEPT = 1 << 30
 """Bytes of photos or depth maps beyond which keeping more saves no time."""
-_MOST_POINTS = 8_000_000 * POINT_BYTES
-"""Bytes of unmerged points beyond which fewer temporary files save no time."""
 _OUT_OF_MEMORY = (
     "out of memory",
     "can't allocate memory",
@@ -100,8 +96,6 @@ class MemoryBudget:
 
     cache: int
     """Photos and depth maps kept between views."""
-    points: int
-    """Unmerged points of the cloud."""
     features: int
     """All threads that find or match features."""
 
@@ -109,10 +103,8 @@ class MemoryBudget:
     def of(cls, max_memory_gb: float | None) -> MemoryBudget:
         """From what a run may take (None: what is free now, less a reserve)."""
         limit = cls.limit(max_memory_gb)
-        quarter = int(limit / 4)
         return cls(
-            cache=min(quarter, _MOST_KEPT),
-            points=min(quarter, _MOST_POINTS),
+            cache=min(int(limit / 4), _MOST_KEPT),
             features=int(limit / 2),
         )
 

@@ -47,7 +47,6 @@ def plan_workers(
     """
     own = float(psutil.Process().memory_info().rss)
     limit = MemoryBudget.limit(max_memory_gb) + (0 if max_memory_gb else own)
-    own += cost.here_bytes
     each = WORKER_BYTES + cost.bytes
     bearable = max(1, int((limit - own) // each))
     workers = min(items, asked or cores)

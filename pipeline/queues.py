@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from itertools import pairwise
 from typing import Protocol
@@ -71,6 +72,55 @@ class InOrder:
     def finished(self, name: str) -> None:
         """Lets others go ahead."""
         del self._open[self._number[name]]
+
+
+class After:
+    """Names that wait for others to be finished; of those that wait no more the first first."""
+
+    def __init__(self, names: Sequence[str], after: Mapping[str, Sequence[str]]) -> None:
+        """`after`: whom a name waits for, none of which waits for it in turn."""
+        self._names = names
+        self._number = {name: number for number, name in enumerate(names)}
+        self._lacking: dict[str, set[str]] = {}
+        self._freed: dict[str, list[str]] = {}
+        self._ready: list[int] = []
+        for name in names:
+            lacking = {other for other in after.get(name, ()) if other in self._number}
+            for other in lacking:
+                self._freed.setdefault(other, []).append(name)
+            if lacking:
+                self._lacking[name] = lacking
+            else:
+                self.put_back(name)
+
+    def take(self, place: int) -> str | None:
+        """The first that waits for nobody."""
+        return self._names[heapq.heappop(self._ready)] if self._ready else None
+
+    def put_back(self, name: str) -> None:
+        """To its place among those that wait for nobody."""
+        heapq.heappush(self._ready, self._number[name])
+
+    def finished(self, name: str) -> None:
+        """Those that have waited for it alone are next."""
+        for other in self._freed.pop(name, ()):
+            self._lacking[other].remove(name)
+            if not self._lacking[other]:
+                del self._lacking[other]
+                self.put_back(other)
+
+
+def queue_of(
+    names: Sequence[str],
+    workers: int,
+    *,
+    in_order: bool,
+    after: Mapping[str, Sequence[str]] | None,
+) -> Queue:
+    """The queue that keeps what is asked for."""
+    if after is not None:
+        return After(names, after)
+    return InOrder(names, workers) if in_order else Runs(names, workers)
 
 
 def sorted_by(items: Items[Result], names: Sequence[str]) -> Items[Result]:

@@ -56,6 +56,13 @@ SPARES = (
         read_by=(),
         what="both rounds of refinement",
     ),
+    Spare(
+        name="tiles",
+        stage="fuse",
+        patterns=("making/*",),
+        read_by=(),
+        what="what an interrupted fusion has left",
+    ),
 )
 """In the order of the stages. The final depth, the cloud, the cameras and the undistorted photos
 are none of them: they are what exports, evaluation and viewer read."""

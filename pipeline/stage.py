@@ -136,6 +136,25 @@ class StageContext:
                     raise lost({item.name: item.failed})
                 yield item.name, item.result  # type: ignore[misc]
 
+    def perform_after(
+        self,
+        label: str,
+        work: Work[Result],
+        names: Sequence[str],
+        after: Mapping[str, Sequence[str]],
+    ) -> dict[str, Result]:
+        """The same as `perform`, each item when those are done that `after` says of it, which come
+        before it. Raises `StageError` at the first that ended the processes that tried it."""
+        results: dict[str, Result] = {}
+        watch = self._watch(label, 0, len(names))
+        with closing(self.executor.run(work, names, watch, after=after)) as items:
+            for item in items:
+                self._log(label, item)
+                if item.failed:
+                    raise lost({item.name: item.failed})
+                results[item.name] = item.result  # type: ignore[assignment]
+        return results
+
     def _log(self, label: str, item: Finished[Any]) -> None:
         if not item.failed:
             by = f" by {item.place}" if item.place else ""

@@ -32,8 +32,6 @@ class Cost:
     """Memory at work, beside a process with its libraries."""
     cache_bytes: int = 0
     """What of earlier items is worth keeping for later ones."""
-    here_bytes: int = 0
-    """Memory that is needed, meanwhile, in the process that gets the results."""
     gpu: float = 0.0
     """Share of a GPU that an item takes where a GPU does most of it: as many processes."""
 

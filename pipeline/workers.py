@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -23,7 +23,7 @@ from refdepth.errors import ResourceError
 from refdepth.pipeline.devices import gpus
 from refdepth.pipeline.executors import SerialExecutor
 from refdepth.pipeline.plan import WORKER_BYTES, Plan, plan_workers
-from refdepth.pipeline.queues import InOrder, Queue, Runs, sorted_by
+from refdepth.pipeline.queues import Queue, queue_of, sorted_by
 from refdepth.pipeline.work import Cost, Finished, Items, Result, Watch, Work
 from refdepth.pipeline.worker import Do, Done, Logged, Open, Raised, Ready, Step, Stop
 
@@ -61,6 +61,7 @@ class WorkerPool:
         watch: Watch,
         *,
         in_order: bool = False,
+        after: Mapping[str, Sequence[str]] | None = None,
     ) -> Items[Result]:
         """As the items are done; in this process where that is as quick."""
         plan = self.plan(work.cost, len(names))
@@ -68,7 +69,7 @@ class WorkerPool:
             yield from self._here.run(work, names, watch)
             return
         self._resize(plan)
-        queue = InOrder(names, plan.workers) if in_order else Runs(names, plan.workers)
+        queue = queue_of(names, plan.workers, in_order=in_order, after=after)
         try:
             items = self._run(work, queue, len(names), watch, plan)
             yield from sorted_by(items, names) if in_order else items

@@ -16,7 +16,7 @@ from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene, View
 
 _SWATCH_PIXELS = 20_000
-_SWATCHES = 512  # kept in memory, 240 kB each
+_SWATCHES = 64  # kept in memory, 240 kB each
 _DARKEST, _BRIGHTEST = 10.0, 245.0  # of 255; beyond, a value says little of the exposure
 _FEWEST = 50  # pixels in common, below which nothing is said of a pair
 _ROUNDS = 5
@@ -42,8 +42,12 @@ class Swatches:
     """Small pictures of photos (h, w, 3), float32 in 0..255; the least recently used one leaves
     when there are many."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(
+        self, scene: Scene, load: Callable[[str], NDArray[np.float32]] | None = None
+    ) -> None:
+        """`load` gives the small picture of a view (default: `make`)."""
         self._scene = scene
+        self._load = load or self.make
         self._kept: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
 
     def grid(self, view: View) -> WorkGrid:
@@ -55,12 +59,15 @@ class Swatches:
         if name in self._kept:
             self._kept.move_to_end(name)
             return self._kept[name]
-        view = self._scene[name]
-        found = self.grid(view).shrink(load_rgb(view).astype(np.float32))
-        self._kept[name] = found
+        found = self._kept[name] = self._load(name)
         if len(self._kept) > _SWATCHES:
             self._kept.popitem(last=False)
         return found
+
+    def make(self, name: str) -> NDArray[np.float32]:
+        """The same from the photo."""
+        view = self._scene[name]
+        return self.grid(view).shrink(load_rgb(view).astype(np.float32))
 
 
 def compare_colours(

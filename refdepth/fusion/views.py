@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.errors import InputError
+from refdepth.fusion.settings import FusionSettings
+from refdepth.fusion.voxels import Lattice
 from refdepth.geometry.grid import WorkGrid
 from refdepth.io.images import load_mask
 from refdepth.types.camera import PinholeCamera
@@ -103,6 +105,14 @@ def typical_spacing(scene: Scene, load: Callable[[str], DepthMap]) -> float:
             if (depth > 0).any()
         ]
     return float(np.median(found)) if found else 1.0
+
+
+def scene_lattice(
+    scene: Scene, settings: FusionSettings, load: Callable[[str], DepthMap]
+) -> Lattice:
+    """Where the voxels of the scene's cloud lie; `load` as in `typical_spacing`."""
+    x, y, z = median_center(scene).tolist()
+    return Lattice(origin=(x, y, z), voxel=settings.voxel_px * typical_spacing(scene, load))
 
 
 def position_type(scene: Scene, voxel: float) -> type[np.floating[Any]]:

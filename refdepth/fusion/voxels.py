@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ _LEVELS = 16  # from 2**-8 to 2**7 of the grid's voxel
 _FINEST = -_LEVELS // 2
 _BLOCK = _LEVELS // 2  # a block is 2**8 voxels wide: every cell lies in one
 _CELL_LIMIT = 2**30
+_KEY_BITS = 21
+"""Of each coordinate of a block in a key; those further out share the outermost."""
 
 # A row holds the cell (level, i, j, k) and weighted sums of position, normal, colour, confidence.
-_ROW = np.dtype(
+ROW = np.dtype(
     [
         ("level", np.int8),
         ("cell", np.int32, 3),
@@ -29,20 +32,60 @@ _ROW = np.dtype(
 )
 
 
-class VoxelGrid:
-    """Averages points within voxels whose size follows each point's own spacing.
+@dataclass(frozen=True, kw_only=True)
+class Lattice:
+    """Where the voxels of a cloud lie. They come in levels of `voxel * 2**level` and nest, those of
+    all levels in blocks."""
 
-    Voxels come in levels of `voxel * 2**level` and nest. Where a finer level has points, a coarser
-    voxel there is dropped: the surface was seen from nearer. Rows are kept in buckets of space;
-    when `memory_rows` are exceeded they go to temporary files, and a bucket of more rows than that
-    is taken apart into cubes. The result does not depend on it.
+    origin: tuple[float, float, float]
+    voxel: float
+    """Size of a voxel of level 0, SfM units."""
+
+    def rows(
+        self,
+        points: NDArray[np.float64],
+        values: NDArray[np.float64],
+        weight: NDArray[np.float64],
+        spacing: NDArray[np.float64],
+    ) -> NDArray[np.void]:
+        """Points (N, 3) with `values` (N, 7: normal, colour, confidence), weights (N,) and their
+        spacing (N,), the size of a voxel that suits them, as rows (M,): one a voxel.
+
+        Raises `InputError` when the points spread over more voxels than can be counted.
+        """
+        level = np.floor(np.log2(spacing / self.voxel) + 0.5)
+        level = np.clip(level, _FINEST, _BLOCK - 1).astype(np.int8)
+        local = points - np.array(self.origin)
+        cell = np.floor(local / (self.voxel * np.exp2(level.astype(np.float64)))[:, None])
+        if not (np.abs(cell) < _CELL_LIMIT).all():
+            raise InputError(
+                "the scene spreads over too many voxels.",
+                subject="fuse.voxel_px",
+                action="Raise it, or look for depth maps with wild values.",
+            )
+        rows = np.empty(len(points), ROW)
+        rows["level"], rows["cell"], rows["weight"] = level, cell, weight
+        rows["sums"] = np.concatenate([local, values], axis=1) * weight[:, None]
+        return _merge(rows)
+
+
+def block_keys(rows: NDArray[np.void]) -> NDArray[np.int64]:
+    """Numbers (N,) of the blocks that the rows' cells lie in, along a Morton curve."""
+    half = 1 << (_KEY_BITS - 1)
+    return _morton(_cubes(rows, _BLOCK).clip(-half, half - 1) + half)
+
+
+class VoxelGrid:
+    """Averages the rows of one voxel.
+
+    Where a finer level has points, a coarser voxel there is dropped: the surface was seen from
+    nearer. Rows are kept in buckets of space; when `memory_rows` are exceeded they go to temporary
+    files, and a bucket of more rows than that is taken apart into cubes. The result does not depend
+    on it.
     """
 
-    def __init__(
-        self, origin: NDArray[np.float64], voxel: float, memory_rows: int, folder: Path | None
-    ) -> None:
-        self.origin = origin
-        self.voxel = voxel
+    def __init__(self, lattice: Lattice, memory_rows: int, folder: Path | None) -> None:
+        self._origin = np.array(lattice.origin)
         self._memory_rows = memory_rows
         self._rows_held = 0
         self._held: list[list[NDArray[np.void]]] = [[] for _ in range(_BUCKETS)]
@@ -52,33 +95,10 @@ class VoxelGrid:
         """Removes the temporary files."""
         self._scratch.cleanup()
 
-    def add(
-        self,
-        points: NDArray[np.float64],
-        values: NDArray[np.float64],
-        weight: NDArray[np.float64],
-        spacing: NDArray[np.float64],
-    ) -> None:
-        """Adds points (N, 3) with `values` (N, 7: normal, colour, confidence), weights (N,) and
-        their spacing (N,), the size of a voxel that suits them.
-
-        Raises `InputError` when the points spread over more voxels than can be counted.
-        """
-        level = np.floor(np.log2(spacing / self.voxel) + 0.5)
-        level = np.clip(level, _FINEST, _BLOCK - 1).astype(np.int8)
-        local = points - self.origin
-        cell = np.floor(local / (self.voxel * np.exp2(level.astype(np.float64)))[:, None])
-        if not (np.abs(cell) < _CELL_LIMIT).all():
-            raise InputError(
-                "the scene spreads over too many voxels.",
-                subject="fuse.voxel_px",
-                action="Raise it, or look for depth maps with wild values.",
-            )
-        rows = np.empty(len(points), _ROW)
-        rows["level"], rows["cell"], rows["weight"] = level, cell, weight
-        rows["sums"] = np.concatenate([local, values], axis=1) * weight[:, None]
-        rows = _merge(rows)
-        bucket = self._bucket_of(rows)
+    def add(self, rows: NDArray[np.void]) -> None:
+        """Adds rows of the lattice. Those of one voxel are summed in the order in which they
+        come."""
+        bucket = _bucket_of(rows)
         order = np.argsort(bucket, kind="stable")
         edges = np.searchsorted(bucket[order], np.arange(_BUCKETS + 1))
         for index in range(_BUCKETS):
@@ -106,14 +126,14 @@ class VoxelGrid:
             for rows in found:
                 mean = rows["sums"] / rows["weight"][:, None]
                 values = np.concatenate([mean[:, 3:], rows["weight"][:, None]], axis=1)
-                yield mean[:, :3] + self.origin, values
+                yield mean[:, :3] + self._origin, values
 
     def _within(self, path: Path, edge: int) -> Iterator[NDArray[np.void]]:
         """Finished rows of a file that holds one cube of 2**`edge` voxels (above `_BLOCK`: any
         number of blocks), in parts that fit into memory."""
         finer = any((rows["level"] < edge).any() for rows in self._chunks(path))
         if _rows_in(path) <= self._memory_rows or not finer:
-            rows = np.fromfile(path, dtype=_ROW)
+            rows = np.fromfile(path, dtype=ROW)
             path.unlink()
             yield _finished(rows)
             return
@@ -129,13 +149,8 @@ class VoxelGrid:
 
     def _chunks(self, path: Path) -> Iterator[NDArray[np.void]]:
         with path.open("rb") as file:
-            while len(rows := np.fromfile(file, dtype=_ROW, count=self._memory_rows)):
+            while len(rows := np.fromfile(file, dtype=ROW, count=self._memory_rows)):
                 yield rows
-
-    def _bucket_of(self, rows: NDArray[np.void]) -> NDArray[np.int64]:
-        """Bucket of the block that holds each row's cell; cells that nest share a block."""
-        mixed = _cubes(rows, _BLOCK) @ np.array([73856093, 19349663, 83492791])
-        return np.asarray(mixed % _BUCKETS, dtype=np.int64)
 
     def _spill(self) -> None:
         for index, parts in enumerate(self._held):
@@ -148,6 +163,12 @@ class VoxelGrid:
         return Path(self._scratch.name) / f"{index:02d}.rows"
 
 
+def _bucket_of(rows: NDArray[np.void]) -> NDArray[np.int64]:
+    """Bucket of the block that holds each row's cell; cells that nest share a block."""
+    mixed = _cubes(rows, _BLOCK) @ np.array([73856093, 19349663, 83492791])
+    return np.asarray(mixed % _BUCKETS, dtype=np.int64)
+
+
 def _append(path: Path, parts: Iterable[NDArray[np.void]]) -> None:
     with path.open("ab") as file:
         for part in parts:
@@ -155,7 +176,7 @@ def _append(path: Path, parts: Iterable[NDArray[np.void]]) -> None:
 
 
 def _rows_in(path: Path) -> int:
-    return path.stat().st_size // _ROW.itemsize
+    return path.stat().st_size // ROW.itemsize
 
 
 def _finished(rows: NDArray[np.void]) -> NDArray[np.void]:
@@ -165,17 +186,23 @@ def _finished(rows: NDArray[np.void]) -> NDArray[np.void]:
     block = _cubes(rows, _BLOCK)
     corner = rows["cell"].astype(np.int64) << (rows["level"].astype(np.int64) - _FINEST)[:, None]
     inside = corner & ((1 << (_BLOCK - _FINEST)) - 1)
-    curve = (_spread(inside[:, 0]) << 2) | (_spread(inside[:, 1]) << 1) | _spread(inside[:, 2])
-    return rows[np.lexsort((curve, block[:, 2], block[:, 1], block[:, 0]))]
+    return rows[np.lexsort((_morton(inside), block[:, 2], block[:, 1], block[:, 0]))]
+
+
+def _morton(places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Places (N, 3), coordinates of at most 21 bits, as numbers along a Morton curve (N,)."""
+    x, y, z = (_spread(places[:, axis]) for axis in range(3))
+    return (x << 2) | (y << 1) | z
 
 
 def _spread(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Numbers of 16 bits with two zeros before each bit."""
+    """Numbers of 21 bits with two zeros before each bit."""
     for shift, mask in (
-        (16, 0xFF0000FF),
-        (8, 0xF00F00F00F),
-        (4, 0xC30C30C30C3),
-        (2, 0x249249249249),
+        (32, 0x1F00000000FFFF),
+        (16, 0x1F0000FF0000FF),
+        (8, 0x100F00F00F00F00F),
+        (4, 0x10C30C30C30C30C3),
+        (2, 0x1249249249249249),
     ):
         values = (values | (values << shift)) & mask
     return values

@@ -25,7 +25,7 @@ class RoundBeganError(Exception):
 class Watching:
     """Where the stage's work would be done."""
 
-    def run(self, work, names, watch, *, in_order=False):
+    def run(self, work, names, watch, *, in_order=False, after=None):
         raise RoundBeganError
 
 

@@ -77,13 +77,6 @@ def test_the_refinement_is_told_the_seed(handed_over) -> None:
     assert handed_over("refine", refdepth.refine.rounds, "first_round", CONFIG)["seed"] == 7
 
 
-def test_fusion_keeps_within_the_memory_and_takes_no_more_than_helps(handed_over) -> None:
-    given = handed_over("fuse", refdepth.fusion, "fuse_kept", CONFIG)
-    assert given["memory_points"] == 2**28 // 400
-    roomy = build_config(options={"runtime.max_memory_gb": 1000.0})
-    assert handed_over("fuse", refdepth.fusion, "fuse_kept", roomy)["memory_points"] == 8_000_000
-
-
 def test_settings_and_the_choice_of_a_renderer_share_their_names() -> None:
     runtime = RunConfig().runtime
     assert (type(runtime.renderer), type(runtime.device)) == (RendererName, DeviceName)

@@ -74,6 +74,18 @@ def test_in_order_few_run_ahead_of_the_one_that_is_due(pool: WorkerPool) -> None
     assert ahead == names[:3]  # one more than there are workers; the slow first one among them
 
 
+def test_an_item_waits_for_those_it_comes_after(pool: WorkerPool) -> None:
+    """`a0` takes long: what waits for it does, what does not goes ahead."""
+    names = ["a0", "b", "c", "d"]
+    list(pool.run(Shout(), names[:2], watch()))
+    after = {"b": ["a0"], "d": ["b", "c"]}
+    items = {item.name: item for item in pool.run(Order(), names, watch(), after=after)}
+    began = {name: item.result for name, item in items.items()}
+    ended = {name: began[name] + items[name].seconds for name in names}
+    assert began["c"] < ended["a0"] <= began["b"]
+    assert ended["b"] <= began["d"]
+
+
 def test_an_item_whose_worker_dies_is_done_by_another(
     pool: WorkerPool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,7 +8,8 @@ A job: `arguments` of the command line; `output`: file for what it prints; `fold
 `tear`: whether the file written last is cut in half first, as after a power failure; `fail_before`:
 the same event fails instead, with an error number; `pace`: seconds that each progress step takes,
 each said as `at work`; `memory_mb`: what it may allocate beyond what the server holds;
-`break_writes`: artifacts are written straight to their place.
+`tile_points`: unmerged points of a tile of fusion; `break_writes`: artifacts are written straight
+to their place.
 """
 
 from __future__ import annotations
@@ -107,6 +108,8 @@ def _child(job: dict[str, Any]) -> int:
         from refdepth.cli.console import PlainProgress
 
         PlainProgress.step = _slow_step(job["pace"])  # type: ignore[method-assign]
+    if "tile_points" in job:
+        importlib.import_module("refdepth.fusion.tiles").TILE_POINTS = job["tile_points"]
     if "memory_mb" in job:
         held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         limit = held + job["memory_mb"] * 2**20

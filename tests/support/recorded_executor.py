@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from refdepth.pipeline.executors import Executor, SerialExecutor
 from refdepth.pipeline.work import Items, Result, Watch, Work
@@ -20,9 +20,15 @@ class RecordedExecutor:
         self.closed = False
 
     def run(
-        self, work: Work[Result], names: Sequence[str], watch: Watch, *, in_order: bool = False
+        self,
+        work: Work[Result],
+        names: Sequence[str],
+        watch: Watch,
+        *,
+        in_order: bool = False,
+        after: Mapping[str, Sequence[str]] | None = None,
     ) -> Items[Result]:
-        for item in self.inner.run(work, names, watch, in_order=in_order):
+        for item in self.inner.run(work, names, watch, in_order=in_order, after=after):
             self.done.append((type(work).__name__, item.name))
             self.places.add(item.place)
             yield item

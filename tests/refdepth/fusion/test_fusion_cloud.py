@@ -21,6 +21,7 @@ from refdepth.fusion import (
 from refdepth.io.glb import write_glb
 from refdepth.io.ply import write_ply
 from refdepth.types.camera import pose_matrix
+from refdepth.types.cloud import PointCloud
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.mesh import TriangleMesh
 from refdepth.types.scene import Scene, View
@@ -94,13 +95,23 @@ def test_confidence_weights_the_average(wall):
     assert 0 < error.max() < 0.0004  # far less than the half that equal weights would give
 
 
-def test_result_does_not_depend_on_memory(wall):
+def as_rows(cloud: PointCloud) -> np.ndarray:
+    """The points' bytes (N, B), sorted: equal for clouds of the same points in any order."""
+    fields = ("points", "normals", "colors", "confidence")
+    columns = [np.ascontiguousarray(getattr(cloud, name)).view(np.uint8) for name in fields]
+    rows = np.concatenate([column.reshape(len(cloud), -1) for column in columns], axis=1)
+    return rows[np.lexsort(rows.T)]
+
+
+@pytest.mark.parametrize("tile_points", [50, 3000])
+def test_tiles_together_hold_the_points_of_the_whole(tile_points, wall):
     scene, maps = wall
     load, loads = noted(maps)
-    roomy = fuse(scene, maps.__getitem__, FusionSettings())
-    tight = fuse(scene, load, FusionSettings(), memory_points=50, cache_mb=1e-6)
-    for field in ("points", "normals", "colors", "confidence"):
-        np.testing.assert_array_equal(getattr(roomy, field), getattr(tight, field))
+    settings = FusionSettings(voxel_px=0.1)  # the wall in several blocks
+    whole = fuse(scene, maps.__getitem__, settings)
+    tiled = fuse(scene, load, settings, tile_points=tile_points, cache_mb=1e-6)
+    np.testing.assert_array_equal(as_rows(tiled), as_rows(whole))
+    assert (tiled.points != whole.points).any()  # they were cut: in another order
     assert len(loads) > VIEWS  # nothing was kept
 
 
@@ -113,7 +124,7 @@ def test_temporary_files_are_gone_even_when_the_reader_stops_early(wall, tmp_pat
         maps.__getitem__,
         FusionSettings(voxel_px=0.2),
         scratch=scratch,
-        memory_points=50,
+        tile_points=50,
     )
     next(pieces)
     assert any(scratch.rglob("*.rows"))

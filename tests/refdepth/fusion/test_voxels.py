@@ -7,19 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refdepth.fusion.voxels import VoxelGrid, _keys
+from refdepth.fusion.voxels import Lattice, VoxelGrid, _keys
 
 ADDS, ROWS = 4, 300
+LATTICE = Lattice(origin=(0.0, 0.0, 0.0), voxel=1.0)
 
 
 def cloud(memory_rows: int, folder: Path, width: float) -> tuple[np.ndarray, np.ndarray, int]:
     """Points and values of the same random additions, and the size of the largest piece."""
     rng = np.random.default_rng(5)
-    grid = VoxelGrid(np.zeros(3), 1.0, memory_rows, folder)
+    grid = VoxelGrid(LATTICE, memory_rows, folder)
     for _ in range(ADDS):
         points = rng.uniform(-width, width, (ROWS, 3)) * [1, 1, 0.05]
         spacing = np.exp2(rng.integers(-9, 10, ROWS).astype(float))
-        grid.add(points, rng.normal(size=(ROWS, 7)), rng.uniform(0.1, 1, ROWS), spacing)
+        values, weight = rng.normal(size=(ROWS, 7)), rng.uniform(0.1, 1, ROWS)
+        grid.add(LATTICE.rows(points, values, weight, spacing))
     pieces = list(grid.pieces())
     grid.close()
     points, values = (np.concatenate(part) for part in zip(*pieces, strict=True))
@@ -39,11 +41,11 @@ def test_the_cloud_does_not_depend_on_memory(
 
 
 def test_points_of_one_voxel_are_averaged_and_a_finer_voxel_replaces_them(tmp_path: Path) -> None:
-    grid = VoxelGrid(np.zeros(3), 1.0, 1, tmp_path)
+    grid = VoxelGrid(LATTICE, 1, tmp_path)
     twin = np.array([[0.2, 0.2, 0.2], [0.6, 0.6, 0.6], [-3.5, 0.5, 0.5], [-3.3, 0.5, 0.5]])
     weight = np.array([1.0, 3.0, 1.0, 1.0])
     spacing = np.array([1.0, 1.0, 4.0, 0.5])  # the last lies in the voxel of the one before it
-    grid.add(twin, np.zeros((4, 7)), weight, spacing)
+    grid.add(LATTICE.rows(twin, np.zeros((4, 7)), weight, spacing))
     found = np.concatenate([points for points, _ in grid.pieces()])
     grid.close()
     np.testing.assert_allclose(sorted(found.tolist()), [[-3.3, 0.5, 0.5], [0.5, 0.5, 0.5]])
