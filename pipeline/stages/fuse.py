@@ -36,7 +36,7 @@ class FuseStage:
     """Refined depth in, `cloud.ply` and the depth that views agree on out."""
 
     name = "fuse"
-    version = 5
+    version = 6
     upstream = ("sfm", "refine")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:

@@ -18,8 +18,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from refdepth.errors import InputError, Interrupted, UnavailableError
+from refdepth.ingest.decoding import shrunk
 from refdepth.ingest.discovery import readable
-from refdepth.ingest.photos import PreparedPhoto, hash_pixels, shrunk
+from refdepth.ingest.exif import CameraHint
+from refdepth.ingest.faces import write_faces
+from refdepth.ingest.panoramas import is_panorama
+from refdepth.ingest.photos import PreparedPhoto, hash_pixels
 from refdepth.ingest.saving import save_png
 from refdepth.ingest.settings import PrepareSettings
 
@@ -82,7 +86,8 @@ def prepare_video(
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> PreparedVideo:
-    """Writes the chosen frames of video `path` as PNG `destination`_NUMBER.png, upright.
+    """Writes the chosen frames of video `path` as PNG `destination`_NUMBER.png, upright; those of a
+    360 degree video as their faces.
 
     Raises `UnavailableError` without PyAV, `InputError` when the video cannot be read or is too
     large, `Interrupted` when `cancelled` says so.
@@ -94,33 +99,39 @@ def prepare_video(
     wanted = {measure.index: measure for measure in select_frames(measures, settings)}
     content_hash = _hash_file(path)
     rows: list[PreparedPhoto] = []
+    saved, spherical = 0, None  # as the first frame is
     for index, frame in _decode(path, settings, []):
         _stop_if(cancelled)
         if index not in wanted:
             continue
         picture = _upright_frame(frame)
         stored = picture.size
-        picture = shrunk(picture, settings.max_size)
-        name = f"{destination.name}_{index:06d}.png"
-        save_png(picture, destination.with_name(name))
-        rows.append(
-            PreparedPhoto(
-                name=name,
-                original=f"{original}#{index:06d}",
-                width=picture.width,
-                height=picture.height,
-                stored_width=stored[0],
-                stored_height=stored[1],
-                content_hash=f"{content_hash}#{index}",
-                pixel_hash=hash_pixels(picture),
-                sequence=original,
-                frame=asdict(wanted[index]),
-                warnings=() if rows else tuple(notes),
-            )
+        if spherical is None:
+            spherical = is_panorama(picture, None, CameraHint(), settings.panoramas)
+        if not spherical:
+            picture = shrunk(picture, settings.max_size)
+        row = PreparedPhoto(
+            name=f"{destination.name}_{index:06d}.png",
+            original=f"{original}#{index:06d}",
+            width=picture.width,
+            height=picture.height,
+            stored_width=stored[0],
+            stored_height=stored[1],
+            content_hash=f"{content_hash}#{index}",
+            pixel_hash=hash_pixels(picture),
+            sequence=original,
+            frame=asdict(wanted[index]),
+            warnings=() if rows else tuple(notes),
         )
+        if spherical:
+            rows += write_faces(picture, destination.parent, row, settings)
+        else:
+            save_png(picture, destination.with_name(row.name))
+            rows.append(row)
+        saved += 1
         if progress is not None:
-            progress("saving frames", len(rows), len(wanted))
-        if len(rows) == len(wanted):
+            progress("saving frames", saved, len(wanted))
+        if saved == len(wanted):
             break
     return PreparedVideo(frames=tuple(rows), analysed=len(measures), warnings=tuple(notes))
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from refdepth._pycolmap import pycolmap
+from refdepth.sfm.adjustment import adjust
 
 _LEAST_SHARED = 3
 """Photos that two models must share; fewer do not fix a similarity against one bad pose."""
@@ -39,7 +40,8 @@ def join_models(models: Mapping[int, Any], *, threads: int) -> tuple[dict[int, A
                     changed.add(index)
         left = others
         if index in changed:
-            _adjust(models[index], threads)
+            adjust(models[index], threads=threads)
+            models[index].update_point_3d_errors()
     return {index: models[index] for index in sorted(kept)}, changed
 
 
@@ -55,29 +57,44 @@ def _join(source: Any, target: Any) -> bool:
     if target_from_source is None:
         return False
     source.transform(target_from_source)
-    for image in source.images.values():
-        if image.has_pose and image.image_id not in shared:
-            _add_photo(source, target, image)
+    known = {target.image(image_id).frame_id for image_id in shared}
+    for frame_id in source.reg_frame_ids():
+        if frame_id not in known:
+            _add_frame(source, target, source.frame(frame_id))
     for point in source.points3D.values():
         _add_point(target, point)
     return True
 
 
-def _add_photo(source: Any, target: Any, image: Any) -> None:
-    if target.exists_image(image.image_id):
-        frame = target.frame(target.image(image.image_id).frame_id)
-        frame.rig_from_world = image.cam_from_world()
+def _add_frame(source: Any, target: Any, frame: Any) -> None:
+    """Adds a photo, or all faces of a panorama."""
+    if target.exists_frame(frame.frame_id):
+        target.frame(frame.frame_id).rig_from_world = frame.rig_from_world
         target.register_frame(frame.frame_id)
         return
-    if not target.exists_camera(image.camera_id):
-        target.add_camera_with_trivial_rig(pycolmap.Camera(image.camera.todict()))
-    fresh = pycolmap.Image(
-        name=image.name,
-        camera_id=image.camera_id,
-        image_id=image.image_id,
-        keypoints=[point.xy for point in image.points2D],
+    images = [source.image(image_id) for image_id in sorted(frame.image_ids())]
+    for sensor in frame.rig.sensor_ids():
+        if not target.exists_camera(sensor.id):
+            target.add_camera(pycolmap.Camera(source.camera(sensor.id).todict()))
+    if not target.exists_rig(frame.rig_id):
+        target.add_rig(pycolmap.Rig(frame.rig.todict()))
+    fresh = pycolmap.Frame(
+        frame_id=frame.frame_id, rig_id=frame.rig_id, rig_from_world=frame.rig_from_world
     )
-    target.add_image_with_trivial_frame(fresh, image.cam_from_world())
+    for image in images:
+        fresh.add_data_id(image.data_id)
+    target.add_frame(fresh)
+    for image in images:
+        target.add_image(
+            pycolmap.Image(
+                name=image.name,
+                camera_id=image.camera_id,
+                image_id=image.image_id,
+                frame_id=frame.frame_id,
+                keypoints=[point.xy for point in image.points2D],
+            )
+        )
+    target.register_frame(frame.frame_id)
 
 
 def _add_point(target: Any, point: Any) -> None:
@@ -99,12 +116,3 @@ def _add_point(target: Any, point: Any) -> None:
         for element in free:
             track.add_element(element)
         target.add_point3D(point.xyz, track, point.color)
-
-
-def _adjust(model: Any, threads: int) -> None:
-    options = pycolmap.BundleAdjustmentOptions()
-    options.print_summary = False
-    options.ceres.use_gpu = False
-    options.ceres.solver_options.num_threads = threads
-    pycolmap.bundle_adjustment(model, options)
-    model.update_point_3d_errors()

@@ -22,6 +22,7 @@ from refdepth.sfm.features import extract_features, mask_hashes, match_features
 from refdepth.sfm.native import Cancelled, Progress, thread_count
 from refdepth.sfm.pairs import plan_pairs
 from refdepth.sfm.placing import chosen_mapper, place_cameras
+from refdepth.sfm.rigs import face_cameras
 from refdepth.sfm.settings import Mapper, SfmSettings
 from refdepth.sfm.summary import SfmSummary
 from refdepth.sfm.undistort import summarise, undistort_model
@@ -67,13 +68,15 @@ def reconstruct(
     pairing = plan.digest + check_vocabulary(settings)
     out.mkdir(parents=True, exist_ok=True)
     database = out / "database.db"
-    cameras: dict[str, Any] = {}
+    cameras: dict[str, Any] = face_cameras(photos)
     for group in camera_groups(photos, settings.camera_sharing):
         camera = initial_camera(group, settings)
         cameras.update((photo.name, camera) for photo in group)
     ordered = {photo.name: cameras[photo.name] for photo in photos}
     hashes = mask_hashes(masks, photos)
-    open_database(database, photos, ordered, settings, hashes, pairing=pairing, seed=seed)
+    open_database(
+        database, photos, ordered, settings, hashes, pairing=pairing, seed=seed, rigs=True
+    )
     watch: dict[str, Any] = {"progress": progress, "cancelled": cancelled, "threads": threads}
     limits: dict[str, Any] = {**watch, "memory_mb": memory_mb}
     extract_features(database, images, photos, settings, masks=masks, **limits)
