@@ -1,7 +1,7 @@
 """Textured scenes with exact depth, for the demo, the tests and the benchmarks."""
 
 from refdepth.synthetic.panoramas import SyntheticPanorama, make_panoramas, write_panoramas
-from refdepth.synthetic.priors import PriorError, Spoiling, spoil_prior
+from refdepth.synthetic.priors import PriorError, Spoiling, simulate_prior, spoil_prior
 from refdepth.synthetic.rooms import Variant
 from refdepth.synthetic.scene import SyntheticScene, make_scene
 from refdepth.synthetic.view import SyntheticView
@@ -15,6 +15,7 @@ __all__ = [
     "Variant",
     "make_panoramas",
     "make_scene",
+    "simulate_prior",
     "spoil_prior",
     "write_panoramas",
 ]

@@ -56,7 +56,9 @@ def make_panoramas(
     taken = []
     for index in range(count):
         pose = _pose_at(index / max(1, count - 1))
-        image = world.picture(panorama_K(width), pose, shape, samples, lens=tracer.EQUIRECTANGULAR)
+        image = world.picture(
+            panorama_calibration(width), pose, shape, samples, lens=tracer.EQUIRECTANGULAR
+        )
         noise = np.random.default_rng([seed, index, 5]).normal(0, _SENSOR_NOISE, image.shape)
         taken.append(
             SyntheticPanorama(
@@ -78,7 +80,7 @@ def write_panoramas(panoramas: Sequence[SyntheticPanorama], folder: Path) -> Non
         )
 
 
-def panorama_K(width: int) -> NDArray[np.float64]:  # noqa: N802  (as it is written)
+def panorama_calibration(width: int) -> NDArray[np.float64]:
     """What the tracer wants of an equirectangular picture: pixels a radian, and the middle."""
     scale = width / (2 * np.pi)
     return np.array([[scale, 0, width / 2], [0, scale, width / 4], [0, 0, 1.0]])
