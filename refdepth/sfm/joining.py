@@ -40,9 +40,15 @@ def join_models(models: Mapping[int, Any], *, threads: int) -> tuple[dict[int, A
                     changed.add(index)
         left = others
         if index in changed:
-            adjust(models[index], threads=threads)
-            models[index].update_point_3d_errors()
+            _adjust(models[index], threads)
     return {index: models[index] for index in sorted(kept)}, changed
+
+
+def _adjust(model: Any, threads: int) -> None:
+    """What `pycolmap.bundle_adjustment` does, but for panoramas: see `adjust`."""
+    pycolmap.ObservationManager(model).filter_observations_with_negative_depth()
+    adjust(model, model.reg_image_ids(), threads=threads)
+    model.update_point_3d_errors()
 
 
 def _join(source: Any, target: Any) -> bool:

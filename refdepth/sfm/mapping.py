@@ -153,18 +153,20 @@ def _warnings(
     others: Sequence[Sequence[str]],
 ) -> tuple[str, ...]:
     found = []
-    originals = {photo.name: photo.original for photo in photos}
+    given = {photo.name: photo.given for photo in photos}
     if others:
-        sizes = ", ".join(str(len(names)) for names in others)
+        largest, *sizes = [len({given[n] for n in names}) for names in (best["names"], *others)]
         found.append(
-            f"the photos fall into {1 + len(others)} separate models; the largest "
-            f"({len(best['names'])} photos) is used, not the others ({sizes} photos)"
+            f"the photos fall into {1 + len(others)} separate models; the largest ({largest} "
+            f"photos) is used, not the others ({', '.join(map(str, sizes))} photos)"
         )
     placed = set(best["names"]).union(*others)
     counts = feature_counts(database)
-    failed = [photo.name for photo in photos if photo.name not in placed]
-    blank = [originals[name] for name in failed if counts.get(name, 0) < _FEW_FEATURES]
-    alone = [originals[name] for name in failed if counts.get(name, 0) >= _FEW_FEATURES]
+    failed = [photo for photo in photos if photo.name not in placed]
+    textured = {photo.given for photo in failed if counts.get(photo.name, 0) >= _FEW_FEATURES}
+    unplaced = dict.fromkeys(photo.given for photo in failed)
+    blank = [name for name in unplaced if name not in textured]
+    alone = [name for name in unplaced if name in textured]
     if blank:
         found.append(f"without texture, not placed: {_some(blank)}")
     if alone:

@@ -192,7 +192,7 @@ def map_globally(
             for camera, params in known.items():
                 if model.exists_camera(camera):
                     model.cameras[camera].params = params
-            adjust(model, threads=threads)
+            adjust(model, model.reg_image_ids(), threads=threads)
             model.update_point_3d_errors()
             model.write(Path(output) / str(index))
     if refine_principal_point:

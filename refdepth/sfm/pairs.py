@@ -105,7 +105,7 @@ def plan_pairs(photos: Sequence[PreparedPhoto], settings: SfmSettings) -> PairPl
     located = {photo.name: photo for photo in photos if photo.position is not None}
     kind = settings.matching
     if kind == Matching.AUTO:
-        kind = _automatic(photos, located)
+        kind = _automatic(photos, [of for of, *_ in places.values() if of.name in located])
     few = max(1, round(settings.neighbours * _MORE_SHARE))
     known: Sequence[Pair] = ()
     alike: dict[str, int] = {}
@@ -185,7 +185,8 @@ def _between(places: Mapping[str, Sequence[PreparedPhoto]], pairs: Iterable[Pair
     ]
 
 
-def _automatic(photos: Sequence[PreparedPhoto], located: Mapping[str, PreparedPhoto]) -> Matching:
+def _automatic(photos: Sequence[PreparedPhoto], located: Sequence[PreparedPhoto]) -> Matching:
+    """What `auto` is for `photos`, of which one at each place with a position is in `located`."""
     if len(photos) <= EXHAUSTIVE_LIMIT:
         return Matching.EXHAUSTIVE
     if 2 * sum(bool(photo.sequence) for photo in photos) > len(photos):

@@ -35,7 +35,8 @@ def refine_principal_points(folder: Path, *, threads: int) -> Any:
     while free:
         refined = pycolmap.Reconstruction(folder)
         fixed = set(photos) - free
-        adjust(refined, threads=threads, principal_points=True, fixed_cameras=fixed)
+        placed = [image.image_id for image in refined.images.values() if image.has_pose]
+        adjust(refined, placed, threads=threads, principal_points=True, fixed_cameras=fixed)
         shifts = {camera: _shift(given, refined, camera) for camera in free}
         furthest = max(free, key=lambda camera: (shifts[camera], camera))
         if shifts[furthest] <= LARGEST_SHIFT:
