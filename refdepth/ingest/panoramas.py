@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
@@ -27,10 +28,11 @@ Array = NDArray[np.float64]
 FACE_FOV_DEG = 94.0
 """Field of view of a face. Two degrees more on each side than a cube's: what lies on its edges is
 whole in one of the faces, and faces need not end where features and windows begin."""
-_WHOLE_SPHERE = "equirectangular"
+EQUIRECTANGULAR = "equirectangular"
+"""What metadata call the projection of a panorama."""
 _SAME_RATIO_PX = 2
 """By how much a width may miss twice the height: odd sizes, and sides cut to blocks."""
-_PROJECTION = re.compile(rb"ProjectionType(?:>|\s*=\s*[\"'])\s*([A-Za-z]+)")
+_GPANO = re.compile(rb"GPano:(\w+)(?:>|\s*=\s*[\"'])\s*(\w+)")
 _XMP_KEYS = ("xmp", "XML:com.adobe.xmp")
 _SEAM_STEP = 1 / 64
 """Share of the width over which neighbouring columns change as much as two sides that do not meet.
@@ -38,6 +40,16 @@ _SEAM_STEP = 1 / 64
 _SEAM_CLOSER = 0.5
 """Sides meet where they differ by less than this share of such columns' difference."""
 _STRIP = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Projection:
+    """What a file says of how its picture is projected."""
+
+    name: str
+    """In lower case."""
+    whole: bool
+    """Whether it shows all of its sphere or plane, and is no part cut out of it."""
 
 
 class Face(StrEnum):
@@ -65,43 +77,51 @@ FACE_FROM_PANORAMA = MappingProxyType(
 
 
 def is_panorama(
-    picture: Image.Image, stated: str | None, hint: CameraHint, wanted: Panoramas
+    picture: Image.Image, stated: Projection | None, hint: CameraHint, wanted: Panoramas
 ) -> bool:
     """Whether an upright, decoded picture is a whole 360 degree panorama.
 
-    `auto` believes the `stated_projection` of its file. Where there is none, a panorama is what is
-    twice as wide as high, has no focal length in EXIF and left and right sides that meet.
-    Raises `InputError` for a panorama that is not twice as wide as high.
+    `auto` believes what is `stated` by its file. Where that is nothing, a panorama is what is twice
+    as wide as high, has no focal length in EXIF and left and right sides that meet.
+    Raises `InputError` for a part of a panorama, and for one that is not twice as wide as high.
     """
     if wanted is Panoramas.NO:
         return False
-    whole = abs(picture.width - 2 * picture.height) <= _SAME_RATIO_PX
+    twice = abs(picture.width - 2 * picture.height) <= _SAME_RATIO_PX
     size = f"{picture.width}x{picture.height}"
     if wanted is Panoramas.YES:
-        if not whole:
+        if not twice:
             raise InputError(
                 f"{size} is no 360 degree panorama, which is twice as wide as high"
                 " (prepare.panoramas is yes).",
             )
         return True
-    if stated == _WHOLE_SPHERE and not whole:
+    if stated is None:
+        return twice and hint.focal_px is None and _sides_meet(picture)
+    if stated.name != EQUIRECTANGULAR:
+        return False
+    if not (twice and stated.whole):
         raise InputError(
             f"its metadata says equirectangular, but {size} is a part of a panorama: a whole one"
-            " is twice as wide as high (with prepare.panoramas=no it is taken for a photo).",
+            " has all 360 degrees and is twice as wide as high (with prepare.panoramas=no it is"
+            " taken for a photo).",
         )
-    if stated is not None:
-        return stated == _WHOLE_SPHERE
-    return whole and hint.focal_px is None and _sides_meet(picture)
+    return True
 
 
-def stated_projection(picture: Image.Image) -> str | None:
-    """The GPano projection type in a picture's XMP metadata, in lower case; None where it says
-    nothing."""
+def stated_projection(picture: Image.Image) -> Projection | None:
+    """What the GPano fields of a picture's XMP metadata say; None where they say nothing."""
     for key in _XMP_KEYS:
         block = picture.info.get(key)
         text = block.encode() if isinstance(block, str) else block
-        if isinstance(text, bytes) and (found := _PROJECTION.search(text)):
-            return found[1].decode("ascii").lower()
+        fields = dict(_GPANO.findall(text)) if isinstance(text, bytes) else {}
+        if name := fields.get(b"ProjectionType"):
+            whole = all(
+                fields.get(f"CroppedAreaImage{side}Pixels".encode(), full) == full
+                for side in ("Width", "Height")
+                if (full := fields.get(f"FullPano{side}Pixels".encode()))
+            )
+            return Projection(name=name.decode("ascii", "replace").lower(), whole=whole)
     return None
 
 

@@ -20,6 +20,8 @@ from refdepth.sfm.settings import CameraSharing, SfmSettings
 
 _UNKNOWN_FOCAL_FACTOR = 1.2
 """Focal length over longest side where nothing is known, as COLMAP."""
+_UNKNOWN_FISHEYE_FACTOR = 0.4
+"""The same of a fisheye, which then sees 143 degrees: action cameras see less, full circles more."""
 
 
 def camera_groups(
@@ -63,7 +65,9 @@ def initial_camera(photos: Sequence[PreparedPhoto], settings: SfmSettings) -> An
     first = photos[0]
     known = sorted(photo.focal_px for photo in photos if photo.focal_px)
     known = known if settings.use_exif_focal else []
-    guess = _UNKNOWN_FOCAL_FACTOR * max(first.width, first.height)
+    fisheye = "FISHEYE" in settings.camera_model
+    factor = _UNKNOWN_FISHEYE_FACTOR if fisheye else _UNKNOWN_FOCAL_FACTOR
+    guess = factor * max(first.width, first.height)
     camera = pycolmap.Camera.create_from_model_name(
         0,
         settings.camera_model.value,

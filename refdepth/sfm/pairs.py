@@ -191,8 +191,8 @@ def _automatic(photos: Sequence[PreparedPhoto], located: Sequence[PreparedPhoto]
         return Matching.EXHAUSTIVE
     if 2 * sum(bool(photo.sequence) for photo in photos) > len(photos):
         return Matching.SEQUENTIAL
-    if len(located) >= _LOCATED_SHARE * len(photos):
-        places = positions_m(list(located.values()))
+    if len(located) >= _LOCATED_SHARE * len({photo.given for photo in photos}):
+        places = positions_m(located)
         differ = 2 * len(np.unique(places, axis=0)) > len(places)
         if differ and np.median(np.linalg.norm(places, axis=1)) >= _LEAST_SPREAD_M:
             return Matching.SPATIAL
