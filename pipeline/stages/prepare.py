@@ -182,11 +182,9 @@ def _without_duplicates(
     rows: Sequence[PreparedPhoto],
 ) -> tuple[list[PreparedPhoto], list[Skipped]]:
     twins = find_duplicates(rows)
-    originals = {row.name: row.original for row in rows}
-    skipped = [
-        Skipped(original=originals[name], reason=f"the same picture as {originals[twin]}")
-        for name, twin in twins.items()
-    ]
+    given = {row.name: row.given for row in rows}
+    pairs = dict.fromkeys((given[name], given[twin]) for name, twin in twins.items())
+    skipped = [Skipped(original=name, reason=f"the same picture as {twin}") for name, twin in pairs]
     return [row for row in rows if row.name not in twins], skipped
 
 

@@ -34,11 +34,6 @@ _SAME_RATIO_PX = 2
 """By how much a width may miss twice the height: odd sizes, and sides cut to blocks."""
 _GPANO = re.compile(rb"GPano:(\w+)(?:>|\s*=\s*[\"'])\s*(\w+)")
 _XMP_KEYS = ("xmp", "XML:com.adobe.xmp")
-_SEAM_STEP = 1 / 64
-"""Share of the width over which neighbouring columns change as much as two sides that do not meet.
-"""
-_SEAM_CLOSER = 0.5
-"""Sides meet where they differ by less than this share of such columns' difference."""
 _STRIP = 256
 
 
@@ -197,9 +192,11 @@ def _strips(face: Face, side: int, size: tuple[int, int]) -> Iterator[tuple[slic
 
 
 def _sides_meet(picture: Image.Image) -> bool:
-    """Whether the last column of a picture goes on in its first, as columns side by side do: less
-    unlike each other than columns a little apart."""
+    """Whether the last column of a picture goes on in its first: whether they differ rather as
+    columns side by side do than as columns half a picture apart (told apart at the geometric mean,
+    and never in a blank picture)."""
     grey = np.asarray(picture.convert("L"), np.float32)
-    step = max(2, round(picture.width * _SEAM_STEP))
-    apart = float(np.abs(grey[:, step:] - grey[:, :-step]).mean())
-    return float(np.abs(grey[:, 0] - grey[:, -1]).mean()) < _SEAM_CLOSER * apart
+    half = picture.width // 2
+    beside = float(np.abs(grey[:, 1:] - grey[:, :-1]).mean())
+    apart = float(np.abs(grey[:, half:] - grey[:, :-half]).mean())
+    return float(np.abs(grey[:, 0] - grey[:, -1]).mean()) < math.sqrt(beside * apart)

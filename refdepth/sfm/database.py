@@ -21,7 +21,7 @@ from refdepth.sfm.settings import CameraSharing, SfmSettings
 _UNKNOWN_FOCAL_FACTOR = 1.2
 """Focal length over longest side where nothing is known, as COLMAP."""
 _UNKNOWN_FISHEYE_FACTOR = 0.4
-"""The same of a fisheye, which then sees 143 degrees: action cameras see less, full circles more."""
+"""The same of a fisheye: 143 degrees. Action cameras see less, full circles more."""
 
 
 def camera_groups(

@@ -126,9 +126,7 @@ def test_a_mask_of_a_panorama_is_cut_into_those_of_its_faces(
     mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
     mask[:, : WIDTH // 2] = 0  # all to the left
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    found = {
-        one.photo: one for one in prepare_panorama_mask(tmp_path / "mask.png", rows, tmp_path)
-    }
+    found = {one.photo: one for one in prepare_panorama_mask(tmp_path / "mask.png", rows, tmp_path)}
     shares = [found[row.name].used_share for row in rows]
     np.testing.assert_allclose(shares, [0.5, 1, 0.5, 0, 0.5, 0.5], atol=0.02)
     front = np.asarray(Image.open(tmp_path / "walk_a_front.png.png"))
@@ -208,6 +206,6 @@ def test_a_film_of_odd_ratio_is_refused_where_all_are_panoramas(film: Path, tmp_
         frame = av.VideoFrame.from_ndarray(np.zeros((64, 96, 3), np.uint8), format="rgb24")
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
+    settings = PrepareSettings(panoramas=Panoramas.YES)
     with pytest.raises(InputError, match="96x64 is no 360"):
-        settings = PrepareSettings(panoramas=Panoramas.YES)
         prepare_video(tmp_path / "odd.mp4", tmp_path / "odd", settings)
