@@ -9,7 +9,8 @@ from refdepth._pycolmap import pycolmap
 from refdepth.sfm.adjustment import adjust
 
 _LEAST_SHARED = 3
-"""Photos that two models must share; fewer do not fix a similarity against one bad pose."""
+"""Photos or panoramas that two models must share; fewer do not fix a similarity against one bad
+pose."""
 _AGREEING_SHARE = 0.3
 """Share of a shared photo's points that must project to where they are seen."""
 _MOST_ERROR_PX = 8.0
@@ -55,7 +56,8 @@ def _join(source: Any, target: Any) -> bool:
     """Adds what is new in `source` to `target`; whether they share enough and agree."""
     shared = {i.image_id for i in source.images.values() if i.has_pose}
     shared &= {i.image_id for i in target.images.values() if i.has_pose}
-    if len(shared) < _LEAST_SHARED:
+    places = {target.image(image_id).frame_id for image_id in shared}  # a panorama is one
+    if len(places) < _LEAST_SHARED:
         return False
     target_from_source = pycolmap.align_reconstructions_via_reprojections(
         source, target, _AGREEING_SHARE, _MOST_ERROR_PX
@@ -63,9 +65,8 @@ def _join(source: Any, target: Any) -> bool:
     if target_from_source is None:
         return False
     source.transform(target_from_source)
-    known = {target.image(image_id).frame_id for image_id in shared}
     for frame_id in source.reg_frame_ids():
-        if frame_id not in known:
+        if frame_id not in places:
             _add_frame(source, target, source.frame(frame_id))
     for point in source.points3D.values():
         _add_point(target, point)
