@@ -75,7 +75,8 @@ def initial_camera(photos: Sequence[PreparedPhoto], settings: SfmSettings) -> An
         first.width,
         first.height,
     )
-    camera.has_prior_focal_length = bool(known)
+    # Without one, pairs are checked on pixels as they are, where a fisheye has no epipolar lines.
+    camera.has_prior_focal_length = bool(known) or fisheye
     return camera
 
 

@@ -24,7 +24,7 @@ def face_cameras(photos: Iterable[PreparedPhoto]) -> dict[str, Any]:
         key = photo.face.face, photo.width
         if key not in shared:
             camera = pycolmap.Camera.create_from_model_name(
-                0, "SIMPLE_PINHOLE", photo.focal_px, photo.width, photo.height
+                0, "PINHOLE", photo.focal_px, photo.width, photo.height
             )
             camera.has_prior_focal_length = True
             shared[key] = camera
