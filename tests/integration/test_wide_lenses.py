@@ -166,6 +166,6 @@ def test_ray_depth_comes_back_in_the_fisheyes_own_pixels(
         assert depth.shape == FISHEYE_SHAPE
         known = depth > 0
         assert not known[backwards].any()  # no pinhole picture shows what lies behind
-        assert known.mean() > 0.5
+        assert known.mean() > 0.4
         shares.append((np.abs(depth * scale / exact - 1) < 0.05)[known].mean())
     assert np.mean(shares) > 0.7
