@@ -68,7 +68,7 @@ def closest_views(
     """Names of at most `count` views closest to `view`, but for those of `besides` and those at the
     same place, closest first. What lies nearer than the points is seen well only over a short
     baseline."""
-    same = set(_same_place(scene, view).tolist())
+    same = set(rows_at_place(scene, view).tolist())
     within = _nearest(scene, view, count + len(besides) + len(same))
     others = sorted(
         (float(np.linalg.norm(other.center - view.center)), other.name)
@@ -88,8 +88,9 @@ def _nearest(scene: Scene, view: View, count: int) -> NDArray[np.int64]:
     return np.array(sorted(scene.camera_tree.query_ball_point(view.center, reach)), np.int64)
 
 
-def _same_place(scene: Scene, view: View) -> NDArray[np.int64]:
-    """Rows of the views whose centre is that of `view`: faces of one panorama."""
+def rows_at_place(scene: Scene, view: View) -> NDArray[np.int64]:
+    """Rows of the views whose centre is that of `view`, its own among them: faces of one
+    panorama."""
     if not len(scene):
         return np.zeros(0, np.int64)
     reach = _SAME_PLACE * _typical_depth(scene, view)
@@ -115,7 +116,7 @@ def _most_possible(
     most = (seen + UNSEEN_WEIGHT * (len(anchors) - shared)) * (1 + 1e-9)
     candidate = shared > 0
     candidate[_nearest(scene, view, NEAREST)] = True
-    candidate[_same_place(scene, view)] = False
+    candidate[rows_at_place(scene, view)] = False
     if view.name in scene:
         candidate[scene.row(view.name)] = False
     return np.where(candidate, most, 0.0)

@@ -97,7 +97,7 @@ class ScaleFit:
     far: float
     """Farthest depth that is believed, SfM units."""
     points: int = 0
-    """SfM points used."""
+    """SfM points used, and those that stand in for them (see `with_points_beside`)."""
     inliers: int = 0
     residual_quantiles: Mapping[str, float] = field(default_factory=dict)
     """Relative depth error of the points at some quantiles, `"0.5"` being the median."""
