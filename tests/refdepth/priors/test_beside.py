@@ -37,7 +37,7 @@ def turned(name: str, degrees: float, like: View) -> View:
 
 
 def exact(view: View, xy: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-    """Depth of the plane: CENTER + z ray lies in it for z = (1 - PLANE . CENTER) / (PLANE . ray)."""
+    """Depth of the plane, in which CENTER + depth * ray lies."""
     rays = view.camera.rays(xy) @ view.cam_from_world[:3, :3]
     return (1 - PLANE @ CENTER) / (rays @ PLANE)
 
