@@ -198,10 +198,12 @@ def _gps(photos: PhotoPlaces, asked: bool | None, notes: list[str]) -> GpsAlignm
     if asked is False:
         return None
     scene = photos.results.scene
+    # The faces of a panorama have one position between them, which counts once.
+    stations = {photos.rows[name].given: name for name in scene.names if name in photos.rows}
     positions = {
         name: position
-        for name in scene.names
-        if name in photos.rows and (position := photos.rows[name].position) is not None
+        for name in stations.values()
+        if (position := photos.rows[name].position) is not None
     }
     if asked is None and len(positions) < LEAST_PHOTOS:
         return None

@@ -86,6 +86,16 @@ def reconstruct(
             rich_help_panel=_GIVEN,
         ),
     ] = None,
+    panoramas: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|yes|no",
+            help="360 degree pictures (equirectangular) among the photos: by their metadata or"
+            " looks, all, or none. \\[default: auto]",
+            show_default=False,
+            rich_help_panel=_GIVEN,
+        ),
+    ] = None,
     masks: Annotated[
         Path | None,
         typer.Option(
@@ -264,6 +274,7 @@ def reconstruct(
         config_file=config,
         assignments=set_ or (),
         options={
+            "prepare.panoramas": panoramas,
             "depth.model": depth_model,
             "depth.kind": depth_kind,
             "depth.maps_unit": depth_unit,

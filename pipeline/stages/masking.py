@@ -8,7 +8,7 @@ from pathlib import Path
 
 from refdepth.errors import InputError
 from refdepth.ingest import NameTable, PreparedPhoto
-from refdepth.ingest.masks import SUFFIXES, prepare_mask
+from refdepth.ingest.masks import SUFFIXES, prepare_mask, prepare_panorama_mask
 from refdepth.pipeline.stage import StageContext
 from refdepth.pipeline.stages.reading import MASKS
 from refdepth.pipeline.work import Cost, Desk
@@ -27,18 +27,24 @@ def attach_masks(
     folder = context.given.path("masks")
     if folder is None:
         return list(rows), []
-    found = NameTable.of(rows).files(folder, SUFFIXES)
-    photos = {row.original: row for row in rows if row.name in found.files}
+    found = NameTable.as_given(rows).files(folder, SUFFIXES)
+    pictures: dict[str, list[PreparedPhoto]] = {}
+    for row in rows:
+        if (row.name if row.face is None else row.given) in found.files:
+            pictures.setdefault(row.given, []).append(row)
     work = ReadMasks(
         folder=context.folder / MASKS,
-        cost=_cost(list(photos.values())),
-        files={own: found.files[row.name] for own, row in photos.items()},
-        photos=photos,
+        cost=_cost([rows_of[0] for rows_of in pictures.values()]),
+        files={
+            given: found.files[given if rows_of[0].face is not None else rows_of[0].name]
+            for given, rows_of in pictures.items()
+        },
+        pictures=pictures,
     )
-    warnings = context.perform("reading masks", work, list(photos))
+    warnings = context.perform("reading masks", work, list(pictures))
     masked = [
-        replace(row, mask=mask_of(row), warnings=(*row.warnings, *warnings[row.original]))
-        if row.original in photos
+        replace(row, mask=mask_of(row), warnings=(*row.warnings, *warnings[row.given][row.name]))
+        if row.given in pictures
         else row
         for row in rows
     ]
@@ -46,32 +52,37 @@ def attach_masks(
         raise InputError(
             "holds no mask for any of the photos.",
             subject=folder,
-            action=f"Name masks after their photos, like {rows[0].original}.png.",
+            action=f"Name masks after their photos, like {rows[0].given}.png.",
         )
     return masked, _strangers(found.strangers)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadMasks:
-    """The mask of a photo in the photo's grid; hands back what a user should know about it."""
+    """The mask of a photo in the photo's grid, or of a panorama in those of its faces; hands back
+    what a user should know about each, by the names of the prepared photos."""
 
     folder: Path
     """Where masks go."""
     cost: Cost
     files: Mapping[str, Path]
     """The user's masks by what they call their photos."""
-    photos: Mapping[str, PreparedPhoto]
-    """By the same."""
+    pictures: Mapping[str, Sequence[PreparedPhoto]]
+    """By the same, the photo or all faces of the panorama."""
 
-    def open(self, desk: Desk) -> Callable[[str], tuple[str, ...]]:
+    def open(self, desk: Desk) -> Callable[[str], dict[str, tuple[str, ...]]]:
         """Needs nothing."""
 
-        def make(name: str) -> tuple[str, ...]:
-            photo = self.photos[name]
-            if photo.mask is None:  # what lies there is not from the photo's transparency
-                (self.folder / mask_of(photo)).unlink(missing_ok=True)
-            made = prepare_mask(self.files[name], photo, self.folder)
-            return () if made.warning is None else (made.warning,)
+        def make(name: str) -> dict[str, tuple[str, ...]]:
+            photos = self.pictures[name]
+            for photo in photos:
+                if photo.mask is None:  # what lies there is not from the photo's transparency
+                    (self.folder / mask_of(photo)).unlink(missing_ok=True)
+            if photos[0].face is not None:
+                made = prepare_panorama_mask(self.files[name], photos, self.folder)
+            else:
+                made = [prepare_mask(self.files[name], photos[0], self.folder)]
+            return {one.photo: () if one.warning is None else (one.warning,) for one in made}
 
         return make
 
@@ -83,7 +94,12 @@ def mask_of(photo: PreparedPhoto) -> str:
 
 def _cost(photos: Sequence[PreparedPhoto]) -> Cost:
     """Of the mask of a photo of middling size."""
-    sizes = sorted(photo.stored_width * photo.stored_height for photo in photos)
+    sizes = sorted(
+        photo.stored_width * photo.stored_height
+        if photo.face is None
+        else photo.face.stored_width * photo.face.stored_height
+        for photo in photos
+    )
     pixels = sizes[len(sizes) // 2] if sizes else 0
     return Cost(seconds=_SECONDS * pixels / 1e6, bytes=_BYTES * pixels)
 

@@ -40,7 +40,7 @@ class PrepareStage:
     """Photos, videos and masks in; pictures that every later stage can read out."""
 
     name = "prepare"
-    version = 3
+    version = 4
     upstream: tuple[str, ...] = ()
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -93,6 +93,7 @@ class PrepareStage:
             originals,
         )
         rows = [row for name in originals for row in read[name].photos]
+        _refuse_namesakes(rows)
         skipped += [
             Skipped(original=name, reason=read[name].refused)
             for name in originals
@@ -101,12 +102,12 @@ class PrepareStage:
         rows, twins = _without_duplicates(rows)
         skipped += twins
         rows, notes = attach_masks(context, rows)
-        if len(rows) < MIN_PHOTOS:
+        if len({row.given for row in rows}) < MIN_PHOTOS:
             raise InputError(
-                _too_few(len(rows), len(findings.candidates), skipped),
+                _too_few(len({row.given for row in rows}), len(findings.candidates), skipped),
                 subject=images,
                 action="Give a folder with at least two overlapping photos (JPEG, PNG, TIFF,"
-                " WebP, HEIC) or a video.",
+                " WebP, HEIC), two panoramas or a video.",
             )
         files = _keep_only(context.folder, rows)
         table = context.folder / TABLE
@@ -181,12 +182,25 @@ def _without_duplicates(
     rows: Sequence[PreparedPhoto],
 ) -> tuple[list[PreparedPhoto], list[Skipped]]:
     twins = find_duplicates(rows)
-    originals = {row.name: row.original for row in rows}
-    skipped = [
-        Skipped(original=originals[name], reason=f"the same picture as {originals[twin]}")
-        for name, twin in twins.items()
-    ]
+    given = {row.name: row.given for row in rows}
+    pairs = dict.fromkeys((given[name], given[twin]) for name, twin in twins.items())
+    skipped = [Skipped(original=name, reason=f"the same picture as {twin}") for name, twin in pairs]
     return [row for row in rows if row.name not in twins], skipped
+
+
+def _refuse_namesakes(rows: Sequence[PreparedPhoto]) -> None:
+    """Raises `InputError` where a photo is called like a face of a panorama."""
+    for key in ("name", "original"):
+        first: dict[str, PreparedPhoto] = {}
+        for row in rows:
+            other = first.setdefault(getattr(row, key).casefold(), row)
+            if other is not row and (row.face or other.face):
+                face, photo = (row, other) if row.face else (other, row)
+                raise InputError(
+                    f"has the name of a face of the panorama {face.given}.",
+                    subject=photo.original,
+                    action="Rename one of the two.",
+                )
 
 
 def _too_few(usable: int, found: int, skipped: Sequence[Skipped]) -> str:
@@ -197,6 +211,16 @@ def _too_few(usable: int, found: int, skipped: Sequence[Skipped]) -> str:
     return f"holds {counted}" + (f" ({reasons})." if reasons else ".")
 
 
+def count_pictures(rows: Sequence[PreparedPhoto]) -> str:
+    """How many photos and panoramas `rows` are of, in words."""
+    faces = [row for row in rows if row.face is not None]
+    if not faces:
+        return f"{len(rows)} photos"
+    panoramas = f"{len({row.given for row in faces})} panoramas as {len(faces)} faces"
+    photos = len(rows) - len(faces)
+    return f"{panoramas} and {photos} photos" if photos else panoramas
+
+
 def _outcome(
     files: Sequence[Path],
     rows: Sequence[PreparedPhoto],
@@ -205,13 +229,14 @@ def _outcome(
 ) -> StageOutcome:
     sizes = {(row.width, row.height) for row in rows}
     width, height = max(sizes)
-    headline = f"{len(rows)} photos, {'up to ' if len(sizes) > 1 else ''}{width}x{height}"
+    headline = f"{count_pictures(rows)}, {'up to ' if len(sizes) > 1 else ''}{width}x{height}"
     if skipped:
         headline += f", {len(skipped)} skipped"
     return StageOutcome(
         files=files,
         summary={
             "photos": len(rows),
+            "panoramas": len({row.given for row in rows if row.face is not None}),
             "skipped": [{"original": s.original, "reason": s.reason} for s in skipped],
             "masks": sum(row.mask is not None for row in rows),
         },

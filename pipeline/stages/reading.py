@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from refdepth.errors import InputError
-from refdepth.ingest import Candidate, PreparedPhoto, prepare_photo
+from refdepth.ingest import Candidate, PreparedPhoto, prepare_picture
 from refdepth.pipeline.files import read_sealed, write_json, write_sealed
 from refdepth.pipeline.manifest import FileRecord
 from refdepth.pipeline.stage import Brief
@@ -78,15 +78,13 @@ class ReadPhotos:
         found, stem = self.candidates[name], self.stems[name]
         images, settings = self.brief.folder / IMAGES, self.brief.config.prepare
         if found.kind != "video":
-            return [
-                prepare_photo(
-                    found.path,
-                    images / stem,
-                    settings,
-                    original=found.original,
-                    mask_folder=self.brief.folder / MASKS,
-                )
-            ]
+            return prepare_picture(
+                found.path,
+                images / stem,
+                settings,
+                original=found.original,
+                mask_folder=self.brief.folder / MASKS,
+            )
         from refdepth.ingest.video import prepare_video
 
         def progress(label: str, done: float, total: float | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from refdepth.errors import StageError
 from refdepth.ingest import NameTable
+from refdepth.matching.neighbours import rows_at_place
 from refdepth.pipeline.config import RunConfig, RunRequest
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.stage import Brief, StageContext, StageOutcome
@@ -18,6 +20,7 @@ from refdepth.pipeline.stages.depth import load_prior
 from refdepth.pipeline.views import load_scene, photo_names
 from refdepth.pipeline.work import Cost, Desk
 from refdepth.pipeline.workspace import Workspace
+from refdepth.priors.beside import with_points_beside
 from refdepth.priors.fit import ScaleFit, apply_fit, borrowed_fit, fit_scale
 from refdepth.types.prior import Prior
 from refdepth.types.scene import Scene, View
@@ -128,7 +131,8 @@ class Fits:
 
 @dataclass(frozen=True, kw_only=True)
 class FinalFits:
-    """The fit of a view is stored; a weak one is made again with what the others found."""
+    """The fit of a view is stored; a weak one is made again with what the others found: their
+    scale and, where it has next to no points, depth beside it from the same place."""
 
     brief: Brief
     cost: Cost
@@ -143,7 +147,9 @@ class FinalFits:
         def make(name: str) -> ScaleFit:
             fit = self.fits[name]
             if fit.weak and self.fallback is not None:
-                fit = table.fit(name, load_prior(table.priors, name), self.fallback)
+                few = fit.points < self.brief.config.scale.min_points
+                others = self.fits if few else {}
+                fit = table.fit(name, load_prior(table.priors, name), self.fallback, others)
             items.write(name, {}, fit.to_dict())
             return fit
 
@@ -167,9 +173,31 @@ class _Table:
         self._settings = brief.config.scale
         self._scene = load_scene(brief.workspace)
 
-    def fit(self, name: str, prior: Prior, fallback: ScaleFit | None) -> ScaleFit:
-        """The fit of a view's prior."""
-        sparse = self._scene.sparse_depth(self._scene[name])
+    def fit(
+        self,
+        name: str,
+        prior: Prior,
+        fallback: ScaleFit | None,
+        others: Mapping[str, ScaleFit] = MappingProxyType({}),
+    ) -> ScaleFit:
+        """The fit of a view's prior to the points that it sees, and to the depth of those of the
+        `others` that were taken from the same place and whose own fits are good at three quarters
+        of their points."""
+        scene, view = self._scene, self._scene[name]
+        beside = [
+            other
+            for other in (scene.views[row].name for row in rows_at_place(scene, view))
+            if other != name
+            and other in others
+            and not others[other].flags
+            and others[other].residual_quantiles["0.75"] <= self._settings.poor_fit
+        ]
+
+        def depth_of(other: str) -> NDArray[np.float32]:
+            shape = scene[other].camera.shape
+            return apply_fit(load_prior(self.priors, other), others[other], shape)
+
+        sparse = with_points_beside(scene, view, beside, depth_of)
         return fit_scale(prior, sparse, self._settings, fallback=fallback)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from refdepth.ingest import NameTable
+from refdepth.ingest import NameTable, PreparedPhoto
 from refdepth.pipeline.config import RunConfig, RunRequest
 from refdepth.pipeline.stage import StageContext, StageOutcome
 from refdepth.pipeline.stages.prepare import read_table
@@ -85,7 +85,7 @@ class SfmStage:
 
             summary = reconstruct(*inputs, **common)
         _drop_empty(context.folder / "undistorted" / "masks")
-        return _outcome(context.folder, _by_photo(summary, NameTable.of(photos)), len(photos))
+        return _outcome(context.folder, _by_photo(summary, NameTable.of(photos)), photos)
 
 
 def _by_photo(summary: SfmSummary, names: NameTable) -> SfmSummary:
@@ -103,7 +103,7 @@ def _drop_empty(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _outcome(folder: Path, summary: SfmSummary, photos: int) -> StageOutcome:
+def _outcome(folder: Path, summary: SfmSummary, photos: Sequence[PreparedPhoto]) -> StageOutcome:
     files = [
         path
         for part in ("sparse", "undistorted")
@@ -111,17 +111,19 @@ def _outcome(folder: Path, summary: SfmSummary, photos: int) -> StageOutcome:
         if path.is_file()
     ]
     warnings = list(summary.warnings)
-    registered = len(summary.registered)
-    if registered < _FEW_REGISTERED * photos:
+    given = {photo.original: photo.given for photo in photos}  # a panorama counts once
+    placed, count = len({given[name] for name in summary.registered}), len(set(given.values()))
+    what = "panoramas" if all(photo.face is not None for photo in photos) else "photos"
+    if placed < _FEW_REGISTERED * count:
         warnings.append(
-            f"only {registered} of {photos} photos have a pose; more overlap between neighbouring"
-            " photos helps"
+            f"only {placed} of {count} {what} have a pose; more overlap between neighbouring"
+            f" {what} helps"
         )
     error = summary.mean_reprojection_error_px
     return StageOutcome(
         files=files,
         summary=summary.to_dict(),
-        headline=f"{registered} of {photos} photos placed, {summary.points:,} points,"
+        headline=f"{placed} of {count} {what} placed, {summary.points:,} points,"
         f" {error:.2f} px error",
         warnings=warnings,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 from refdepth.types.camera import PinholeCamera
 
 Array = NDArray[np.float64]
+
+_SAME_PIXEL = 0.01
+"""Furthest that a pixel may come back from its ray and its ray be believed, pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,31 +36,41 @@ class InputPhoto:
 def undistorted_pixels(view: PinholeCamera, photo: InputPhoto, xy: Array) -> Array:
     """Where pixels `xy` (N, 2) of an upright input photo, at the size its camera has, lie in the
     undistorted view (N, 2), maybe outside its picture; NaN where the lens model does not reach."""
-    from refdepth._pycolmap import pycolmap
-
-    camera = pycolmap.Camera(
-        model=photo.camera_model,
-        width=photo.width,
-        height=photo.height,
-        params=list(photo.camera_params),
-    )
-    slopes = np.asarray(camera.cam_from_img(np.asarray(xy, np.float64)), dtype=np.float64)
+    slopes = lens_slopes(photo, xy)
     return view.project(np.pad(slopes, ((0, 0), (0, 1)), constant_values=1))[0]
+
+
+def lens_slopes(photo: InputPhoto, xy: Array) -> Array:
+    """x / z and y / z of the rays (N, 2) through pixels `xy` (N, 2) of an upright input photo; NaN
+    where the lens model does not reach, or the ray does not go forward as in the outer parts of a
+    fisheye's picture."""
+    camera, xy = _lens_camera(photo), np.asarray(xy, np.float64)
+    slopes = np.asarray(camera.cam_from_img(xy), dtype=np.float64).reshape(-1, 2)
+    # Where there is no such ray, pycolmap returns something that is of another pixel.
+    again = camera.img_from_cam(np.pad(slopes, ((0, 0), (0, 1)), constant_values=1))
+    with np.errstate(invalid="ignore"):
+        astray = ~(np.abs(np.asarray(again) - xy).max(axis=1, initial=0) < _SAME_PIXEL)
+    slopes[astray] = np.nan
+    return slopes
 
 
 def input_pixels(view: PinholeCamera, photo: InputPhoto) -> Array:
     """Where each pixel centre of an undistorted view lies in the upright input photo (H, W, 2),
     pixels of the photo at the size its camera has; NaN where the lens model does not reach."""
+    xy = _lens_camera(photo).img_from_cam(view.rays().reshape(-1, 3))
+    return np.asarray(xy, dtype=np.float64).reshape(*view.shape, 2)
+
+
+def _lens_camera(photo: InputPhoto) -> Any:
+    """The `pycolmap.Camera` of an input photo."""
     from refdepth._pycolmap import pycolmap
 
-    camera = pycolmap.Camera(
+    return pycolmap.Camera(
         model=photo.camera_model,
         width=photo.width,
         height=photo.height,
         params=list(photo.camera_params),
     )
-    xy = camera.img_from_cam(view.rays().reshape(-1, 3))
-    return np.asarray(xy, dtype=np.float64).reshape(*view.shape, 2)
 
 
 def sample_map(values: NDArray[np.floating], xy: Array) -> NDArray[np.float32]:

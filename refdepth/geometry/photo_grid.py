@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.geometry.grid import strips
-from refdepth.geometry.lens import InputPhoto
+from refdepth.geometry.lens import InputPhoto, lens_slopes
 from refdepth.types.camera import invert_pose, transform
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import View
@@ -82,7 +82,7 @@ def on_original(view: View, depth_map: DepthMap, photo: InputPhoto) -> PlacedDep
     at steps and borders the nearest pixel's depth stands. Unknown outside the undistorted photo.
     """
     shape = photo.height, photo.width
-    slopes = _lens_slopes(photo)
+    slopes = _slopes_of(photo)
     depth, confidence = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     pixels = np.full((*shape, 2), -1, np.int32)
     for rows in strips(photo.height):
@@ -123,18 +123,10 @@ def sample_depth(depth: Map, xy: NDArray[np.float64]) -> Map:
     return out
 
 
-def _lens_slopes(photo: InputPhoto) -> Map:
-    from refdepth._pycolmap import pycolmap
-
-    camera = pycolmap.Camera(
-        model=photo.camera_model,
-        width=photo.width,
-        height=photo.height,
-        params=list(photo.camera_params),
-    )
+def _slopes_of(photo: InputPhoto) -> Map:
     slopes = np.empty((photo.height, photo.width, 2), np.float32)
     x = np.arange(photo.width) + 0.5
     for rows in strips(photo.height):
         xy = np.stack(np.meshgrid(x, np.arange(rows.start, rows.stop) + 0.5), axis=-1)
-        slopes[rows] = camera.cam_from_img(xy.reshape(-1, 2)).reshape(xy.shape)
+        slopes[rows] = lens_slopes(photo, xy.reshape(-1, 2)).reshape(xy.shape)
     return slopes

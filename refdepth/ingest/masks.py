@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import numpy as np
 from PIL import Image
 
 from refdepth.errors import InputError
-from refdepth.ingest.photos import PreparedPhoto, open_picture, upright
+from refdepth.ingest.decoding import open_picture, turned, upright
+from refdepth.ingest.panoramas import cut_mask
+from refdepth.ingest.photos import PreparedPhoto
 from refdepth.ingest.saving import save_png
 
 SUFFIXES = (".png",)
@@ -36,14 +39,38 @@ def prepare_mask(path: Path, photo: PreparedPhoto, destination: Path) -> Prepare
 
     Raises `InputError` when it cannot be read or does not have the size of its photo.
     """
+    usable = _read_mask(
+        path, photo.original, (photo.stored_width, photo.stored_height), photo.orientation
+    )
+    usable = usable.resize((photo.width, photo.height), Image.Resampling.NEAREST)
+    return _write_mask(usable, photo, destination)
+
+
+def prepare_panorama_mask(
+    path: Path, faces: Sequence[PreparedPhoto], destination: Path
+) -> list[PreparedMask]:
+    """The same of a panorama's mask, which is cut as the panorama was, into the masks of its
+    `faces`. Raises `InputError` when it cannot be read or does not have the panorama's size."""
+    whole = faces[0].face
+    assert whole is not None
+    stored = whole.stored_width, whole.stored_height
+    pixels = np.asarray(_read_mask(path, whole.panorama, stored, whole.orientation))
+    return [
+        _write_mask(Image.fromarray(cut_mask(pixels, row.face.face, row.width)), row, destination)
+        for row in faces
+        if row.face is not None
+    ]
+
+
+def _read_mask(path: Path, original: str, stored: tuple[int, int], orientation: int) -> Image.Image:
+    """A mask of the picture `original`, upright, 0 or 255."""
     try:
         with open_picture(path) as picture, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            stored = photo.stored_width, photo.stored_height
-            if picture.size not in (stored, photo.upright_size):
+            if picture.size not in (stored, turned(*stored, orientation)):
                 raise InputError(
                     f"mask is {picture.width}x{picture.height}, its photo "
-                    f"{stored[0]}x{stored[1]} ({photo.original}).",
+                    f"{stored[0]}x{stored[1]} ({original}).",
                     subject=path,
                     action="Masks must have the size of their photo.",
                 )
@@ -53,16 +80,18 @@ def prepare_mask(path: Path, photo: PreparedPhoto, destination: Path) -> Prepare
     except Exception as error:  # decoders of damaged files raise whatever they meet
         raise InputError(f"mask is damaged or cut short ({error}).", subject=path) from error
     usable = Image.fromarray((pixels > 0).astype(np.uint8) * 255)
-    if usable.size == stored:
-        usable = upright(usable, photo.orientation)
-    usable = usable.resize((photo.width, photo.height), Image.Resampling.NEAREST)
+    return upright(usable, orientation) if usable.size == stored else usable
+
+
+def _write_mask(usable: Image.Image, photo: PreparedPhoto, destination: Path) -> PreparedMask:
     target = destination / f"{photo.name}.png"
     if target.exists():
         with Image.open(target) as before:
             usable = Image.fromarray(np.minimum(np.asarray(usable), np.asarray(before)))
     save_png(usable, target)
     share = float((np.asarray(usable) > 0).mean())
-    warning = "the mask leaves nothing of the photo" if share == 0 else None
+    empty = share == 0 and photo.face is None  # a face with nothing in it is nothing unusual
+    warning = "the mask leaves nothing of the photo" if empty else None
     return PreparedMask(photo=photo.name, used_share=share, warning=warning)
 
 

@@ -1,4 +1,8 @@
-"""The one table of names: which photo a name means, and which file belongs to a photo."""
+"""The one table of names: which photo a name means, and which file belongs to a photo.
+
+The faces of a panorama `walk/a.jpg` are called as if they lay in a folder of its name,
+`walk/a/front.jpg`.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +41,15 @@ class NameTable:
     photo's mask, map or truth, asks here.
     """
 
-    def __init__(self, originals: Mapping[str, str]) -> None:
-        """`originals` gives each prepared name the photo's own path, forward slashes."""
+    def __init__(
+        self, originals: Mapping[str, str], panoramas: Mapping[str, str] | None = None
+    ) -> None:
+        """`originals` gives each prepared name the photo's own path, forward slashes; `panoramas`
+        gives those of faces the path of the panorama."""
         self._originals = dict(originals)
+        self._panoramas: dict[str, list[str]] = {}
+        for name, panorama in (panoramas or {}).items():
+            self._panoramas.setdefault(panorama, []).append(name)
         self._index: dict[_Key, dict[str, list[str]]] = {}
         self._folders: set[str] = set()
         for name, original in self._originals.items():
@@ -59,7 +69,19 @@ class NameTable:
     @classmethod
     def of(cls, photos: Iterable[PreparedPhoto]) -> NameTable:
         """The table of prepared photos."""
-        return cls({photo.name: photo.original for photo in photos})
+        rows = list(photos)
+        return cls(
+            {photo.name: photo.original for photo in rows},
+            {photo.name: photo.face.panorama for photo in rows if photo.face is not None},
+        )
+
+    @classmethod
+    def as_given(cls, photos: Iterable[PreparedPhoto]) -> NameTable:
+        """The table of prepared photos with, instead of faces, the panoramas that they are of, each
+        called by its own path."""
+        return cls(
+            {photo.name if photo.face is None else photo.given: photo.given for photo in photos}
+        )
 
     @classmethod
     def plain(cls, names: Iterable[str]) -> NameTable:
@@ -110,19 +132,22 @@ class NameTable:
 
     def select(self, pattern: str) -> tuple[str, ...]:
         """Prepared names of the photos that a glob pattern matches: by their path, their prepared
-        name or, where the pattern has no slash, their file name; with or without the ending."""
+        name or, where the pattern has no slash, their file name; with or without the ending. A
+        panorama's stands for its faces."""
         kinds: list[_Key] = ["path", "name", "bare path", "bare name"]
         if "/" not in pattern:
             kinds += ["file", "bare file"]
-        return tuple(
-            dict.fromkeys(
-                name
-                for kind in kinds
-                for key, names in self._index.get(kind, {}).items()
-                if key == pattern or fnmatchcase(key, pattern)
-                for name in names
-            )
+        found = dict.fromkeys(
+            name
+            for kind in kinds
+            for key, names in self._index.get(kind, {}).items()
+            if key == pattern or fnmatchcase(key, pattern)
+            for name in names
         )
+        if self._panoramas:
+            for panorama in NameTable.plain(self._panoramas).select(pattern):
+                found.update(dict.fromkeys(self._panoramas[panorama]))
+        return tuple(found)
 
     def files(self, folder: Path, suffixes: Sequence[str], *, anywhere: bool = False) -> FoundFiles:
         """The file of each photo in `folder`: the photo's path with one of `suffixes` behind it
@@ -218,6 +243,11 @@ class _Offer:
     path: Path
     photos: tuple[str, ...]
     """All photos that it means equally well."""
+
+
+def face_path(panorama: str, face: str, suffix: str) -> str:
+    """What a face of a panorama is called: `walk/a.jpg` has `walk/a/front.jpg`."""
+    return f"{_bare(PurePosixPath(panorama))}/{face}{suffix}"
 
 
 def checked_name(name: str) -> PurePosixPath:

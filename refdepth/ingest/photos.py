@@ -3,42 +3,39 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from refdepth.errors import InputError
+from refdepth.ingest.decoding import UprightPicture, read_upright, shrunk, turned
 from refdepth.ingest.discovery import readable
-from refdepth.ingest.exif import (
-    GpsPosition,
-    orientation_of,
-    read_camera_hint,
-    read_exif,
-    read_position,
-)
+from refdepth.ingest.exif import GpsPosition
+from refdepth.ingest.panoramas import Face
 from refdepth.ingest.saving import save_jpeg, save_png
-from refdepth.ingest.settings import Alpha, PrepareSettings
+from refdepth.ingest.settings import PrepareSettings
 
-_HEIF_SUFFIXES = (".heic", ".heif", ".hif")
-_ONE_PICTURE_FORMATS = ("MPO", "HEIF", "AVIF")
-_LOSSY_FORMATS = ("HEIF", "AVIF")
-LEAST_SIDE_PX = 32
-"""Photos whose shortest side is smaller are skipped."""
-_TRANSPOSE = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+
+@dataclass(frozen=True, kw_only=True)
+class PanoramaFace:
+    """Which part of which panorama a prepared picture is."""
+
+    panorama: str
+    """Path of the panorama (or `video#frame`) relative to the input folder."""
+    face: Face
+    stored_width: int
+    """Width of the panorama as it is stored, before orientation, pixels."""
+    stored_height: int
+    """Height of the panorama as it is stored, pixels."""
+    orientation: int
+    """EXIF orientation that was applied to the panorama."""
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height of the panorama after its orientation is applied, pixels."""
+        return turned(self.stored_width, self.stored_height, self.orientation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,15 +74,22 @@ class PreparedPhoto:
     """The video that the picture is a frame of."""
     frame: dict[str, float] | None = None
     """Of a video frame: number (`index`), `time_s`, `sharpness` and image `motion` up to it."""
+    face: PanoramaFace | None = None
+    """Of a face of a panorama: where it is from. It counts as stored as it was cut, upright, and
+    its `focal_px` is exact."""
     warnings: tuple[str, ...] = ()
     """What a user should know about this photo."""
+
+    @property
+    def given(self) -> str:
+        """Path of the photo, or of the panorama that it is a face of, in the input folder."""
+        return self.original if self.face is None else self.face.panorama
 
     @property
     def upright_size(self) -> tuple[int, int]:
         """Width and height of the original after its orientation is applied, before shrinking,
         pixels."""
-        size = self.stored_width, self.stored_height
-        return (size[1], size[0]) if self.orientation >= 5 else size
+        return turned(self.stored_width, self.stored_height, self.orientation)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
@@ -94,12 +98,15 @@ class PreparedPhoto:
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> PreparedPhoto:
         """The inverse of `to_dict`."""
-        position = row.get("position")
+        position, face = row.get("position"), row.get("face")
         return cls(
             **{
                 **row,
                 "warnings": tuple(row.get("warnings", ())),
                 "position": None if position is None else GpsPosition(**position),
+                "face": None
+                if face is None
+                else PanoramaFace(**{**face, "face": Face(face["face"])}),
             }
         )
 
@@ -122,55 +129,64 @@ def prepare_photo(
     Raises `InputError`, saying why, when the photo cannot be used.
     """
     settings = settings or PrepareSettings()
-    notes: list[str] = []
-    with _open(path, settings) as picture:
-        stored_width, stored_height = picture.size
-        rgb, opaque = _decode(path, picture, alpha=settings.alpha)
-        exif = read_exif(picture)
-        orientation = orientation_of(exif) if settings.upright else 1
-        hint = read_camera_hint(exif, stored_width, stored_height)
-        position = read_position(exif)
-        frames = getattr(picture, "n_frames", 1)
-        if frames > 1 and picture.format not in _ONE_PICTURE_FORMATS:
-            notes.append(f"holds {frames} pictures; the first is used")
-        rgb = upright(rgb, orientation)
-        longest = max(rgb.size)
-        rgb = shrunk(rgb, settings.max_size)
-        scale = max(rgb.size) / longest
-        jpeg = picture.format in ("JPEG", "MPO") and picture.mode == "RGB"
-        keep_file = jpeg and orientation == 1 and scale == 1
-        lossy = jpeg or picture.format in _LOSSY_FORMATS
-        name = destination.name + (".jpg" if lossy else ".png")
-        content = _read_bytes(path)
-        if keep_file:
-            _write_bytes(destination.with_name(name), content)
-        elif lossy:
-            save_jpeg(rgb, destination.with_name(name), picture, orientation)
-        else:
-            save_png(rgb, destination.with_name(name))
-    if hint.warning:
-        notes.append(hint.warning)
+    original = readable(path.name) if original is None else original
+    return write_photo(
+        read_upright(path, settings), destination, settings, original, mask_folder=mask_folder
+    )
+
+
+def write_photo(
+    given: UprightPicture,
+    destination: Path,
+    settings: PrepareSettings,
+    original: str,
+    *,
+    mask_folder: Path | None,
+) -> PreparedPhoto:
+    """The second half of `prepare_photo`: the picture that was read, as a file."""
+    rgb = shrunk(given.rgb, settings.max_size)
+    scale = max(rgb.size) / max(given.rgb.size)
+    keep_file = given.whole_jpeg and given.orientation == 1 and scale == 1
+    name = destination.name + (".jpg" if given.lossy else ".png")
+    if keep_file:
+        _write_bytes(destination.with_name(name), given.content)
+    elif given.lossy:
+        save_jpeg(rgb, destination.with_name(name), given.source, given.orientation)
+    else:
+        save_png(rgb, destination.with_name(name))
     mask_name = None
-    if opaque is not None and mask_folder is not None:
+    if given.opaque is not None and mask_folder is not None:
         mask_name = f"{name}.png"
-        mask = upright(opaque, orientation).resize(rgb.size, Image.Resampling.NEAREST)
+        mask = given.opaque.resize(rgb.size, Image.Resampling.NEAREST)
         save_png(mask, mask_folder / mask_name)
-    return PreparedPhoto(
-        name=name,
-        original=readable(path.name) if original is None else original,
+    focal_px = given.hint.focal_px
+    return replace(
+        describe_photo(given, original, name),
         width=rgb.width,
         height=rgb.height,
-        stored_width=stored_width,
-        stored_height=stored_height,
-        orientation=orientation,
-        focal_px=None if hint.focal_px is None else hint.focal_px * scale,
-        camera_key=hint.key,
-        position=position,
-        content_hash=hashlib.sha256(content).hexdigest(),
+        focal_px=None if focal_px is None else focal_px * scale,
         pixel_hash=hash_pixels(rgb),
         copied=keep_file,
         mask=mask_name,
-        warnings=tuple(notes),
+    )
+
+
+def describe_photo(given: UprightPicture, original: str, name: str) -> PreparedPhoto:
+    """The row of a picture called `name` that is as large as it was read, but for its pixels."""
+    stored_width, stored_height = given.source.size
+    return PreparedPhoto(
+        name=name,
+        original=original,
+        width=given.rgb.width,
+        height=given.rgb.height,
+        stored_width=stored_width,
+        stored_height=stored_height,
+        orientation=given.orientation,
+        focal_px=given.hint.focal_px,
+        camera_key=given.hint.key,
+        position=given.position,
+        content_hash=hashlib.sha256(given.content).hexdigest(),
+        warnings=given.notes,
     )
 
 
@@ -188,15 +204,6 @@ def find_duplicates(photos: Sequence[PreparedPhoto]) -> dict[str, str]:
     return duplicates
 
 
-def shrunk(picture: Image.Image, max_size: int | None) -> Image.Image:
-    """`picture`, made smaller where its longest side exceeds `max_size` pixels."""
-    scale = (max_size or max(picture.size)) / max(picture.size)
-    if scale >= 1:
-        return picture
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    return picture.resize(size, Image.Resampling.LANCZOS)
-
-
 def hash_pixels(picture: Image.Image) -> str:
     """SHA-256 of a picture's size and pixels."""
     digest = hashlib.sha256(f"{picture.mode} {picture.size}".encode())
@@ -204,94 +211,7 @@ def hash_pixels(picture: Image.Image) -> str:
     return digest.hexdigest()
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror}).", subject=path) from error
-
-
 def _write_bytes(path: Path, content: bytes) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_bytes(content)
     partial.replace(path)
-
-
-def open_picture(path: Path) -> Image.Image:
-    """Opens a picture of any supported kind without decoding it.
-
-    Raises `InputError` when it is none or is too large for Pillow.
-    """
-    if path.suffix.lower() in _HEIF_SUFFIXES:
-        import pillow_heif
-
-        pillow_heif.register_heif_opener()
-    try:
-        if path.stat().st_size == 0:
-            raise InputError("the file is empty.", subject=path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # our own limits decide
-            return Image.open(path)
-    except Image.DecompressionBombError as error:
-        raise InputError(f"refused: {error}", subject=path) from error
-    except UnidentifiedImageError as error:
-        raise InputError("not a picture that can be read.", subject=path) from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise InputError(f"cannot be read ({error}).", subject=path) from error
-
-
-def _open(path: Path, settings: PrepareSettings) -> Image.Image:
-    picture = open_picture(path)
-    width, height = picture.size
-    if width * height > settings.max_megapixels * 1e6:
-        reason = (
-            f"{width}x{height} pixels exceed the limit of {settings.max_megapixels:g} megapixels."
-        )
-    elif min(width, height) < LEAST_SIDE_PX:
-        reason = f"{width}x{height} pixels are too few (shortest side under {LEAST_SIDE_PX})."
-    else:
-        return picture
-    picture.close()
-    raise InputError(reason, subject=path)
-
-
-def _decode(
-    path: Path, picture: Image.Image, *, alpha: Alpha
-) -> tuple[Image.Image, Image.Image | None]:
-    """The picture as 8-bit RGB, and where it is not fully transparent if any of it is."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            picture.load()
-            if picture.mode == "F":
-                raise InputError(
-                    "floating-point pixels have no fixed range; convert it to 8 or 16 bit.",
-                    subject=path,
-                )
-            if picture.mode.startswith("I"):
-                return Image.fromarray(_grey_to_8_bit(np.asarray(picture), path)).convert(
-                    "RGB"
-                ), None
-            opaque = None
-            if alpha == Alpha.MASK and picture.has_transparency_data:
-                visible = np.asarray(picture.convert("RGBA").getchannel("A")) > 0
-                if not visible.all():
-                    opaque = Image.fromarray(visible.astype(np.uint8) * 255)
-            return picture.convert("RGB"), opaque
-    except InputError:
-        raise
-    except MemoryError as error:
-        raise InputError("too large for the memory.", subject=path) from error
-    except Exception as error:  # decoders of damaged files raise whatever they meet
-        raise InputError(f"damaged or cut short ({error}).", subject=path) from error
-
-
-def _grey_to_8_bit(values: NDArray[Any], path: Path) -> NDArray[np.uint8]:
-    if values.min() < 0 or values.max() > 65535:
-        raise InputError("32-bit pixels; convert it to 8 or 16 bit.", subject=path)
-    return np.round(values / 257.0).astype(np.uint8)
-
-
-def upright(picture: Image.Image, orientation: int) -> Image.Image:
-    """`picture` as it looks after EXIF `orientation` (1 to 8) is applied."""
-    return picture if orientation == 1 else picture.transpose(_TRANSPOSE[orientation])

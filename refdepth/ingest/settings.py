@@ -14,6 +14,14 @@ class Alpha(StrEnum):
     IGNORE = "ignore"
 
 
+class Panoramas(StrEnum):
+    """Which pictures are 360 degree panoramas."""
+
+    AUTO = "auto"
+    YES = "yes"
+    NO = "no"
+
+
 class PrepareSettings(Settings):
     """How photos and videos are read."""
 
@@ -35,6 +43,12 @@ class PrepareSettings(Settings):
     alpha: Alpha = setting(
         Alpha.MASK,
         "Fully transparent pixels: mask leaves them out, ignore takes their colour.",
+        expert=True,
+    )
+    panoramas: Panoramas = setting(
+        Panoramas.AUTO,
+        "Pictures that are equirectangular 360 degree panoramas, to be cut into six photos: auto "
+        "(by their metadata, else by size 2:1 and sides that meet), yes (all) or no.",
         expert=True,
     )
     frame_spacing: float = setting(

@@ -8,7 +8,8 @@ patches (Kuglin and Hines 1975), so that parallax counts as well as panning.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from refdepth.errors import InputError, Interrupted, UnavailableError
+from refdepth.ingest.decoding import shrunk
 from refdepth.ingest.discovery import readable
-from refdepth.ingest.photos import PreparedPhoto, hash_pixels, shrunk
+from refdepth.ingest.exif import CameraHint
+from refdepth.ingest.faces import write_faces
+from refdepth.ingest.frame_choice import FrameMeasure, select_frames
+from refdepth.ingest.panoramas import EQUIRECTANGULAR, Projection, is_panorama
+from refdepth.ingest.photos import PreparedPhoto, hash_pixels
 from refdepth.ingest.saving import save_png
 from refdepth.ingest.settings import PrepareSettings
 
@@ -32,29 +38,7 @@ _LOST_MOTION = _PATCH / 4
 _MIN_PEAK = 0.08
 _MIN_CONTRAST = 4.0
 _ANALYSED_FPS = 15.0
-_WINDOW = 0.5
-"""Half of the window, in spacings, in which the sharpest frame is taken."""
-_FEWEST_FRAMES = 20
-_FRAMES_TO_CHOOSE_FROM = 4
-"""Spacings are not made so small that a window holds fewer frames, on average."""
-_STILL = 0.25
-"""Share of a spacing under which nothing is said to move."""
-
 Progress = Callable[[str, float, float | None], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FrameMeasure:
-    """What was measured on one frame."""
-
-    index: int
-    """Number of the frame in the video, from 0."""
-    time_s: float
-    """Time of the frame, seconds."""
-    sharpness: float
-    """Mean squared Laplacian of the small grey picture."""
-    motion: float
-    """Image motion since the first frame, as a share of the picture's diagonal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +66,8 @@ def prepare_video(
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> PreparedVideo:
-    """Writes the chosen frames of video `path` as PNG `destination`_NUMBER.png, upright.
+    """Writes the chosen frames of video `path` as PNG `destination`_NUMBER.png, upright; those of a
+    360 degree video as their faces.
 
     Raises `UnavailableError` without PyAV, `InputError` when the video cannot be read or is too
     large, `Interrupted` when `cancelled` says so.
@@ -94,91 +79,42 @@ def prepare_video(
     wanted = {measure.index: measure for measure in select_frames(measures, settings)}
     content_hash = _hash_file(path)
     rows: list[PreparedPhoto] = []
+    saved, spherical = 0, None  # as the first frame is
     for index, frame in _decode(path, settings, []):
         _stop_if(cancelled)
         if index not in wanted:
             continue
         picture = _upright_frame(frame)
         stored = picture.size
-        picture = shrunk(picture, settings.max_size)
-        name = f"{destination.name}_{index:06d}.png"
-        save_png(picture, destination.with_name(name))
-        rows.append(
-            PreparedPhoto(
-                name=name,
-                original=f"{original}#{index:06d}",
-                width=picture.width,
-                height=picture.height,
-                stored_width=stored[0],
-                stored_height=stored[1],
-                content_hash=f"{content_hash}#{index}",
-                pixel_hash=hash_pixels(picture),
-                sequence=original,
-                frame=asdict(wanted[index]),
-                warnings=() if rows else tuple(notes),
-            )
+        if spherical is None:
+            stated = _stated_projection(frame)
+            spherical = is_panorama(picture, stated, CameraHint(), settings.panoramas)
+        if not spherical:
+            picture = shrunk(picture, settings.max_size)
+        row = PreparedPhoto(
+            name=f"{destination.name}_{index:06d}.png",
+            original=f"{original}#{index:06d}",
+            width=picture.width,
+            height=picture.height,
+            stored_width=stored[0],
+            stored_height=stored[1],
+            content_hash=f"{content_hash}#{index}",
+            pixel_hash=hash_pixels(picture),
+            sequence=original,
+            frame=asdict(wanted[index]),
+            warnings=() if rows else tuple(notes),
         )
+        if spherical:
+            rows += write_faces(picture, destination.parent, row, settings)
+        else:
+            save_png(picture, destination.with_name(row.name))
+            rows.append(row)
+        saved += 1
         if progress is not None:
-            progress("saving frames", len(rows), len(wanted))
-        if len(rows) == len(wanted):
+            progress("saving frames", saved, len(wanted))
+        if saved == len(wanted):
             break
     return PreparedVideo(frames=tuple(rows), analysed=len(measures), warnings=tuple(notes))
-
-
-def select_frames(
-    measures: Sequence[FrameMeasure], settings: PrepareSettings
-) -> list[FrameMeasure]:
-    """The sharpest frame near each multiple of the spacing in image motion; the spacing gives way
-    to the limits on number and time."""
-    if not measures:
-        return []
-    total = measures[-1].motion - measures[0].motion
-    most = min(settings.max_frames - 1, len(measures) // _FRAMES_TO_CHOOSE_FROM)
-    spacing = min(settings.frame_spacing, total / _FEWEST_FRAMES)
-    spacing = max(spacing, total / max(1, most))
-    if spacing <= 0:
-        return [max(measures, key=lambda measure: measure.sharpness)]
-    chosen: list[FrameMeasure] = []
-    for slot in range(round(total / spacing) + 1):
-        center = measures[0].motion + slot * spacing
-        earliest = chosen[-1].time_s + settings.min_frame_interval_s if chosen else -np.inf
-        near = [
-            measure
-            for measure in measures
-            if abs(measure.motion - center) <= _WINDOW * spacing
-            and measure.time_s >= earliest
-            and (not chosen or measure.index > chosen[-1].index)
-        ]
-        if near:
-            chosen.append(max(near, key=lambda measure: measure.sharpness))
-    filled = _fill_gaps(chosen, measures, spacing, settings)
-    return filled if len(filled) <= settings.max_frames else chosen
-
-
-def _fill_gaps(
-    chosen: Sequence[FrameMeasure],
-    measures: Sequence[FrameMeasure],
-    spacing: float,
-    settings: PrepareSettings,
-) -> list[FrameMeasure]:
-    """Adds the sharpest frame in the middle of gaps that are long in time and not still."""
-    filled = list(chosen[:1])
-    for following in chosen[1:]:
-        while following.time_s - filled[-1].time_s > settings.max_frame_interval_s:
-            low = filled[-1].time_s + settings.max_frame_interval_s / 2
-            high = filled[-1].time_s + settings.max_frame_interval_s
-            between = [
-                measure
-                for measure in measures
-                if low <= measure.time_s <= min(high, following.time_s)
-                and measure.motion - filled[-1].motion >= _STILL * spacing
-                and following.motion - measure.motion >= _STILL * spacing
-            ]
-            if not between:
-                break
-            filled.append(max(between, key=lambda measure: measure.sharpness))
-        filled.append(following)
-    return filled
 
 
 def _measure(
@@ -299,6 +235,17 @@ def _upright_frame(frame: Any) -> Image.Image:
     pixels = frame.to_ndarray(format="rgb24")
     quarters = round((getattr(frame, "rotation", 0) or 0) / 90) % 4
     return Image.fromarray(np.ascontiguousarray(np.rot90(pixels, quarters)))
+
+
+def _stated_projection(frame: Any) -> Projection | None:
+    """The projection in a video's spherical metadata; None where it says nothing."""
+    for data in frame.side_data:
+        if data.type.name == "SPHERICAL":
+            # FFmpeg's AVSphericalMapping begins with its AVSphericalProjection; 2 is a tile of 0.
+            number = int.from_bytes(bytes(data)[:4], sys.byteorder)
+            name = EQUIRECTANGULAR if number in (0, 2) else "other"
+            return Projection(name=name, whole=number == 0)
+    return None
 
 
 def _hash_file(path: Path) -> str:

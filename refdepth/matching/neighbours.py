@@ -21,6 +21,9 @@ ENOUGH_POINTS = 30
 """With fewer observed points than this, geometry alone decides."""
 NEAREST = 64
 """Closest cameras that are candidates even where they observe no point of a view."""
+_SAME_PLACE = 1e-6
+"""Baseline over depth under which two views stand at the same place: a ten thousandth of a pixel of
+parallax, but more than rounding leaves between the faces of a panorama."""
 UNSEEN_WEIGHT = 0.1
 """Weight of a point that only falls into a candidate's picture; it may be hidden there."""
 
@@ -62,12 +65,14 @@ def select_sources(scene: Scene, view: View, count: int) -> tuple[str, ...]:
 def closest_views(
     scene: Scene, view: View, count: int, besides: Collection[str]
 ) -> tuple[str, ...]:
-    """Names of at most `count` views closest to `view`, but for those of `besides`, closest first.
-    What lies nearer than the points is seen well only over a short baseline."""
-    within = _nearest(scene, view, count + len(besides))
+    """Names of at most `count` views closest to `view`, but for those of `besides` and those at the
+    same place, closest first. What lies nearer than the points is seen well only over a short
+    baseline."""
+    same = set(rows_at_place(scene, view).tolist())
+    within = _nearest(scene, view, count + len(besides) + len(same))
     others = sorted(
         (float(np.linalg.norm(other.center - view.center)), other.name)
-        for other in (scene.views[row] for row in within)
+        for other in (scene.views[row] for row in within if row not in same)
         if other.name != view.name and other.name not in besides
     )
     return tuple(name for _, name in others[:count])
@@ -83,11 +88,21 @@ def _nearest(scene: Scene, view: View, count: int) -> NDArray[np.int64]:
     return np.array(sorted(scene.camera_tree.query_ball_point(view.center, reach)), np.int64)
 
 
+def rows_at_place(scene: Scene, view: View) -> NDArray[np.int64]:
+    """Rows of the views whose centre is that of `view`, its own among them: faces of one
+    panorama."""
+    if not len(scene):
+        return np.zeros(0, np.int64)
+    reach = _SAME_PLACE * _typical_depth(scene, view)
+    return np.array(scene.camera_tree.query_ball_point(view.center, reach), np.int64)
+
+
 def _most_possible(
     scene: Scene, view: View, anchors: NDArray[np.float64], index: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """The most that each view (V,) can score: what it scores on the anchors that it observes, and
-    the best angle on all others. 0 for views that are no candidates."""
+    the best angle on all others. 0 for views that are no candidates, such as those at the same
+    place, which show nothing of depth."""
     start, views = scene.observers
     rows = np.flatnonzero(index >= 0)
     first, last = start[index[rows]], start[index[rows] + 1]
@@ -101,6 +116,7 @@ def _most_possible(
     most = (seen + UNSEEN_WEIGHT * (len(anchors) - shared)) * (1 + 1e-9)
     candidate = shared > 0
     candidate[_nearest(scene, view, NEAREST)] = True
+    candidate[rows_at_place(scene, view)] = False
     if view.name in scene:
         candidate[scene.row(view.name)] = False
     return np.where(candidate, most, 0.0)

@@ -100,7 +100,7 @@ class ScaleFit:
     sky_from: float | None = None
     """Depth of the line, without `bend`, from which the prior says sky; None: it does not."""
     points: int = 0
-    """SfM points used."""
+    """SfM points used, and those that stand in for them (see `with_points_beside`)."""
     inliers: int = 0
     residual_quantiles: Mapping[str, float] = field(default_factory=dict)
     """Relative depth error of the points at some quantiles, `"0.5"` being the median."""

@@ -15,10 +15,13 @@ import numpy as np
 from refdepth._pycolmap import pycolmap
 from refdepth.errors import InputError
 from refdepth.ingest.photos import PreparedPhoto
+from refdepth.sfm.rigs import panorama_rig
 from refdepth.sfm.settings import CameraSharing, SfmSettings
 
 _UNKNOWN_FOCAL_FACTOR = 1.2
 """Focal length over longest side where nothing is known, as COLMAP."""
+_UNKNOWN_FISHEYE_FACTOR = 0.4
+"""The same of a fisheye: 143 degrees. Action cameras see less, full circles more."""
 
 
 def camera_groups(
@@ -27,11 +30,12 @@ def camera_groups(
     """Photos that share one camera, in order of their first.
 
     `auto` joins photos of equal size whose EXIF names the same camera, lens and focal length;
-    photos without EXIF are joined by size, and by video.
+    photos without EXIF are joined by size, and by video. Faces of panoramas are left out: see
+    `face_cameras`.
     Raises `InputError` when photos that shall share a camera differ in size.
     """
     groups: dict[tuple[Any, ...], list[PreparedPhoto]] = {}
-    for photo in photos:
+    for photo in [photo for photo in photos if photo.face is None]:
         key: tuple[Any, ...]
         if sharing == CameraSharing.AUTO:
             key = (photo.width, photo.height, photo.camera_key, photo.sequence)
@@ -61,7 +65,9 @@ def initial_camera(photos: Sequence[PreparedPhoto], settings: SfmSettings) -> An
     first = photos[0]
     known = sorted(photo.focal_px for photo in photos if photo.focal_px)
     known = known if settings.use_exif_focal else []
-    guess = _UNKNOWN_FOCAL_FACTOR * max(first.width, first.height)
+    fisheye = "FISHEYE" in settings.camera_model
+    factor = _UNKNOWN_FISHEYE_FACTOR if fisheye else _UNKNOWN_FOCAL_FACTOR
+    guess = factor * max(first.width, first.height)
     camera = pycolmap.Camera.create_from_model_name(
         0,
         settings.camera_model.value,
@@ -69,7 +75,8 @@ def initial_camera(photos: Sequence[PreparedPhoto], settings: SfmSettings) -> An
         first.width,
         first.height,
     )
-    camera.has_prior_focal_length = bool(known)
+    # Without one, pairs are checked on pixels as they are, where a fisheye has no epipolar lines.
+    camera.has_prior_focal_length = bool(known) or fisheye
     return camera
 
 
@@ -82,22 +89,25 @@ def open_database(
     *,
     pairing: str,
     seed: int,
+    rigs: bool = False,
 ) -> None:
     """Makes sure that a database stands at `path` which holds exactly `photos`, each with its
-    camera (`cameras`: photo name to `pycolmap.Camera`, shared ones the same object).
+    camera (`cameras`: photo name to `pycolmap.Camera`, shared ones the same object). With `rigs`
+    the faces of a panorama, with cameras of `face_cameras`, move together.
 
     A database made before is kept if all that determines the features is unchanged; its matches
     are kept if what determines them is unchanged too: `pairing` stands for how pairs are chosen.
     `masks` gives the content hash of each mask.
     """
-    marks = _marks(photos, cameras, settings, masks, pairing, seed)
+    panoramas = _panoramas(photos) if rigs else {}
+    marks = _marks(photos, cameras, settings, masks, pairing, seed, panoramas)
     mark_path = path.with_suffix(".json")
     before = _read_marks(mark_path) if path.exists() else {}
     if before.get("features") != marks["features"] or not _readable(path):
         for leftover in path.parent.glob(path.name + "*"):
             leftover.unlink()
         mark_path.unlink(missing_ok=True)
-        _create(path, photos, cameras)
+        _create(path, photos, cameras, panoramas)
     elif before.get("matches") != marks["matches"]:
         with pycolmap.Database.open(path) as database:
             database.clear_matches()
@@ -148,23 +158,58 @@ def matched_features(path: Path) -> int:
     return sum(int(found.sum()) for found in matched.values())
 
 
-def _create(path: Path, photos: Sequence[PreparedPhoto], cameras: Mapping[str, Any]) -> None:
-    rigs: dict[int, tuple[int, int]] = {}
+def _panoramas(photos: Sequence[PreparedPhoto]) -> dict[str, list[PreparedPhoto]]:
+    """The faces of each panorama."""
+    found: dict[str, list[PreparedPhoto]] = {}
+    for photo in photos:
+        if photo.face is not None:
+            found.setdefault(photo.given, []).append(photo)
+    return found
+
+
+def _create(
+    path: Path,
+    photos: Sequence[PreparedPhoto],
+    cameras: Mapping[str, Any],
+    panoramas: Mapping[str, Sequence[PreparedPhoto]],
+) -> None:
+    rigs: dict[int, int] = {}
     with pycolmap.Database.open(path) as database:
+        images = {}
         for photo in photos:
             camera = cameras[photo.name]
             if id(camera) not in rigs:
                 camera.camera_id = database.write_camera(camera)
-                rig = pycolmap.Rig()
-                rig.add_ref_sensor(camera.sensor_id)
-                rigs[id(camera)] = (camera.camera_id, database.write_rig(rig))
-            camera_id, rig_id = rigs[id(camera)]
-            image = pycolmap.Image(name=photo.name, camera_id=camera_id)
+                rigs[id(camera)] = 0
+            image = pycolmap.Image(name=photo.name, camera_id=camera.camera_id)
             image.image_id = database.write_image(image)
+            images[photo.name] = image
+        together = [*panoramas.values()]
+        together += [[photo] for photo in photos if photo.given not in panoramas]
+        for moving in together:
+            camera = cameras[moving[0].name]
+            if not rigs[id(camera)]:
+                rigs[id(camera)] = database.write_rig(_rig(moving, cameras))
             frame = pycolmap.Frame()
-            frame.rig_id = rig_id
-            frame.add_data_id(image.data_id)
+            frame.rig_id = rigs[id(camera)]
+            for photo in moving:
+                frame.add_data_id(images[photo.name].data_id)
             database.write_frame(frame)
+
+
+def _rig(moving: Sequence[PreparedPhoto], cameras: Mapping[str, Any]) -> Any:
+    """The `pycolmap.Rig` of a photo, or of all faces of a panorama."""
+    if len(moving) > 1:
+        return panorama_rig(
+            {
+                photo.face.face: cameras[photo.name].camera_id
+                for photo in moving
+                if photo.face is not None
+            }
+        )
+    rig = pycolmap.Rig()
+    rig.add_ref_sensor(cameras[moving[0].name].sensor_id)
+    return rig
 
 
 def _marks(
@@ -174,6 +219,7 @@ def _marks(
     masks: Mapping[str, str],
     pairing: str,
     seed: int,
+    panoramas: Mapping[str, Sequence[PreparedPhoto]],
 ) -> dict[str, str]:
     order = {id(camera): index for index, camera in enumerate(cameras.values())}
     rows = [
@@ -188,7 +234,8 @@ def _marks(
         ]
         for photo in photos
     ]
-    features = _digest([rows, settings.max_features, settings.feature_image_size])
+    moving = [[photo.name for photo in faces] for faces in panoramas.values()]
+    features = _digest([rows, *moving, settings.max_features, settings.feature_image_size])
     matches = [features, pairing, settings.guided_matching, seed]
     return {"features": features, "matches": _digest(matches)}
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from refdepth._pycolmap import pycolmap
+from refdepth.sfm.adjustment import adjust
 
 _LEAST_SHARED = 3
-"""Photos that two models must share; fewer do not fix a similarity against one bad pose."""
+"""Photos or panoramas that two models must share; fewer do not fix a similarity against one bad
+pose."""
 _AGREEING_SHARE = 0.3
 """Share of a shared photo's points that must project to where they are seen."""
 _MOST_ERROR_PX = 8.0
@@ -43,11 +45,19 @@ def join_models(models: Mapping[int, Any], *, threads: int) -> tuple[dict[int, A
     return {index: models[index] for index in sorted(kept)}, changed
 
 
+def _adjust(model: Any, threads: int) -> None:
+    """What `pycolmap.bundle_adjustment` does, but for panoramas: see `adjust`."""
+    pycolmap.ObservationManager(model).filter_observations_with_negative_depth()
+    adjust(model, model.reg_image_ids(), threads=threads)
+    model.update_point_3d_errors()
+
+
 def _join(source: Any, target: Any) -> bool:
     """Adds what is new in `source` to `target`; whether they share enough and agree."""
     shared = {i.image_id for i in source.images.values() if i.has_pose}
     shared &= {i.image_id for i in target.images.values() if i.has_pose}
-    if len(shared) < _LEAST_SHARED:
+    places = {target.image(image_id).frame_id for image_id in shared}  # a panorama is one
+    if len(places) < _LEAST_SHARED:
         return False
     target_from_source = pycolmap.align_reconstructions_via_reprojections(
         source, target, _AGREEING_SHARE, _MOST_ERROR_PX
@@ -55,29 +65,43 @@ def _join(source: Any, target: Any) -> bool:
     if target_from_source is None:
         return False
     source.transform(target_from_source)
-    for image in source.images.values():
-        if image.has_pose and image.image_id not in shared:
-            _add_photo(source, target, image)
+    for frame_id in source.reg_frame_ids():
+        if frame_id not in places:
+            _add_frame(source, target, source.frame(frame_id))
     for point in source.points3D.values():
         _add_point(target, point)
     return True
 
 
-def _add_photo(source: Any, target: Any, image: Any) -> None:
-    if target.exists_image(image.image_id):
-        frame = target.frame(target.image(image.image_id).frame_id)
-        frame.rig_from_world = image.cam_from_world()
+def _add_frame(source: Any, target: Any, frame: Any) -> None:
+    """Adds a photo, or all faces of a panorama."""
+    if target.exists_frame(frame.frame_id):
+        target.frame(frame.frame_id).rig_from_world = frame.rig_from_world
         target.register_frame(frame.frame_id)
         return
-    if not target.exists_camera(image.camera_id):
-        target.add_camera_with_trivial_rig(pycolmap.Camera(image.camera.todict()))
-    fresh = pycolmap.Image(
-        name=image.name,
-        camera_id=image.camera_id,
-        image_id=image.image_id,
-        keypoints=[point.xy for point in image.points2D],
+    images = [source.image(image_id) for image_id in sorted(frame.image_ids())]
+    for sensor in frame.rig.sensor_ids():
+        if not target.exists_camera(sensor.id):
+            target.add_camera(pycolmap.Camera(source.camera(sensor.id).todict()))
+    if not target.exists_rig(frame.rig_id):
+        target.add_rig(pycolmap.Rig(frame.rig.todict()))
+    fresh = pycolmap.Frame(
+        frame_id=frame.frame_id, rig_id=frame.rig_id, rig_from_world=frame.rig_from_world
     )
-    target.add_image_with_trivial_frame(fresh, image.cam_from_world())
+    for image in images:
+        fresh.add_data_id(image.data_id)
+    target.add_frame(fresh)
+    for image in images:
+        target.add_image(
+            pycolmap.Image(
+                name=image.name,
+                camera_id=image.camera_id,
+                image_id=image.image_id,
+                frame_id=frame.frame_id,
+                keypoints=[point.xy for point in image.points2D],
+            )
+        )
+    target.register_frame(frame.frame_id)
 
 
 def _add_point(target: Any, point: Any) -> None:
@@ -99,12 +123,3 @@ def _add_point(target: Any, point: Any) -> None:
         for element in free:
             track.add_element(element)
         target.add_point3D(point.xyz, track, point.color)
-
-
-def _adjust(model: Any, threads: int) -> None:
-    options = pycolmap.BundleAdjustmentOptions()
-    options.print_summary = False
-    options.ceres.use_gpu = False
-    options.ceres.solver_options.num_threads = threads
-    pycolmap.bundle_adjustment(model, options)
-    model.update_point_3d_errors()

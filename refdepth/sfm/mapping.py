@@ -22,6 +22,7 @@ from refdepth.sfm.features import extract_features, mask_hashes, match_features
 from refdepth.sfm.native import Cancelled, Progress, thread_count
 from refdepth.sfm.pairs import plan_pairs
 from refdepth.sfm.placing import chosen_mapper, place_cameras
+from refdepth.sfm.rigs import face_cameras
 from refdepth.sfm.settings import Mapper, SfmSettings
 from refdepth.sfm.summary import SfmSummary
 from refdepth.sfm.undistort import summarise, undistort_model
@@ -67,13 +68,15 @@ def reconstruct(
     pairing = plan.digest + check_vocabulary(settings)
     out.mkdir(parents=True, exist_ok=True)
     database = out / "database.db"
-    cameras: dict[str, Any] = {}
+    cameras: dict[str, Any] = face_cameras(photos)
     for group in camera_groups(photos, settings.camera_sharing):
         camera = initial_camera(group, settings)
         cameras.update((photo.name, camera) for photo in group)
     ordered = {photo.name: cameras[photo.name] for photo in photos}
     hashes = mask_hashes(masks, photos)
-    open_database(database, photos, ordered, settings, hashes, pairing=pairing, seed=seed)
+    open_database(
+        database, photos, ordered, settings, hashes, pairing=pairing, seed=seed, rigs=True
+    )
     watch: dict[str, Any] = {"progress": progress, "cancelled": cancelled, "threads": threads}
     limits: dict[str, Any] = {**watch, "memory_mb": memory_mb}
     extract_features(database, images, photos, settings, masks=masks, **limits)
@@ -150,18 +153,20 @@ def _warnings(
     others: Sequence[Sequence[str]],
 ) -> tuple[str, ...]:
     found = []
-    originals = {photo.name: photo.original for photo in photos}
+    given = {photo.name: photo.given for photo in photos}
     if others:
-        sizes = ", ".join(str(len(names)) for names in others)
+        largest, *sizes = [len({given[n] for n in names}) for names in (best["names"], *others)]
         found.append(
-            f"the photos fall into {1 + len(others)} separate models; the largest "
-            f"({len(best['names'])} photos) is used, not the others ({sizes} photos)"
+            f"the photos fall into {1 + len(others)} separate models; the largest ({largest} "
+            f"photos) is used, not the others ({', '.join(map(str, sizes))} photos)"
         )
     placed = set(best["names"]).union(*others)
     counts = feature_counts(database)
-    failed = [photo.name for photo in photos if photo.name not in placed]
-    blank = [originals[name] for name in failed if counts.get(name, 0) < _FEW_FEATURES]
-    alone = [originals[name] for name in failed if counts.get(name, 0) >= _FEW_FEATURES]
+    failed = [photo for photo in photos if photo.name not in placed]
+    textured = {photo.given for photo in failed if counts.get(photo.name, 0) >= _FEW_FEATURES}
+    unplaced = dict.fromkeys(photo.given for photo in failed)
+    blank = [name for name in unplaced if name not in textured]
+    alone = [name for name in unplaced if name in textured]
     if blank:
         found.append(f"without texture, not placed: {_some(blank)}")
     if alone:

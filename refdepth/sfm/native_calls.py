@@ -10,8 +10,10 @@ from typing import Any
 
 from refdepth._pycolmap import pycolmap
 from refdepth.sfm import alike
+from refdepth.sfm.adjustment import adjust
 from refdepth.sfm.joining import join_models
 from refdepth.sfm.principal_point import refine_principal_points
+from refdepth.sfm.rigs import rigid_in
 
 Report = Callable[[float, float | None], None]
 
@@ -131,6 +133,7 @@ def map_incrementally(
     options.min_model_size = min_model_size
     options.mapper.init_min_tri_angle = min_triangulation_angle_deg
     options.mapper.init_min_num_inliers = min_inliers
+    options.constant_rigs, options.constant_cameras = rigid_in(Path(database))
     if snapshots is not None:
         options.snapshot_path = snapshots
         options.snapshot_frames_freq = snapshot_photos
@@ -180,10 +183,26 @@ def map_globally(
     options.mapper.global_positioning.use_gpu = False
     options.mapper.bundle_adjustment.ceres.use_gpu = False
     report(0, None)
+    _, faces = rigid_in(Path(database))
+    options.mapper.refine_sensor_from_rig = False
+    known = _params_of(database, faces)
     models = pycolmap.global_mapping(database, images, output, options)
+    if faces:  # whose cameras this mapper refines with all others
+        for index, model in models.items():
+            for camera, params in known.items():
+                if model.exists_camera(camera):
+                    model.cameras[camera].params = params
+            adjust(model, model.reg_image_ids(), threads=threads)
+            model.update_point_3d_errors()
+            model.write(Path(output) / str(index))
     if refine_principal_point:
         models = _with_principal_points(models, output, threads)
     return _describe_models(models, output)
+
+
+def _params_of(database: str, cameras: set[int]) -> dict[int, Any]:
+    with pycolmap.Database.open(database) as opened:
+        return {camera: opened.read_camera(camera).params for camera in cameras}
 
 
 def _with_principal_points(models: dict[int, Any], output: str, threads: int) -> dict[int, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from refdepth.errors import InputError
 from refdepth.ingest.discovery import natural_key
+from refdepth.ingest.panoramas import Face
 from refdepth.ingest.photos import PreparedPhoto
 from refdepth.sfm.settings import Matching, SfmSettings
 
@@ -42,6 +43,8 @@ class PairPlan:
     alike: Mapping[str, int]
     """How many of the photos that look most like it, besides those of `known`, each photo is
     paired with; empty where no photo is."""
+    panorama: Mapping[str, str] = field(default_factory=dict)
+    """The panorama of each face: two faces of one have no baseline and make no pair."""
 
     @property
     def digest(self) -> str:
@@ -58,7 +61,7 @@ class PairPlan:
         for name in (name for pair in self.known for name in pair if name in known):
             known[name] += 1
         asked = (count + min(known[name], _MOST_KNOWN) for name, count in self.alike.items())
-        return max(asked, default=0)
+        return max(asked, default=0) + (len(Face) - 1 if self.panorama else 0)
 
     def pairs(self, ranked: Mapping[str, Sequence[str]]) -> list[Pair]:
         """All pairs, each once, given for each photo of `alike` the others that look like it, best
@@ -70,10 +73,15 @@ class PairPlan:
             for other in [
                 other
                 for other in ranked.get(name, ())
-                if other != name and frozenset((name, other)) not in before
+                if other != name
+                and frozenset((name, other)) not in before
+                and not self._together(name, other)
             ][:count]
         )
         return [*self.known, *found]
+
+    def _together(self, name: str, other: str) -> bool:
+        return name in self.panorama and self.panorama[name] == self.panorama.get(other)
 
 
 def plan_pairs(photos: Sequence[PreparedPhoto], settings: SfmSettings) -> PairPlan:
@@ -82,22 +90,30 @@ def plan_pairs(photos: Sequence[PreparedPhoto], settings: SfmSettings) -> PairPl
     `auto` is exhaustive up to `EXHAUSTIVE_LIMIT` photos. Beyond, it goes by name order for sets
     that are mostly video frames, by GPS where nearly all photos have positions that lie far enough
     apart, else by looks. Neighbours by name or GPS are joined by photos that look alike: they close
-    the loops of a video, and a photo with a wrong position, or none, is not lost.
+    the loops of a video, and a photo with a wrong position, or none, is not lost. Panoramas go
+    together: neighbours by name or GPS are neighbouring panoramas, all faces of one with all of the
+    other, as many as make about the number of photos that is set.
 
     Raises `InputError` for `spatial` where photos have no positions.
     """
-    names = [photo.name for photo in sorted(photos, key=lambda one: natural_key(one.original))]
+    photos = sorted(photos, key=lambda one: natural_key(one.original))
+    names = [photo.name for photo in photos]
+    places: dict[str, list[PreparedPhoto]] = {}
+    for photo in photos:
+        places.setdefault(photo.name if photo.face is None else photo.given, []).append(photo)
+    faces = len(photos) / max(1, len(places))
     located = {photo.name: photo for photo in photos if photo.position is not None}
     kind = settings.matching
     if kind == Matching.AUTO:
-        kind = _automatic(photos, located)
+        kind = _automatic(photos, [of for of, *_ in places.values() if of.name in located])
     few = max(1, round(settings.neighbours * _MORE_SHARE))
     known: Sequence[Pair] = ()
     alike: dict[str, int] = {}
     if kind == Matching.EXHAUSTIVE:
-        known = list(combinations(names, 2))
+        known = _between(places, combinations(places, 2))
     elif kind == Matching.SEQUENTIAL:
-        known = sequential_pairs(names, settings.overlap)
+        overlap = max(1, round(settings.overlap / faces))
+        known = _between(places, sequential_pairs(list(places), overlap))
         alike = dict.fromkeys(names, few) if len(names) > EXHAUSTIVE_LIMIT else {}
     elif kind == Matching.SPATIAL:
         if len(located) < 2:
@@ -106,14 +122,15 @@ def plan_pairs(photos: Sequence[PreparedPhoto], settings: SfmSettings) -> PairPl
                 subject="sfm.matching",
                 action="Use auto or retrieval.",
             )
-        places = [name for name in names if name in located]
-        known = spatial_pairs(
-            places, positions_m([located[n] for n in places]), settings.neighbours
-        )
+        fixed = {place: of for place, (of, *_) in places.items() if of.name in located}
+        neighbours = max(1, round(settings.neighbours / faces))
+        located_m = positions_m(list(fixed.values()))
+        known = _between(places, spatial_pairs(list(fixed), located_m, neighbours))
         alike = {name: few if name in located else settings.neighbours for name in names}
     else:
         alike = dict.fromkeys(names, settings.neighbours)
-    return PairPlan(matching=kind, known=tuple(known), alike=alike)
+    panorama = {photo.name: photo.given for photo in photos if photo.face is not None}
+    return PairPlan(matching=kind, known=tuple(known), alike=alike, panorama=panorama)
 
 
 def sequential_pairs(names: Sequence[str], overlap: int) -> list[Pair]:
@@ -158,13 +175,24 @@ def positions_m(photos: Sequence[PreparedPhoto]) -> NDArray[np.float64]:
     return np.radians(np.stack([east, degrees[:, 1] - middle], axis=1)) * _EARTH_RADIUS_M
 
 
-def _automatic(photos: Sequence[PreparedPhoto], located: Mapping[str, PreparedPhoto]) -> Matching:
+def _between(places: Mapping[str, Sequence[PreparedPhoto]], pairs: Iterable[Pair]) -> list[Pair]:
+    """Pairs of photos between pairs of places, all of the one with all of the other."""
+    return [
+        (first.name, second.name)
+        for one, other in pairs
+        for first in places[one]
+        for second in places[other]
+    ]
+
+
+def _automatic(photos: Sequence[PreparedPhoto], located: Sequence[PreparedPhoto]) -> Matching:
+    """What `auto` is for `photos`, of which one at each place with a position is in `located`."""
     if len(photos) <= EXHAUSTIVE_LIMIT:
         return Matching.EXHAUSTIVE
     if 2 * sum(bool(photo.sequence) for photo in photos) > len(photos):
         return Matching.SEQUENTIAL
-    if len(located) >= _LOCATED_SHARE * len(photos):
-        places = positions_m(list(located.values()))
+    if len(located) >= _LOCATED_SHARE * len({photo.given for photo in photos}):
+        places = positions_m(located)
         differ = 2 * len(np.unique(places, axis=0)) > len(places)
         if differ and np.median(np.linalg.norm(places, axis=1)) >= _LEAST_SPREAD_M:
             return Matching.SPATIAL

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from refdepth._pycolmap import pycolmap
+from refdepth.sfm.adjustment import adjust
+from refdepth.sfm.rigs import rigid
 
 LEAST_PHOTOS = 10
 """A camera of fewer placed photos keeps its principal point: too little tells a shift from a turn.
@@ -28,10 +30,13 @@ def refine_principal_points(folder: Path, *, threads: int) -> Any:
     """
     given = pycolmap.Reconstruction(folder)
     photos = Counter(image.camera_id for image in given.images.values() if image.has_pose)
-    free = {camera for camera, count in photos.items() if count >= LEAST_PHOTOS}
+    _, faces = rigid(given.rigs.values())
+    free = {c for c, count in photos.items() if count >= LEAST_PHOTOS and c not in faces}
     while free:
         refined = pycolmap.Reconstruction(folder)
-        _adjust(refined, set(photos) - free, threads)
+        fixed = set(photos) - free
+        placed = [image.image_id for image in refined.images.values() if image.has_pose]
+        adjust(refined, placed, threads=threads, principal_points=True, fixed_cameras=fixed)
         shifts = {camera: _shift(given, refined, camera) for camera in free}
         furthest = max(free, key=lambda camera: (shifts[camera], camera))
         if shifts[furthest] <= LARGEST_SHIFT:
@@ -41,23 +46,6 @@ def refine_principal_points(folder: Path, *, threads: int) -> Any:
         return given
     refined.write(folder)
     return refined
-
-
-def _adjust(model: Any, fixed: set[int], threads: int) -> None:
-    """Bundle adjustment of everything but the intrinsics of the `fixed` cameras."""
-    options = pycolmap.BundleAdjustmentOptions()
-    options.refine_principal_point = True
-    options.print_summary = False
-    options.ceres.use_gpu = False
-    options.ceres.solver_options.num_threads = threads
-    config = pycolmap.BundleAdjustmentConfig()
-    for image in model.images.values():
-        if image.has_pose:
-            config.add_image(image.image_id)
-    for camera in fixed:
-        config.set_constant_cam_intrinsics(camera)
-    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
-    pycolmap.create_default_bundle_adjuster(options, config, model).solve()
 
 
 def _shift(given: Any, refined: Any, camera: int) -> float:

@@ -73,11 +73,16 @@ class World:
     """Place of the lamp (3,)."""
 
     def depth(
-        self, K: NDArray[np.float64], pose: NDArray[np.float64], shape: tuple[int, int]
+        self,
+        K: NDArray[np.float64],
+        pose: NDArray[np.float64],
+        shape: tuple[int, int],
+        lens: int = tracer.PINHOLE,
     ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        """Exact depth and surface id (H, W) seen by a camera at `pose` (world from camera)."""
+        """Exact depth and surface id (H, W) seen by a camera at `pose` (world from camera); the
+        distance along the ray for a `lens` of `tracer` that is no pinhole."""
         depth, surface = np.empty(shape, np.float32), np.empty(shape, np.int32)
-        tracer.trace_depth(*_lens(K, pose), *self._bodies, self.surfaces, depth, surface)
+        tracer.trace_depth(*_lens(K, pose), lens, *self._bodies, self.surfaces, depth, surface)
         return depth, surface
 
     def picture(
@@ -86,11 +91,14 @@ class World:
         pose: NDArray[np.float64],
         shape: tuple[int, int],
         samples: int = 2,
+        lens: int = tracer.PINHOLE,
     ) -> NDArray[np.float32]:
-        """RGB (H, W, 3) seen by a camera at `pose` (world from camera), `samples`² rays a pixel."""
+        """RGB (H, W, 3) seen by a camera at `pose` (world from camera), `samples`² rays a pixel,
+        through a `lens` of `tracer`."""
         image = np.empty((*shape, 3), np.float32)
         tracer.trace_color(
             *_lens(K, pose),
+            lens,
             *self._bodies,
             self.finishes,
             self.materials,

@@ -1,7 +1,8 @@
 """A small ray tracer with exact depth: boxes, spheres and upright cylinders, textures computed
 where a ray hits.
 
-Rays carry z = 1 in camera space, so the ray parameter of a hit *is* its depth.
+Rays of a pinhole carry z = 1 in camera space, so the ray parameter of a hit *is* its depth; those
+of the other lenses have length 1, so that it is the distance.
 """
 
 # mypy: allow-untyped-defs
@@ -18,6 +19,8 @@ from refdepth.compiled import kernel, parallel_kernel
 
 BOX, SPHERE, CYLINDER = 0, 1, 2
 PLAIN, NOISE, TILES, REPEATED = 0, 1, 2, 3
+PINHOLE, FISHEYE, EQUIRECTANGULAR = 0, 1, 2
+"""Lenses. K of a fisheye (equidistant) and of an equirectangular picture is in pixels a radian."""
 
 # Columns of the material table.
 PATTERN, SEED, FEATURE, CONTRAST, TILE, REFLECTANCE = 0, 1, 2, 3, 4, 5
@@ -173,22 +176,31 @@ def _nearest(origin, direction, shapes, centers, rotations, halves, o, d):
 
 
 @kernel
-def _ray(R, fx, fy, cx, cy, x, y, direction):
-    """World direction (z = 1 in the camera) through a pixel; R is world from camera."""
-    u, v = (x - cx) / fx, (y - cy) / fy
+def _ray(R, K, lens, x, y, direction):
+    """World direction through a pixel; R is world from camera."""
+    u, v, w = (x - K[0, 2]) / K[0, 0], (y - K[1, 2]) / K[1, 1], 1.0
+    if lens == EQUIRECTANGULAR:
+        longitude, latitude = u, v
+        u, v = math.sin(longitude) * math.cos(latitude), math.sin(latitude)
+        w = math.cos(longitude) * math.cos(latitude)
+    elif lens == FISHEYE:
+        angle = math.sqrt(u * u + v * v)
+        w = math.cos(angle)
+        if angle > 0.0:
+            u, v = u * math.sin(angle) / angle, v * math.sin(angle) / angle
     for k in range(3):
-        direction[k] = R[k, 0] * u + R[k, 1] * v + R[k, 2]
+        direction[k] = R[k, 0] * u + R[k, 1] * v + R[k, 2] * w
 
 
 @parallel_kernel
-def trace_depth(center, R, K, shapes, centers, rotations, halves, surfaces, depth, surface):
+def trace_depth(center, R, K, lens, shapes, centers, rotations, halves, surfaces, depth, surface):
     """Exact depth and surface id through every pixel centre, into `depth` and `surface` (H, W);
     0 and -1 where nothing is hit."""
     height, width = depth.shape
     for row in prange(height):
         o, d, direction = np.empty(3), np.empty(3), np.empty(3)
         for column in range(width):
-            _ray(R, K[0, 0], K[1, 1], K[0, 2], K[1, 2], column + 0.5, row + 0.5, direction)
+            _ray(R, K, lens, column + 0.5, row + 0.5, direction)
             t, body, face = _nearest(center, direction, shapes, centers, rotations, halves, o, d)
             depth[row, column] = t if body >= 0 else 0.0
             surface[row, column] = surfaces[body, face] if body >= 0 else -1
@@ -196,7 +208,19 @@ def trace_depth(center, R, K, shapes, centers, rotations, halves, surfaces, dept
 
 @parallel_kernel
 def trace_color(
-    center, R, K, shapes, centers, rotations, halves, finishes, materials, light, samples, image
+    center,
+    R,
+    K,
+    lens,
+    shapes,
+    centers,
+    rotations,
+    halves,
+    finishes,
+    materials,
+    light,
+    samples,
+    image,
 ):
     """Picture (H, W, 3) with `samples` x `samples` rays a pixel: diffuse light from one lamp at
     `light` over ambient light, mirrors followed once."""
@@ -209,7 +233,7 @@ def trace_color(
             for sample in range(samples * samples):
                 x = column + (sample % samples + 0.5) / samples
                 y = row + (sample // samples + 0.5) / samples
-                _ray(R, K[0, 0], K[1, 1], K[0, 2], K[1, 2], x, y, direction)
+                _ray(R, K, lens, x, y, direction)
                 start[:] = center
                 travelled, strength = 0.0, 1.0
                 for _bounce in range(2):

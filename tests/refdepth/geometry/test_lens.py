@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 from refdepth.geometry.lens import (
     InputPhoto,
     input_pixels,
+    lens_slopes,
     sample_map,
     turn_upright,
     undistorted_pixels,
@@ -90,3 +91,20 @@ def test_turning_follows_exif(orientation: int) -> None:
     picture.getexif()[0x0112] = orientation
     expected = np.asarray(ImageOps.exif_transpose(picture))
     np.testing.assert_array_equal(turn_upright(stored, orientation), expected)
+
+
+def test_rays_of_a_fisheye_go_as_far_as_90_degrees() -> None:
+    f, middle = 50.0, 100.0
+    photo = InputPhoto(
+        name="a.jpg",
+        camera_model="OPENCV_FISHEYE",
+        width=200,
+        height=200,
+        camera_params=(f, f, middle, middle, 0.0, 0.0, 0.0, 0.0),
+    )
+    angle = np.deg2rad([0.0, 30, 60, 85, 95, 110])
+    xy = np.stack([middle + f * angle, np.full(6, middle)], axis=1)
+    slopes = lens_slopes(photo, xy)
+    np.testing.assert_allclose(slopes[:4, 0], np.tan(angle[:4]), rtol=1e-6)
+    assert np.isnan(slopes[4:]).all()
+    assert np.isnan(undistorted_pixels(VIEW, photo, xy)[4:]).all()

@@ -10,8 +10,8 @@ from PIL import Image
 
 from refdepth.errors import InputError
 from refdepth.ingest import PreparedPhoto
+from refdepth.ingest.decoding import upright
 from refdepth.ingest.masks import prepare_mask
-from refdepth.ingest.photos import upright
 
 
 def photo(original: str, **fields: int) -> PreparedPhoto:

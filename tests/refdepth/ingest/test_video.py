@@ -15,7 +15,8 @@ from scipy.ndimage import gaussian_filter, shift
 
 from refdepth.errors import InputError, Interrupted, UnavailableError
 from refdepth.ingest import PrepareSettings
-from refdepth.ingest.video import FrameMeasure, image_motion, prepare_video, select_frames
+from refdepth.ingest.frame_choice import FrameMeasure, select_frames
+from refdepth.ingest.video import image_motion, prepare_video
 
 WIDTH, HEIGHT = 320, 240
 

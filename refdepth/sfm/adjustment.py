@@ -1,0 +1,38 @@
+"""Bundle adjustment of whole models."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from refdepth._pycolmap import pycolmap
+from refdepth.sfm.rigs import rigid
+
+
+def adjust(
+    model: Any,
+    images: Sequence[int],
+    *,
+    threads: int,
+    principal_points: bool = False,
+    fixed_cameras: Collection[int] = (),
+) -> None:
+    """Bundle adjustment of everything in a `pycolmap.Reconstruction` but the intrinsics of the
+    `fixed_cameras` and those of panoramas, whose rigs are not touched either. Principal points are
+    free only where asked for. `images` are the ids of all that are placed; the last bits of the
+    result depend on their order."""
+    options = pycolmap.BundleAdjustmentOptions()
+    options.refine_principal_point = principal_points
+    options.refine_sensor_from_rig = False
+    options.print_summary = False
+    options.ceres.use_gpu = False
+    options.ceres.solver_options.num_threads = threads
+    config = pycolmap.BundleAdjustmentConfig()
+    for image_id in images:
+        config.add_image(image_id)
+    used = {model.image(image_id).camera_id for image_id in images}
+    _, faces = rigid(model.rigs.values())
+    for camera in (faces | set(fixed_cameras)) & used:
+        config.set_constant_cam_intrinsics(camera)
+    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    pycolmap.create_default_bundle_adjuster(options, config, model).solve()
