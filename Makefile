@@ -11,6 +11,8 @@ REFDEPTH := $(VENV)/bin/refdepth
 # Idle OpenMP workers sleep instead of taking the cores from numba's kernels (pipeline/environment.py).
 export OMP_WAIT_POLICY ?= passive
 READY := $(VENV)/.refdepth-ready
+# The GPU of gpu-check.
+GPU ?= $(if $(filter Darwin,$(shell uname -s)),mps,cuda)
 SCENES_DIR ?= scenes/data
 OUT ?= out
 
@@ -107,9 +109,14 @@ format: setup ## Put the code into shape
 	$(VENV)/bin/ruff format .
 
 .PHONY: gpu-check
-gpu-check: setup ## All that needs CUDA and nvdiffrast: tests, parity, benchmark
+gpu-check: setup ## On a GPU, whichever there is: tests, the demo, what a view costs
 	$(PYTHON) -m pytest -m gpu $(TEST_ARGS)
-	$(PYTHON) benchmarks/renderer.py
+	$(REFDEPTH) demo $(OUT)/gpu-demo --renderer torch --device $(GPU)
+	$(PYTHON) benchmarks/device.py
+
+.PHONY: bench-device
+bench-device: setup ## What refining a view costs on the CPU and on a GPU (BENCH_ARGS=--help)
+	$(PYTHON) benchmarks/device.py --json benchmarks/results/device.json $(BENCH_ARGS)
 
 .PHONY: kernel-signatures
 kernel-signatures: setup ## List anew the kernels that are compiled ahead (minutes)
