@@ -134,3 +134,25 @@ def parse_workers(text: str | None) -> int | str | None:
         subject=f"--workers {text}",
         action="Use 1 or more, or auto.",
     )
+
+
+def renderer_option(panel: str | None = None) -> Any:
+    """`--renderer`, in a panel of the help."""
+    return typer.Option(
+        metavar="auto|cpu|nvdiffrast|torch",
+        help="Renderer of the refinement, which says where all of it is computed; auto on a GPU:"
+        " nvdiffrast where it works, else torch (for `paper`: cpu). \\[default: auto]",
+        show_default=False,
+        rich_help_panel=panel,
+    )
+
+
+def device_option(panel: str | None = None) -> Any:
+    """`--device`, in a panel of the help."""
+    return typer.Option(
+        metavar="auto|cpu|cuda|mps",
+        help="Where networks and renderer run. A GPU and the CPU agree closely, not to the bit;"
+        " each view's record says which it was. \\[default: auto]",
+        show_default=False,
+        rich_help_panel=panel,
+    )

@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from refdepth.cli.options import Cluster, Debug, Quiet, Wait, Workers, elsewhere, parse_workers
+from refdepth.cli.options import (
+    Cluster,
+    Debug,
+    Quiet,
+    Wait,
+    Workers,
+    device_option,
+    elsewhere,
+    parse_workers,
+    renderer_option,
+)
 
 
 def demo(
@@ -21,6 +31,8 @@ def demo(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Another seed furnishes another room.")] = 0,
+    renderer: Annotated[str | None, renderer_option()] = None,
+    device: Annotated[str | None, device_option()] = None,
     workers: Workers = None,
     cluster: Cluster = None,
     wait: Wait = False,
@@ -43,7 +55,12 @@ def demo(
 
     settings = build_config(
         quality=None if quality is None else quality_of(quality),
-        options={"depth.model": "sweep", "runtime.workers": parse_workers(workers)},
+        options={
+            "depth.model": "sweep",
+            "runtime.renderer": renderer,
+            "runtime.device": device,
+            "runtime.workers": parse_workers(workers),
+        },
     )
     workspace = output_folder(out)
     photos, exact = workspace.root / "photos", workspace.root / "exact"

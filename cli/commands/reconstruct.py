@@ -17,7 +17,9 @@ from refdepth.cli.options import (
     TagFamily,
     TagSize,
     Wait,
+    device_option,
     parse_workers,
+    renderer_option,
 )
 
 _GIVEN = "What you already have"
@@ -131,26 +133,8 @@ def reconstruct(
             show_default=False,
         ),
     ] = None,
-    renderer: Annotated[
-        str | None,
-        typer.Option(
-            metavar="auto|cpu|nvdiffrast|torch",
-            help="Renderer of the refinement; auto on a GPU: nvdiffrast where it works, else torch"
-            " (for `paper`: cpu). \\[default: auto]",
-            show_default=False,
-            rich_help_panel=_RUN,
-        ),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            metavar="auto|cpu|cuda|mps",
-            help="Where networks and renderer run. CUDA and CPU agree closely, not to the bit; each"
-            " view's record says which it was. \\[default: auto]",
-            show_default=False,
-            rich_help_panel=_RUN,
-        ),
-    ] = None,
+    renderer: Annotated[str | None, renderer_option(_RUN)] = None,
+    device: Annotated[str | None, device_option(_RUN)] = None,
     workers: Annotated[
         str | None,
         typer.Option(
