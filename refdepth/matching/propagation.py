@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,13 +38,14 @@ class GridSystem:
         return x
 
 
-def grid_system(w: Array, wx: Array, wy: Array) -> Any:
-    """The system of arrays, or its twin of tensors, which does not stop early but stays."""
+def solve(w: Array, wx: Array, wy: Array, rhs: Array) -> Array:
+    """x (H, W) with (diag(w) + Laplacian(wx, wy)) x = rhs: `GridSystem` of arrays, or its twin of
+    tensors, whose number of iterations is fixed."""
     if is_tensor(w):
-        from refdepth.matching.torch_propagation import TensorGridSystem
+        from refdepth.matching import torch_propagation
 
-        return TensorGridSystem(w, wx, wy)
-    return GridSystem(w, wx, wy)
+        return torch_propagation.solve(w, wx, wy, rhs)
+    return GridSystem(w, wx, wy).solve(rhs)
 
 
 def propagate(

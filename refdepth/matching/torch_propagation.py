@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 
 from refdepth.matching.propagation_kernels import WIDEST
+from refdepth.matching.replay import Replayed
 from refdepth.precision import widest_float
 
 Tensor = torch.Tensor
@@ -169,6 +170,29 @@ class _Level:
         self.v.colours[colour].addcmul_(brought, self._inverse_colours[colour])
 
 
+def _solve(
+    w: Tensor, wx: Tensor, wy: Tensor, rhs: Tensor, start: Tensor | None, *, cycles: int
+) -> Tensor:
+    return TensorGridSystem(w, wx, wy).solve(rhs, start, cycles=cycles)
+
+
+_replayed = Replayed(_solve)
+
+
+def solve(
+    w: Tensor,
+    wx: Tensor,
+    wy: Tensor,
+    rhs: Tensor,
+    start: Tensor | None = None,
+    *,
+    cycles: int = CYCLES,
+) -> Tensor:
+    """`TensorGridSystem(w, wx, wy).solve(rhs, start, cycles=cycles)`, on CUDA as one recorded
+    graph."""
+    return _replayed(w, wx, wy, rhs, start, cycles=cycles)
+
+
 def propagate(
     values: Tensor,
     weights: Tensor,
@@ -190,7 +214,7 @@ def propagate(
     x = None if start is None else start.to(wide)
     for _ in range(rounds):
         data, rhs = _gather(values, weights, x, 1 / outlier**2, sure)
-        x = TensorGridSystem(data + anchor, wx, wy).solve(rhs, x, cycles=cycles)
+        x = solve(data + anchor, wx, wy, rhs, x, cycles=cycles)
     assert x is not None
     return x.to(torch.float32)
 

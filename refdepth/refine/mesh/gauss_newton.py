@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from refdepth.arrays import Array, as_tensor, is_tensor, namespace
 from refdepth.geometry.mesh import GridMesh
-from refdepth.matching.propagation import grid_system
+from refdepth.matching.propagation import solve
 from refdepth.precision import OrderlessSums, widest_float
 from refdepth.refine.mesh.appearance import Level
 from refdepth.refine.mesh.photometric import Photometry
@@ -107,8 +107,8 @@ class GaussNewton:
         # In pixels of parallax stiffness means the same in every picture, whatever its size.
         links = [full_parallax**2 * link for link in self.links]
         rhs -= _stiffness(links, correction.reshape(self.shape)).reshape(-1)
-        system = grid_system(matrix.reshape(self.shape), links[0], links[1])
-        change = system.solve(rhs.reshape(self.shape)).reshape(-1)
+        grid = matrix.reshape(self.shape), links[0], links[1], rhs.reshape(self.shape)
+        change = solve(*grid).reshape(-1)
         limit = LARGEST_STEP_PX / xp.maximum(typical, 1e-6)
         return correction + xp.clip(change, -limit, limit), energy
 
