@@ -14,6 +14,8 @@ import numpy as np
 from array_api_compat import array_namespace, is_torch_array
 from numpy.typing import NDArray
 
+from refdepth.precision import widest_float
+
 if TYPE_CHECKING:
     import torch
 
@@ -33,12 +35,15 @@ def is_tensor(array: Array) -> bool:
 
 
 def put(values: NDArray[Any], device: torch.device | None) -> Array:
-    """`values` as a tensor on `device`; as they are where that is None."""
+    """`values` as a tensor on `device`, float64 as wide as that has; as they are where it is
+    None."""
     if device is None:
         return values
     import torch
 
     host = torch.from_numpy(np.require(values, requirements=["C", "W"]))
+    if host.dtype == torch.float64:
+        host = host.to(widest_float(device))
     # CUDA takes its own copy before it returns, of memory that is not pinned. Apple's does not.
     return host.to(device, non_blocking=device.type != "mps")
 
