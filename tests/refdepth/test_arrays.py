@@ -39,7 +39,7 @@ def tensor(watch):
         lambda x: x.numpy(),
         lambda x: np.asarray(x),
         lambda x: np.exp(x),
-        lambda x: np.ones(9) * x,
+        lambda x: np.multiply(np.ones(9), x),
         lambda x: bool((x > 0).any()),
         lambda x: x + torch.ones(9),
         lambda x: torch.ones(9).add_(x[0]),

@@ -139,6 +139,12 @@ def aside() -> Iterator[None]:
         watch.counting = before
 
 
+def wait_for(what: str) -> None:
+    """Counts a wait of other software that runs on the device."""
+    if _watches:
+        _watches[-1].note("wait", what)
+
+
 def on_host(tensor: torch.Tensor) -> torch.Tensor:
     """The numbers of a tensor, wherever it is, as a tensor of the host that shares them."""
     return tensor.numbers if isinstance(tensor, _Biting) else tensor

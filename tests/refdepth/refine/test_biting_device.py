@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from biting_device import DEVICE, biting
+from fake_nvdiffrast import emulated_renderer
 
 from refdepth import precision
 from refdepth.geometry.working_view import WorkingView
@@ -118,7 +119,7 @@ def with_sky(room: Room) -> Room:
 
 
 def both_rounds(
-    room: Room, settings: RefineSettings, device: torch.device, **more
+    room: Room, settings: RefineSettings, device: torch.device, renderer=TorchRenderer, **more
 ) -> tuple[list[RefinedView], list[biting_device.Watch]]:
     """A view's rounds, and what happened in each on a device that bites."""
     views, name = room.views(settings), room.scene.names[1]
@@ -129,7 +130,7 @@ def both_rounds(
             arguments |= {
                 "first": found[0].depth_map,
                 "source_depths": [room.found(n) for n in room.sources(name, settings)],
-                "renderer": TorchRenderer(device) if settings.iterations else None,
+                "renderer": renderer(device) if settings.iterations else None,
             }
         with biting() if device == DEVICE else nullcontext() as watch:
             found.append((second_round if second else first_round)(**arguments))
@@ -173,6 +174,18 @@ def test_the_default_refinement_waits_where_it_has_to_and_finds_the_same(room, c
         assert same_but_for_time(ours.record, theirs.record)
     assert np.array_equal(found[1].trust.order, plain[1].trust.order)
     assert np.array_equal(found[1].trust.chance, plain[1].trust.chance)
+
+
+def test_nvdiffrasts_way_waits_no_more_often_and_finds_nearly_the_same(room):
+    found, watches = both_rounds(
+        room, BALANCED, DEVICE, renderer=emulated_renderer, prior_error=0.0
+    )
+    plain, _ = both_rounds(room, BALANCED, CPU, prior_error=0.0)
+    waits = SECOND + steps(6)
+    waits["render/nvdiffrast.py NvdiffrastRenderer._tile"] = waits.pop(DRAWING)
+    assert watches[1].waits in (waits, waits + AGAIN), watches[1].text()
+    assert found[1].record["fine"]["renderer"] == "nvdiffrast"
+    assert np.abs(np.log(found[1].depth / plain[1].depth)).mean() < 5e-4
 
 
 def test_a_photo_is_put_on_the_device_once_for_all_views_that_look_at_it(room):
