@@ -14,6 +14,8 @@ import numpy as np
 from array_api_compat import array_namespace, is_torch_array
 from numpy.typing import NDArray
 
+from refdepth.precision import widest_float
+
 if TYPE_CHECKING:
     import torch
 
@@ -33,12 +35,17 @@ def is_tensor(array: Array) -> bool:
 
 
 def put(values: NDArray[Any], device: torch.device | None) -> Array:
-    """`values` as a tensor on `device`; as they are where that is None."""
+    """`values` as a tensor on `device`, float64 as wide as that has; as they are where it is
+    None."""
     if device is None:
         return values
     import torch
 
-    return torch.from_numpy(np.require(values, requirements=["C", "W"])).to(device)
+    host = torch.from_numpy(np.require(values, requirements=["C", "W"]))
+    if host.dtype == torch.float64:
+        host = host.to(widest_float(device))
+    # CUDA takes its own copy before it returns, of memory that is not pinned. Apple's does not.
+    return host.to(device, non_blocking=device.type != "mps")
 
 
 def put_like(values: NDArray[Any], array: Array) -> Array:
@@ -91,6 +98,17 @@ def fetch_numbers(numbers: Sequence[Any]) -> list[float]:
     return [next(got) if is_tensor(number) else float(number) for number in numbers]
 
 
+def at_least(values: Array, least: float) -> Array:
+    """`values`, those below `least` raised to it. The standard's `maximum` takes arrays alone: a
+    number would go to the device first, and wait for it."""
+    return values.clamp_min(least) if is_tensor(values) else np.maximum(values, least)
+
+
+def at_most(values: Array, most: float) -> Array:
+    """`values`, those above `most` lowered to it."""
+    return values.clamp_max(most) if is_tensor(values) else np.minimum(values, most)
+
+
 def median_of(values: Array, known: Array) -> Array:
     """The median of `values` where they are `known` (on a device the lower of the middle two); 1
     where none is."""
@@ -98,8 +116,10 @@ def median_of(values: Array, known: Array) -> Array:
         return np.median(values[known]) if known.any() else 1.0
     import torch
 
-    middle = torch.where(known, values, torch.nan).nanmedian()
-    return torch.where(known.any(), middle, 1.0)
+    # `nanmedian` would wait for the device.
+    ordered = torch.where(known, values, torch.inf).flatten().sort().values
+    middle = ((known.sum() - 1) // 2).clamp_min(0)
+    return torch.where(known.any(), ordered.gather(0, middle[None])[0], 1.0)
 
 
 def at_pixels(

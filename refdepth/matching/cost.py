@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.arrays import Array, is_tensor, namespace, put
+from refdepth.arrays import Array, at_least, at_most, is_tensor, namespace, put
 from refdepth.geometry.filters import minimum_filter
 from refdepth.geometry.working_view import WorkingView
 from refdepth.matching.cost_kernels import MIN_VARIANCE, TILE, cost_volume, describe_windows
@@ -49,7 +49,7 @@ class Windows:
             weights = np.zeros((height, -(-width // TILE), side, side * TILE), np.float32)
             mean, square = np.zeros_like(gray), np.zeros_like(gray)
             describe_windows(gray, settings.support_gray, weights, mean, square)
-        variance = namespace(gray).maximum(square - mean**2, MIN_VARIANCE)
+        variance = at_least(square - mean**2, MIN_VARIANCE)
         return cls(
             view=view,
             weights=weights,
@@ -162,4 +162,4 @@ def _texture(variance: Array, side: int) -> Array:
     its window, but that tells the depth of the thing, not its own.
     """
     xp = namespace(variance)
-    return minimum_filter(xp.minimum(xp.sqrt(variance) * TEXTURE_GAIN, 1.0), side)
+    return minimum_filter(at_most(xp.sqrt(variance) * TEXTURE_GAIN, 1.0), side)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refdepth.arrays import Array, is_tensor, namespace
+from refdepth.arrays import Array, at_least, is_tensor, namespace
 from refdepth.matching.aggregation import aggregate, pick_minimum
 from refdepth.matching.cost import Comparison
 from refdepth.matching.settings import MatchSettings
@@ -78,7 +78,7 @@ def edge_links(
     """How strongly pixels belong to their right (H, W-1) and lower (H-1, W) neighbour: 1 on even
     ground, towards `floor` across edges of the picture or of log depth."""
     xp = namespace(depth)
-    log_depth = xp.log(xp.maximum(depth, 1e-30))
+    log_depth = xp.log(at_least(depth, 1e-30))
     x, y = (
         xp.exp(
             -image_edge * xp.abs(xp.diff(gray, axis=axis))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from refdepth.arrays import Array, fetch_all, namespace
+from refdepth.arrays import Array, at_least, fetch_all, namespace
 from refdepth.matching.cost_kernels import MISSING_COST
 from refdepth.matching.propagation import propagate
 from refdepth.refine.problem import ViewProblem
@@ -66,7 +66,7 @@ def accept(held_out: ViewProblem, transferred: Transferred, before: Array, after
     weight = xp.where(seen & held_out.ref.usable, held_out.windows.texture, 0.0)
     gain = xp.where(seen, costs[0] - costs[1], 0.0)
     closer = agreement(transferred, after, TOLERANCE) - agreement(transferred, before, TOLERANCE)
-    geometry = GEOMETRY_WEIGHT * xp.maximum(
+    geometry = GEOMETRY_WEIGHT * at_least(
         transferred.confidence[0], held_out.settings.consistency.least_confidence
     )
     geometry = xp.where((transferred.depth[0] > 0) & held_out.ref.usable, geometry, 0.0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refdepth.arrays import Array, median_of, namespace
+from refdepth.arrays import Array, at_least, at_most, median_of, namespace
 from refdepth.geometry.filters import maximum_filter, minimum_filter
 from refdepth.matching.confidence import photometric_confidence
 from refdepth.matching.cost import Comparison
@@ -60,7 +60,7 @@ def view_trust(
     zncc = 1 - comparison.cost(depth, settings.match.best_sources)
     match = photometric_confidence(zncc, comparison.windows.texture)
     xp = namespace(depth)
-    sure = xp.maximum(transferred.confidence, settings.consistency.least_confidence)
+    sure = at_least(transferred.confidence, settings.consistency.least_confidence)
     agreeing = agreement(transferred, depth, NEAR, weights=sure)
     support = agreement(transferred, depth, CLOSE) + agreeing + match
     behind, before = disagreement(transferred, depth, APART)
@@ -68,14 +68,14 @@ def view_trust(
     log_depth = xp.log(xp.where(known, depth, median_of(depth, known)))
     step = maximum_filter(log_depth, EDGE_WINDOW_PX) - minimum_filter(log_depth, EDGE_WINDOW_PX)
     doubt = EDGE_FALL * step + CONTRADICTION_FALL * behind + HIDDEN_FALL * before
-    order = xp.maximum(support / (HALF_SUPPORT + support) * xp.exp(-doubt), LEAST_ORDER)
+    order = at_least(support / (HALF_SUPPORT + support) * xp.exp(-doubt), LEAST_ORDER)
     seen_by = xp.sum((transferred.depth > 0) & known, axis=0)
     odds = (
         CHANCE["offset"]
         + CHANCE["agreeing"] * xp.log(agreeing + LEAST_AGREEING)
         + CHANCE["match"] * xp.log(match + LEAST_MATCH)
         + CHANCE["neighbours"] * xp.log(seen_by + 1.0)
-        + CHANCE["doubt"] * xp.minimum(doubt, MOST_DOUBT)
+        + CHANCE["doubt"] * at_most(doubt, MOST_DOUBT)
     )
     usable = known & comparison.view.usable
     return Trust(

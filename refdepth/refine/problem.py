@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.arrays import Array, at_pixels, is_tensor, namespace, put, put_like
+from refdepth.arrays import Array, at_least, at_pixels, is_tensor, namespace, put, put_like
 from refdepth.geometry.working_view import WorkingView
 from refdepth.matching.confidence import photometric_confidence
 from refdepth.matching.cost import Comparison, Windows
@@ -131,4 +131,4 @@ def log_at(base: Array, cells: tuple[NDArray[np.int64], NDArray[np.int64]], dept
     there = base[rows, columns]
     depth = put_like(depth.astype(np.float32), base) if is_tensor(base) else depth
     ratio = xp.where(there > 0, depth / xp.where(there > 0, there, 1.0), 0.0)
-    return xp.log(xp.maximum(ratio, 1e-12))
+    return xp.log(at_least(ratio, 1e-12))

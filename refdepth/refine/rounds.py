@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.arrays import Array, fetch_all, is_tensor, namespace, put, put_like
+from refdepth.arrays import Array, at_least, fetch_all, is_tensor, namespace, put, put_like
 from refdepth.geometry.grid import WorkGrid, by_strips, log_ratio
 from refdepth.geometry.working_view import WorkingView
 from refdepth.refine.acceptance import accept
@@ -332,7 +332,7 @@ def _agree(
     )
     usable = problem.ref.usable
     theirs = values, weights * usable
-    sure = xp.maximum(sure, settings.consistency.least_confidence) * usable
+    sure = at_least(sure, settings.consistency.least_confidence) * usable
     points = problem.points(base)
     spread = partial(
         problem.spread, rounds=settings.consistency.rounds, sure=settings.consistency.sure_weight

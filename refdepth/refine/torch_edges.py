@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from refdepth.arrays import put_like
 from refdepth.precision import widest_float
 
 Tensor = torch.Tensor
@@ -49,7 +50,7 @@ def move_to_a_side(
     width = log_depth.shape[1]
     where = (smeared & ~log_depth.isnan()).flatten().nonzero()[:, 0]
     dy, dx = (part.ravel() for part in np.meshgrid(taps, taps, indexing="ij"))
-    offsets = torch.from_numpy(np.stack([dy, dx])).to(log_depth.device)[:, :, None]
+    offsets = put_like(np.stack([dy, dx]), log_depth)[:, :, None]
     wide = widest_float(log_depth.device)
     falls = nearness * offsets.to(wide).square().sum(dim=0)
     colors = image.reshape(-1, image.shape[2])

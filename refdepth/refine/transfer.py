@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refdepth.arrays import Array, is_tensor, namespace, put
+from refdepth.arrays import Array, at_least, is_tensor, namespace, put
 from refdepth.geometry.filters import maximum_filter, minimum_filter
 from refdepth.geometry.steps import STEP_RATIO
 from refdepth.geometry.working_view import WorkingView
@@ -81,7 +81,7 @@ def opinions(
     `typical`, the log-depth error that priors of this kind turned out to have."""
     values, both = _differences(transferred, depth)
     xp = namespace(depth)
-    weights = xp.maximum(settings.weight * transferred.confidence, settings.least_confidence)
+    weights = at_least(settings.weight * transferred.confidence, settings.least_confidence)
     typical = xp.asarray(typical)
     limit = settings.limit * xp.ones_like(typical)
     unsure = xp.maximum(limit, settings.unsure_limit * typical)

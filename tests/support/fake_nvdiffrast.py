@@ -1,10 +1,11 @@
-"""nvdiffrast.torch emulated on the CPU, as far as refdepth's renderer for CUDA uses it.
+"""nvdiffrast.torch emulated, on the CPU or the device that bites, as far as refdepth's renderer for
+CUDA uses it.
 
 Written from nvdiffrast's documentation and what it is seen to do: float32, corners moved to 1/16
 pixel, the last listed triangle where depths are equal, gradients through the barycentrics alone
-with 1e-6 added to the size of the triangle's area in clip space, and inputs refused that it
-refuses. Simplified: a pixel centre on an edge belongs to both neighbours, and triangles that reach
-before the near plane keep their corners where they are.
+with 1e-6 added to the size of the triangle's area in clip space, inputs refused that it refuses,
+and a wait for the device whenever it rasterizes. Simplified: a pixel centre on an edge belongs to
+both neighbours, and triangles that reach before the near plane keep their corners where they are.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from biting_device import aside, on_host, wait_for
 
 import refdepth.render.interface  # noqa: F401  (loaded before sys.modules is patched)
 
@@ -25,14 +27,14 @@ SUBPIXELS = 16
 EDGE_SLACK = 1e-9
 
 
-def emulated_renderer():
-    """refdepth's renderer for CUDA, over this module and on the CPU."""
+def emulated_renderer(device):
+    """refdepth's renderer for CUDA, over this module and on `device`."""
     package = types.ModuleType("nvdiffrast")
     this = package.torch = sys.modules[__name__]
     with mock.patch.dict(sys.modules, {"nvdiffrast": package, "nvdiffrast.torch": this}):
         sys.modules.pop("refdepth.render.nvdiffrast", None)
         backend = importlib.import_module("refdepth.render.nvdiffrast")
-    return backend.NvdiffrastRenderer(torch.device("cpu"))
+    return backend.NvdiffrastRenderer(device)
 
 
 class RasterizeCudaContext:
@@ -50,14 +52,17 @@ def rasterize(context, pos, tri, resolution, ranges=None, grad_db=True):
     _need_tensor("pos", pos, torch.float32, (None, 4))
     _need_tensor("tri", tri, torch.int32, (None, 3))
     _need_tensor("ranges", ranges, torch.int32, (None, 2))
+    _need_device(context.device, pos, tri)
     _need(ranges.device.type == "cpu", "ranges must be on the CPU")
     height, width = resolution
     _need(0 < height <= LARGEST_SIDE and 0 < width <= LARGEST_SIDE, f"resolution {resolution}")
     ids = np.zeros((len(ranges), height, width), np.int32)
-    corners = pos.detach().numpy()[tri.numpy()].astype(np.float64)
+    wait_for("nvdiffrast's rasterize")
+    corners = on_host(pos.detach()).numpy()[on_host(tri).numpy()].astype(np.float64)
     for view, (first, count) in enumerate(ranges.tolist()):
         _draw(corners[first : first + count], first, ids[view])
-    return _barycentrics(pos, tri, torch.from_numpy(ids)), pos.new_zeros(0)
+    with aside():
+        return _barycentrics(pos, tri, torch.from_numpy(ids).to(pos.device)), pos.new_zeros(0)
 
 
 def interpolate(attr, rast, tri):
@@ -66,8 +71,9 @@ def interpolate(attr, rast, tri):
     _need_tensor("rast", rast, torch.float32, (None, None, None, 4))
     _need_tensor("tri", tri, torch.int32, (None, 3))
     _need(len(attr) in (1, len(rast)), "attr does not fit rast")
+    _need_device(attr.device, rast, tri)
     seen = rast[..., 3].detach().long()
-    view = torch.arange(len(rast))[:, None, None].expand(seen.shape)
+    view = torch.arange(len(rast), device=rast.device)[:, None, None].expand(seen.shape)
     corners = attr.expand(len(rast), -1, -1)[view[..., None], tri.long()[(seen - 1).clamp(min=0)]]
     u, v = rast[..., 0, None], rast[..., 1, None]
     values = u * corners[..., 0, :] + v * corners[..., 1, :] + (1 - u - v) * corners[..., 2, :]
@@ -80,6 +86,7 @@ def texture(tex, uv, *, filter_mode, boundary_mode):
     _need((filter_mode, boundary_mode) == ("linear", "clamp"), "only linear and clamp are emulated")
     _need_tensor("tex", tex, torch.float32, (1, None, None, None))
     _need_tensor("uv", uv, torch.float32, (None, None, None, 2))
+    _need_device(tex.device, uv)
     channels_first = tex.permute(0, 3, 1, 2).expand(len(uv), -1, -1, -1)
     values = torch.nn.functional.grid_sample(
         channels_first, 2 * uv - 1, padding_mode="border", align_corners=False
@@ -131,10 +138,11 @@ def _snapped(x, w, whole, size):
 
 def _barycentrics(pos, tri, ids):
     """What `rasterize` returns where the triangles `ids` (B, H, W) are seen, with its gradient."""
-    seen = ids > 0
-    _, row, column = seen.nonzero(as_tuple=True)
     height, width = ids.shape[1:]
-    corners = pos[tri.long()[ids[seen].long() - 1]]
+    place = (ids > 0).flatten().nonzero()[:, 0]
+    seen = ids.flatten()[place]
+    row, column = place // width % height, place % width
+    corners = pos[tri.long()[seen.long() - 1]]
     centre = torch.stack([(2 * column + 1) / width - 1, (2 * row + 1) / height - 1], dim=-1)
     x, y = (corners[..., :2] - centre[:, None] * corners[..., 3:]).unbind(-1)
     areas = x.roll(-1, 1) * y.roll(-2, 1) - y.roll(-1, 1) * x.roll(-2, 1)
@@ -144,13 +152,17 @@ def _barycentrics(pos, tri, ids):
     with_gradient = areas / (total + torch.copysign(torch.tensor(AREA_CONSTANT), total))
     uv = weights[:, :2] + (with_gradient - with_gradient.detach())[:, :2]
     z, w = ((weights * corners[..., axis].detach()).sum(dim=1) for axis in (2, 3))
-    values = torch.cat([uv, (z / w)[:, None], ids[seen, None].float()], dim=1)
-    return pos.new_zeros((*ids.shape, 4)).masked_scatter(seen[..., None], values)
+    values = torch.cat([uv, (z / w)[:, None], seen[:, None].float()], dim=1)
+    return pos.new_zeros((ids.numel(), 4)).index_copy(0, place, values).reshape(*ids.shape, 4)
 
 
 def _need(fits, message):
     if not fits:
         raise RuntimeError(f"nvdiffrast: {message}")
+
+
+def _need_device(device, *tensors):
+    _need(all(tensor.device == device for tensor in tensors), f"all inputs must be on {device}")
 
 
 def _need_tensor(name, tensor, dtype, shape):

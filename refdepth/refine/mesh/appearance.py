@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from refdepth.arrays import as_tensor
+from refdepth.arrays import as_tensor, put
 from refdepth.geometry.grid import WorkGrid, block_means
 from refdepth.geometry.working_view import WorkingView
 from refdepth.refine.mesh.settings import Appearance
@@ -81,8 +81,8 @@ def build_level(
         texture=torch.cat([texture, cover[..., None]], dim=-1).contiguous(),
         images=images,
         weight=weight,
-        A=torch.tensor(np.array(A), dtype=torch.float32, device=device),
-        b=torch.tensor(np.array(b), dtype=torch.float32, device=device),
+        A=put(np.array(A, np.float32), device),
+        b=put(np.array(b, np.float32), device),
     )
 
 

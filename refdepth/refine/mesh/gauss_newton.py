@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from refdepth.arrays import Array, as_tensor, is_tensor, namespace
+from refdepth.arrays import Array, as_tensor, at_least, is_tensor, namespace
 from refdepth.geometry.mesh import GridMesh
 from refdepth.matching.propagation import solve
 from refdepth.precision import OrderlessSums, widest_float
@@ -109,7 +109,7 @@ class GaussNewton:
         rhs -= _stiffness(links, correction.reshape(self.shape)).reshape(-1)
         grid = matrix.reshape(self.shape), links[0], links[1], rhs.reshape(self.shape)
         change = solve(*grid).reshape(-1)
-        limit = LARGEST_STEP_PX / xp.maximum(typical, 1e-6)
+        limit = LARGEST_STEP_PX / at_least(typical, 1e-6)
         return correction + xp.clip(change, -limit, limit), energy
 
     def _parallax(self, level: Level, turned: torch.Tensor) -> torch.Tensor:
@@ -155,8 +155,8 @@ class GaussNewton:
         points, xp = self.points, namespace(correction)
         now = xp.sum(points.weight * correction[points.index], axis=1)
         residual = points.change - now
-        deviation = xp.maximum(points.error_px, LEAST_POINT_ERROR_PX)
-        deviation = deviation / xp.maximum(parallax_px, 1e-6)
+        deviation = at_least(points.error_px, LEAST_POINT_ERROR_PX)
+        deviation = deviation / at_least(parallax_px, 1e-6)
         pull = self.settings.point_weight / deviation**2
         pull = pull / (1 + (residual / (POINT_OUTLIER * deviation)) ** 2)
         shares = points.weight * pull[:, None]

@@ -1,9 +1,13 @@
-"""Parity of the nvdiffrast renderer with the CPU renderer: always over an emulation of nvdiffrast,
-and by `make gpu-check` over nvdiffrast itself on a machine with CUDA. Asked for where CUDA or
-nvdiffrast is missing, those tests fail and say what is."""
+"""Parity of the nvdiffrast renderer with the CPU renderer: always over an emulation of nvdiffrast
+on a device that bites, and by `make gpu-check` over nvdiffrast itself on a machine with CUDA. Asked
+for where CUDA or nvdiffrast is missing, those tests fail and say what is."""
 
+from dataclasses import replace
+
+import fake_nvdiffrast
 import pytest
 import torch
+from biting_device import DEVICE, biting
 from fake_nvdiffrast import emulated_renderer
 
 from refdepth.render.cpu import CpuRenderer
@@ -13,9 +17,13 @@ cpu = CpuRenderer()
 on_a_gpu = pytest.param("nvdiffrast", marks=pytest.mark.gpu)
 
 
-@pytest.fixture(scope="module", params=["emulated", on_a_gpu])
+@pytest.fixture(params=["emulated", on_a_gpu])
 def gpu(request):
-    return emulated_renderer() if request.param == "emulated" else select_renderer("nvdiffrast")
+    if request.param == "nvdiffrast":
+        yield select_renderer("nvdiffrast")
+    else:
+        with biting():
+            yield emulated_renderer(DEVICE)
 
 
 def _render(renderer, views, *, weights=None):
@@ -89,21 +97,23 @@ def test_bad_vertices_and_empty_meshes_leave_no_nan(make_views, gpu, bad):
     views.q[1, 50, 2] = -1.0
     out, grad = _render(gpu, views, weights=torch.ones(2, views.height, views.width, 3))
     for tensor in (out.color, out.depth, grad):
-        assert torch.isfinite(tensor).all()
+        assert torch.isfinite(tensor.cpu()).all()
     empty = torch.zeros((0, 3), dtype=torch.int32, device=gpu.device)
     seen = gpu.visibility(views.q.to(gpu.device), empty, 8, 8)
-    assert not seen.coverage.any()
+    assert not seen.coverage.cpu().any()
 
 
-@pytest.mark.parametrize("depth", [0.01, 1.0, 100.0])
-def test_gradients_do_not_depend_on_the_scenes_unit(make_views, gpu, depth):
+def test_gradients_do_not_depend_on_the_scenes_unit(make_views, gpu):
     """Triangles of two to three pixels, where constants in a backward pass show first."""
     views = _smooth_views(make_views, rows=50, columns=66, height=120, width=160, views=2)
-    views.q.mul_(depth / 3)  # made at a depth of 3
     weights = torch.randn(2, 120, 160, 3, generator=torch.Generator().manual_seed(0))
     _, ours = _render(cpu, views, weights=weights)
     _, theirs = _render(gpu, views, weights=weights)
     assert _cosine(ours, theirs) > 0.99
+    for unit in (2.0**-8, 2.0**-2, 2.0**5):  # made at a depth of 3; powers of two round nothing
+        changed = replace(views, q=views.q * unit)
+        _, scaled = _render(gpu, changed, weights=weights)
+        torch.testing.assert_close((scaled * unit).cpu(), theirs.cpu(), rtol=1e-3, atol=1e-5)
 
 
 def test_what_stands_just_before_the_camera_is_drawn_where_some_lies_behind(make_views, gpu):
@@ -174,3 +184,41 @@ def test_a_step_reads_nothing_back_to_the_host(make_views, gpu):
         out.color.square().mean().backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_over_the_emulation_a_step_waits_for_rasterize_alone(make_views):
+    views = _smooth_views(make_views, height=60, width=80)
+    with biting() as watch:
+        gpu = emulated_renderer(DEVICE)
+        q = views.q.to(DEVICE).requires_grad_()
+        triangles, uv, texture = (
+            tensor.to(DEVICE) for tensor in (views.triangles, views.uv, views.texture)
+        )
+        watch.clear()
+        out = gpu.render(q, triangles, uv=uv, texture=texture, height=60, width=80)
+        out.color.square().mean().backward()
+        assert watch.waits == {"render/nvdiffrast.py NvdiffrastRenderer._tile": 1}, watch.text()
+        assert torch.isfinite(q.grad.cpu()).all()
+
+
+def test_the_emulation_refuses_what_nvdiffrast_refuses(make_views):
+    views = _smooth_views(make_views, height=24, width=32, views=1)
+    clip = torch.nn.functional.pad(views.q[0], (0, 1), value=1.0)
+    ranges = torch.tensor([[0, len(views.triangles)]], dtype=torch.int32)
+    good = {"pos": clip, "tri": views.triangles, "resolution": (24, 32), "ranges": ranges}
+    context = fake_nvdiffrast.RasterizeCudaContext(torch.device("cpu"))
+    fake_nvdiffrast.rasterize(context, **good)
+    with biting():
+        elsewhere = clip.to(DEVICE)
+        for bad in (
+            {"pos": clip.double()},
+            {"pos": clip.T.contiguous().T},
+            {"pos": clip[:, :3].contiguous()},
+            {"pos": elsewhere},
+            {"tri": views.triangles.long()},
+            {"tri": views.triangles[:0]},
+            {"resolution": (24, 4096)},
+            {"ranges": ranges.to(DEVICE)},
+        ):
+            with pytest.raises(RuntimeError, match="nvdiffrast"):
+                fake_nvdiffrast.rasterize(context, **{**good, **bad})

@@ -1,10 +1,12 @@
 """What the renderer in tensor operations has of its own; the others' tests run on it too."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from biting_device import DEVICE, biting
 
-from refdepth.render import interface, torch_planes, torch_renderer, torch_visibility
+from refdepth.render import torch_planes, torch_renderer, torch_visibility
 from refdepth.render.cpu import CpuRenderer
 from refdepth.render.torch_renderer import TorchRenderer
 
@@ -89,35 +91,27 @@ def test_gradients_are_refused(make_views):
             call()
 
 
-class Watch(TorchDispatchMode):
-    """Refuses operations whose result's size or value the host would have to wait for."""
-
-    WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero")
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = function.name()
-        assert not any(waiting in name for waiting in self.WAITING), name
-        if name.startswith("aten::index"):
-            masks = [i for arg in args if isinstance(arg, (list, tuple)) for i in arg]
-            assert not any(i is not None and i.dtype == torch.bool for i in masks), name
-        return function(*args, **(kwargs or {}))
-
-
 def test_a_picture_waits_once_for_its_device(make_views, monkeypatch):
     views = make_views()
     monkeypatch.setattr(torch_visibility, "BLOCK", 37)
-    monkeypatch.setattr(interface, "check_triangles", lambda *_: None)  # on the CPU alone
-    waits = []
-    read = torch.Tensor.tolist
-    monkeypatch.setattr(torch.Tensor, "tolist", lambda self: waits.append(self) or read(self))
-    with Watch():
-        tensors.render(views.q, views.triangles, **views.arguments)
-    assert len(waits) == 1
+    with biting() as watch:
+        q, triangles, uv, texture = (
+            tensor.to(DEVICE) for tensor in (views.q, views.triangles, views.uv, views.texture)
+        )
+        watch.clear()
+        TorchRenderer(DEVICE).render(
+            q, triangles, **{**views.arguments, "uv": uv, "texture": texture}
+        )
+    assert watch.waits == {"render/torch_visibility.py draw": 1}, watch.text()
 
 
-@pytest.mark.gpu
-def test_on_a_gpu_every_pixel_sees_what_the_loops_see(make_views):
-    device = torch.device("cuda")
+@pytest.fixture(params=["biting", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request):
+    with biting() if request.param == "biting" else nullcontext():
+        yield DEVICE if request.param == "biting" else torch.device("cuda")
+
+
+def test_on_a_gpu_every_pixel_sees_what_the_loops_see(make_views, device):
     views = make_views(relief=0.9, motion=0.3, dtype=torch.float32)
     moved = {key: torch.as_tensor(value).to(device) for key, value in views.arguments.items()}
     moved |= {"height": views.height, "width": views.width}
