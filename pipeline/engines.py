@@ -58,11 +58,11 @@ class Engine:
                     return work(renderer=self._renderer, device=device), _made_on(self._renderer)
             except Exception as error:
                 reason = self._reason(error, device)
-            free_cached()
-            last = number == len(pieces) - 1
-            if not reason.startswith("out of memory") or last:
+            if self._renderer is None:  # lost, and whatever is asked of it now fails too
                 break
-            logger.warning("%s: %s; again in smaller pieces", name, reason)
+            free_cached()
+            if number < len(pieces) - 1:
+                logger.warning("%s: %s; again in smaller pieces", name, reason)
         logger.warning("%s: %s; computed on the CPU", name, reason)
         found, made_on = self._on_cpu(work)
         return found, {**made_on, "instead_of": f"{device.type}: {reason}"}
