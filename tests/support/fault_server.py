@@ -13,6 +13,7 @@ each said as `at work`; `memory_mb`: what it may allocate beyond what the server
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import logging
@@ -28,19 +29,32 @@ from typing import Any
 
 CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.truncate")
 HEAVY = (
-    "torch",
-    "numba",
     "PIL.Image",
-    "refdepth.pipeline.engine",
+    "jinja2",
+    "numba",
+    "torch",
     "refdepth._pycolmap",
+    "refdepth.cli.commands.reconstruct",
+    "refdepth.cli.session",
+    "refdepth.cli.summary",
     "refdepth.fusion.cloud",
+    "refdepth.fusion.kernels",
+    "refdepth.io.exr",
     "refdepth.io.ply",
+    "refdepth.pipeline.api",
+    "refdepth.pipeline.engine",
+    "refdepth.pipeline.exports",
+    "refdepth.pipeline.measure_scale",
+    "refdepth.pipeline.report.page",
+    "refdepth.pipeline.report.views",
+    "refdepth.pipeline.workers",
     "refdepth.priors.sweep",
+    "refdepth.refine.mesh.refine",
     "refdepth.refine.rounds",
     "refdepth.render",
     "refdepth.render.cpu",
-    "refdepth.sfm.model_entry",
     "refdepth.sfm.mapping",
+    "refdepth.sfm.model_entry",
 )
 
 
@@ -132,13 +146,28 @@ def _not_replacing(path: Path, **_: Any) -> Iterator[Path]:
     yield path
 
 
-def main() -> None:
+def _import_everything() -> None:
+    """Takes on what every run would: imports, numba's tables, kernels of one thread (those of many
+    would start threads, which a fork does not have), colours of the report."""
     from refdepth.pipeline.environment import prepare_process
 
     prepare_process()
-    logging.getLogger().addHandler(logging.NullHandler())
     for name in HEAVY:
         importlib.import_module(name)
+    from numba.core.registry import cpu_target
+
+    from refdepth.io.colors import color_table
+
+    cpu_target.typing_context.refresh()
+    cpu_target.target_context.refresh()
+    for colors in ("turbo", "viridis", "RdBu_r"):
+        color_table(colors)
+    gc.freeze()  # so that no child copies memory to collect what all have
+
+
+def main() -> None:
+    logging.getLogger().addHandler(logging.NullHandler())
+    _import_everything()
     for line in sys.stdin:
         job = json.loads(line)
         pid = os.fork()
