@@ -21,7 +21,9 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -146,28 +148,45 @@ def _not_replacing(path: Path, **_: Any) -> Iterator[Path]:
     yield path
 
 
-def _import_everything() -> None:
-    """Takes on what every run would: imports, numba's tables, kernels of one thread (those of many
-    would start threads, which a fork does not have), colours of the report."""
+def _prepare() -> None:
+    """Takes on what every run would: imports, numba's tables, kernels, the command's options, the
+    report's colours and template."""
     from refdepth.pipeline.environment import prepare_process
 
     prepare_process()
     for name in HEAVY:
         importlib.import_module(name)
-    from numba.core.registry import cpu_target
-
+    from refdepth.cli.main import command
     from refdepth.io.colors import color_table
+    from refdepth.pipeline.report.page import template
 
-    cpu_target.typing_context.refresh()
-    cpu_target.target_context.refresh()
+    _load_kernels()
+    command()
+    template()
     for colors in ("turbo", "viridis", "RdBu_r"):
         color_table(colors)
+    gc.collect()
     gc.freeze()  # so that no child copies memory to collect what all have
+
+
+def _load_kernels() -> None:
+    """Those of one thread; those of many would start threads, which a fork does not have."""
+    from refdepth.compilation import compile_kernel, known_kernels
+    from refdepth.signature_text import parse_signature
+
+    for kernel in known_kernels():
+        name, _, arguments = kernel.removesuffix(")").partition("(")
+        module, _, function = name.partition(":")
+        compiled: Any = getattr(importlib.import_module(module), function)
+        if not compiled.targetoptions.get("parallel"):
+            compile_kernel(kernel)
+            compiled.compile(parse_signature(arguments))
+    assert threading.active_count() == 1
 
 
 def main() -> None:
     logging.getLogger().addHandler(logging.NullHandler())
-    _import_everything()
+    _prepare()
     for line in sys.stdin:
         job = json.loads(line)
         pid = os.fork()
@@ -175,6 +194,8 @@ def main() -> None:
             code = 1
             try:
                 code = _child(job)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 sys.stdout.flush()
                 sys.stderr.flush()
