@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fault_runs import Runner
 from survival import (  # noqa: F401  (hooks and a fixture)
     pytest_sessionfinish,
     pytest_terminal_summary,
     pytest_testnodedown,
     survived,
 )
+
+
+@pytest.fixture(scope="session")
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+    """A process that forks runs of the command line."""
+    running = Runner(tmp_path_factory.mktemp("runner"))
+    yield running
+    running.close()
 
 
 @pytest.fixture(scope="session")

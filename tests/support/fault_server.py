@@ -8,7 +8,8 @@ A job: `arguments` of the command line; `output`: file for what it prints; `fold
 `tear`: whether the file written last is cut in half first, as after a power failure; `fail_before`:
 the same event fails instead, with an error number; `pace`: seconds that each progress step takes,
 each said as `at work`; `memory_mb`: what it may allocate beyond what the server holds;
-`break_writes`: artifacts are written straight to their place.
+`break_writes`: artifacts are written straight to their place; `environment`: more variables;
+`only_look`: opening weights or a socket is said as `FORBIDDEN` and fails.
 """
 
 from __future__ import annotations
@@ -101,6 +102,13 @@ class Harm:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _only_look(event: str, arguments: tuple[Any, ...]) -> None:
+    weights = event == "open" and str(arguments[0]).endswith(".safetensors")
+    if weights or event.startswith("socket."):
+        print("FORBIDDEN", event, arguments, flush=True)
+        raise RuntimeError(f"{event} {arguments}")
+
+
 def _writes(arguments: tuple[Any, ...]) -> bool:
     return bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
 
@@ -113,6 +121,9 @@ def _child(job: dict[str, Any]) -> int:
     for descriptor, target in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(descriptor, target)
     sys.argv = ["refdepth", *job["arguments"]]
+    os.environ.update(job.get("environment", {}))
+    if job.get("only_look"):
+        sys.addaudithook(_only_look)
     if "kill_before" in job:
         kind, number = job["kill_before"]
         sys.addaudithook(Harm(job["folder"], kind, number, tear=job.get("tear", False)))
