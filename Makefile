@@ -11,6 +11,8 @@ REFDEPTH := $(VENV)/bin/refdepth
 # Idle OpenMP workers sleep instead of taking the cores from numba's kernels (pipeline/environment.py).
 export OMP_WAIT_POLICY ?= passive
 READY := $(VENV)/.refdepth-ready
+# One more than two cores: tests of signals, clusters and slow disks mostly wait.
+TEST_PROCESSES ?= 3
 SCENES_DIR ?= scenes/data
 OUT ?= out
 
@@ -28,7 +30,7 @@ demo: setup ## Make the synthetic photos, reconstruct them, print the depth erro
 
 .PHONY: test
 test: setup ## Run the tests (some 12 minutes on two cores)
-	$(PYTHON) -m pytest -n 2 --dist loadfile $(TEST_ARGS)
+	$(PYTHON) -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 .PHONY: setup
 setup: $(READY) ## Virtual environment, packages and system libraries (done by the others)
