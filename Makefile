@@ -13,6 +13,8 @@ export OMP_WAIT_POLICY ?= passive
 READY := $(VENV)/.refdepth-ready
 # The GPU of gpu-check.
 GPU ?= $(if $(filter Darwin,$(shell uname -s)),mps,cuda)
+# One more than two cores: tests of signals, clusters and slow disks mostly wait.
+TEST_PROCESSES ?= 3
 SCENES_DIR ?= scenes/data
 OUT ?= out
 
@@ -30,7 +32,7 @@ demo: setup ## Make the synthetic photos, reconstruct them, print the depth erro
 
 .PHONY: test
 test: setup ## Run the tests (some 12 minutes on two cores)
-	$(PYTHON) -m pytest -n 2 --dist loadfile $(TEST_ARGS)
+	$(PYTHON) -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 .PHONY: setup
 setup: $(READY) ## Virtual environment, packages and system libraries (done by the others)

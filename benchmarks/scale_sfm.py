@@ -23,8 +23,8 @@ import numpy as np
 from refdepth._pycolmap import pycolmap
 from refdepth.evaluation import Table
 from refdepth.ingest import PreparedPhoto, find_photos, prepare_photo, safe_stems
-from refdepth.sfm import SfmSettings
 from refdepth.sfm.mapping import reconstruct
+from refdepth.sfm.settings import SfmSettings
 from refdepth.synthetic.street import Street, make_street
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import sys
 import traceback
+from collections.abc import Callable
 
 import typer
 
@@ -73,10 +75,16 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
+@functools.cache
+def command() -> Callable[[list[str]], object]:
+    """The whole command line with all options, built once a process."""
+    return typer.main.get_command(app)
+
+
 def run(arguments: list[str]) -> int:
     """Runs the command line; returns the exit code."""
     try:
-        app(arguments)
+        command()(arguments)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.DONE
     except KeyboardInterrupt:

@@ -18,7 +18,7 @@ from refdepth.priors.sweep import SweepSettings
 from refdepth.refine.settings import RefineSettings
 from refdepth.render.selection import RendererName
 from refdepth.settings import Quality, Settings, setting
-from refdepth.sfm import SfmSettings
+from refdepth.sfm.settings import SfmSettings
 from refdepth.types.prior import PriorKind
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from refdepth.pipeline.cancellation import Cancellation
 from refdepth.pipeline.executors import Executor, SerialExecutor
@@ -17,6 +19,9 @@ from refdepth.pipeline.views import errors_by_photo
 from refdepth.pipeline.work import Watch
 from refdepth.pipeline.workspace import Workspace
 from refdepth.types.scene import Scene
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 _NAME = "report.html"
 _TEMPLATES = Path(__file__).parent.parent / "templates"
@@ -36,15 +41,6 @@ def write_report(
     depend on it. The file holds its pictures, loads nothing and runs no script. Names from outside
     are escaped.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     show = progress or Silent()
 
     def describe(scene: Scene, names: Sequence[str]) -> dict[str, ViewReport]:
@@ -57,7 +53,22 @@ def write_report(
             return perform(executor or SerialExecutor(), work, names, watch)
 
     report = collect(Results(workspace), describe)
-    page = environment.get_template(_NAME).render(report=report)
+    page = template().render(report=report)
     path = workspace.root / _NAME
     write_bytes(path, page.encode())
     return path
+
+
+@functools.cache
+def template() -> Template:
+    """The page without facts, compiled once a process."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(_NAME)

@@ -14,7 +14,7 @@ from refdepth.pipeline.stage import StageContext, StageOutcome
 from refdepth.pipeline.stages.prepare import read_table
 from refdepth.pipeline.stages.reading import IMAGES, MASKS
 from refdepth.pipeline.workspace import Workspace
-from refdepth.sfm import SfmSummary
+from refdepth.sfm.summary import SfmSummary
 
 _FEW_REGISTERED = 0.8
 """Below this share of photos with a pose the user is told."""

@@ -109,10 +109,9 @@ def list_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
 
 def _files(root: Path, exclude: Path | None, skipped: list[Skipped]) -> Iterator[Path]:
     entered: set[Path] = set()
-    waiting = [root]
+    waiting = [(root, root.resolve())]
     while waiting:
-        folder = waiting.pop()
-        place = folder.resolve()
+        folder, place = waiting.pop()
         if place == exclude or place in entered:
             continue
         entered.add(place)
@@ -132,9 +131,15 @@ def _files(root: Path, exclude: Path | None, skipped: list[Skipped]) -> Iterator
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                waiting.append(entry)
+                waiting.append((entry, _place(entry, place / entry.name)))
             else:
                 yield entry
+
+
+def _place(folder: Path, within_parent: Path) -> Path:
+    """Where a folder really is. Asked of the system for links alone: it looks at all folders above
+    (Windows knows links that are none to Python)."""
+    return folder.resolve() if os.name == "nt" or folder.is_symlink() else within_parent
 
 
 def _judge(path: Path, original: str) -> Candidate | Skipped:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,6 @@ from fault_runs import Photos, Runner, make_photos
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Photos:
     return make_photos(tmp_path_factory.mktemp("photos"))
-
-
-@pytest.fixture(scope="session")
-def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
-    running = Runner(tmp_path_factory.mktemp("runner"))
-    yield running
-    running.close()
 
 
 @pytest.fixture(scope="session")

@@ -79,10 +79,10 @@ NATIVE = (-6, 127)
     ("memory_mb", "codes"),
     [
         (8, {RESOURCE}),
-        (30, {RESOURCE, *NATIVE}),
+        (12, {RESOURCE, *NATIVE}),
         *(
             pytest.param(amount, {0, RESOURCE, *NATIVE}, marks=pytest.mark.faults)
-            for amount in (6, 9, 15, 20, 25, 35, 40, 50, 60, 80, 110, 150)
+            for amount in (4, 6, 7, 9, 10, 11, 13, 14, 15, 17, 20, 30)
         ),
     ],
 )

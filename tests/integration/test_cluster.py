@@ -321,12 +321,10 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Photos:
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory, photos: Photos) -> Path:
+def reference(tmp_path_factory: pytest.TempPathFactory, runner: Runner, photos: Photos) -> Path:
     """The workspace of a run in one process."""
     out = tmp_path_factory.mktemp("reference") / "out"
-    runner = Runner(tmp_path_factory.mktemp("runner"))
     ended = runner.run(photos.command(out, "--workers", "1"))
-    runner.close()
     assert ended.code == 0, ended.said
     return out
 

@@ -5,38 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fault_runs import Photos, make_photos
+from fault_runs import Ended, Photos, Runner, make_photos
 from tiny_checkpoints import save_depth_anything
 
 from refdepth.synthetic import make_scene
 
 MODEL, COMMIT = "somebody/tiny-depth", "0123456789abcdef0123456789abcdef01234567"
 STAGES = ("prepare", "sfm", "depth", "scale", "refine", "fuse")
-RUN = """
-import json, sys
-
-def forbid(event, arguments):
-    weights = event == "open" and str(arguments[0]).endswith(".safetensors")
-    if weights or event.startswith("socket."):
-        print("FORBIDDEN", event, arguments, flush=True)
-        raise RuntimeError(f"{event} {arguments}")
-
-commands, looking = json.loads(sys.argv[1])
-if looking:
-    sys.addaudithook(forbid)
-from refdepth.cli.main import run
-for command in commands:
-    sys.argv = ["refdepth", *command]
-    print("ENDED", run(command), flush=True)
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +25,7 @@ class Place:
 
     root: Path
     photos: Photos
+    runner: Runner
 
     @property
     def out(self) -> Path:
@@ -59,46 +40,38 @@ class Place:
         command[command.index("--depth-model") + 1] = model
         return command
 
-    def look(self, *commands: Sequence[str]) -> str:
+    def look(self, *commands: list[str]) -> str:
         """What commands say that may neither open a socket nor read weights; all must end well."""
-        said = self._run(commands, looking=True)
-        assert "FORBIDDEN" not in said, said
-        assert said.count("ENDED 0") == len(commands), said
+        said = ""
+        for command in commands:
+            ended = self._run(command, only_look=True)
+            said += ended.said
+            assert "FORBIDDEN" not in said, said
+            assert ended.code == 0, said
         return said
 
-    def run(self, *more: str, model: str = MODEL) -> str:
-        """What a real run says, without a network."""
-        return self._run([self.command(*more, model=model)], looking=False)
+    def run(self, *more: str, model: str = MODEL) -> Ended:
+        """A real run, without a network."""
+        return self._run(self.command(*more, model=model), HF_HUB_OFFLINE="1")
 
-    def _run(self, commands: Sequence[Sequence[str]], *, looking: bool) -> str:
-        environment = dict(os.environ, HF_HUB_CACHE=str(self.cache), COLUMNS="200")
-        if not looking:
-            environment["HF_HUB_OFFLINE"] = "1"
-        done = subprocess.run(
-            [sys.executable, "-c", RUN, json.dumps([commands, looking])],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=True,
-            cwd=Path(__file__).parents[2],
-            env=environment,
-        )
-        return done.stdout
+    def _run(self, command: list[str], *, only_look: bool = False, **variables: str) -> Ended:
+        variables |= {"HF_HUB_CACHE": str(self.cache), "COLUMNS": "200"}
+        return self.runner.run(command, only_look=only_look, environment=variables)
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def finished(tmp_path_factory: pytest.TempPathFactory, runner: Runner) -> Place:
     """A finished run; not to be changed."""
     root = tmp_path_factory.mktemp("looking")
-    place = Place(root=root, photos=make_photos(root))
+    place = Place(root=root, photos=make_photos(root), runner=runner)
     make_scene(views=4, width=64, height=48).write_ground_truth(root / "exact")
     repository = place.cache / f"models--{MODEL.replace('/', '--')}"
     save_depth_anything(repository / "snapshots" / COMMIT)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(COMMIT)
     shutil.copytree(repository / "snapshots" / COMMIT, root / "network")
-    said = place.run()
-    assert "ENDED 0" in said, said
+    ended = place.run()
+    assert ended.code == 0, ended.said
     return place
 
 
@@ -106,7 +79,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Place:
 def without_weights(finished: Place, tmp_path: Path) -> Place:
     """A copy of the run, with an empty hub cache."""
     shutil.copytree(finished.root, tmp_path / "copy")
-    place = Place(root=tmp_path / "copy", photos=finished.photos)
+    place = Place(root=tmp_path / "copy", photos=finished.photos, runner=finished.runner)
     shutil.rmtree(place.cache)
     return place
 
@@ -164,8 +137,9 @@ def test_a_dry_run_in_a_new_place_says_that_weights_are_looked_up_later(
 
 
 def test_a_run_that_reuses_its_depth_needs_no_weights(without_weights: Place) -> None:
-    said = without_weights.run()
-    assert said.count("unchanged, reused") == 6, said
+    ended = without_weights.run()
+    assert ended.code == 0, ended.said
+    assert ended.said.count("unchanged, reused") == 6, ended.said
 
 
 def test_weights_that_a_run_will_need_are_asked_for_before_anything_is_made(
@@ -173,9 +147,9 @@ def test_weights_that_a_run_will_need_are_asked_for_before_anything_is_made(
 ) -> None:
     place = without_weights
     before = files(place.out / "sfm")
-    said = place.run("--set", "sfm.max_features=5000")
-    assert "ENDED 5" in said, said
-    assert f"hf download {MODEL} --revision {COMMIT}" in said
+    ended = place.run("--set", "sfm.max_features=5000")
+    assert ended.code == 5, ended.said
+    assert f"hf download {MODEL} --revision {COMMIT}" in ended.said
     assert files(place.out / "sfm") == before
 
 
@@ -197,16 +171,16 @@ def test_a_weights_folder_counts_by_its_content_and_is_read_by_runs_only(
     finished: Place, tmp_path: Path
 ) -> None:
     shutil.copytree(finished.root, tmp_path / "copy")
-    place = Place(root=tmp_path / "copy", photos=finished.photos)
+    place = Place(root=tmp_path / "copy", photos=finished.photos, runner=finished.runner)
     network = str(place.root / "network")
     assert "not made yet" not in place.look(place.command("--dry-run", model=network))
-    assert "ENDED 0" in place.run("--until", "depth", model=network)
+    assert place.run("--until", "depth", model=network).code == 0
     assert "depth    reuse" in place.look(place.command("--dry-run", model=network))
     for path in Path(network).iterdir():
         os.utime(path, ns=(1, 1))
     said = place.look(place.command("--dry-run", model=network))
     assert f"depth    run: weights in {network} are looked up when the stage runs" in said
-    assert "depth: unchanged, reused" in place.run("--until", "depth", model=network)
+    assert "depth: unchanged, reused" in place.run("--until", "depth", model=network).said
     shutil.rmtree(network)
     assert "depth    reuse" in place.look(
         ["status", str(place.out)], place.command("--dry-run", model=network)

@@ -83,10 +83,12 @@ class Runner:
             text=True,
             cwd=Path(__file__).parents[2],
         )
+        self._pid = 0  # of the command that has been started and not waited for
 
     def start(self, arguments: list[str], **job: Any) -> int:
         """Starts a command; returns its pid."""
         assert self._server.stdin is not None
+        self._end_what_is_left()
         self._output.unlink(missing_ok=True)
         job |= {"arguments": arguments, "output": str(self._output)}
         self._server.stdin.write(json.dumps(job) + "\n")
@@ -107,6 +109,7 @@ class Runner:
     def wait(self) -> Ended:
         """Waits for the started command."""
         code = self._answer("ended")
+        self._pid = 0
         seconds = time.monotonic() - self._started
         return Ended(code=code, said=self.said(), seconds=seconds)
 
@@ -124,19 +127,25 @@ class Runner:
         return self.wait()
 
     def close(self) -> None:
-        """Ends the server."""
+        """Ends the server, and what still runs."""
+        self._end_what_is_left()
         self._server.kill()
         self._server.wait()
 
+    def _end_what_is_left(self) -> None:
+        """The command that a failed test has not waited for. The server, which would wait for it,
+        has not collected it, so the pid is its own."""
+        if self._pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+            self.wait()
+
     def _answer(self, kind: str) -> int:
-        """The number in the next answer of a kind; those that a failed test has left are skipped:
-        an exit code taken for a pid would send signals to strangers."""
         assert self._server.stdout is not None
-        for line in self._server.stdout:
-            found, _, number = line.partition(" ")
-            if found == kind:
-                return int(number)
-        raise RuntimeError("the server of the fault runs has ended")
+        found, _, number = self._server.stdout.readline().partition(" ")
+        if found != kind:
+            raise RuntimeError("the server of the fault runs has ended")
+        return int(number)
 
 
 def result(root: Path) -> dict[str, Any]:

@@ -9,11 +9,13 @@ A job: `arguments` of the command line; `output`: file for what it prints; `fold
 the same event fails instead, with an error number; `pace`: seconds that each progress step takes,
 each said as `at work`; `memory_mb`: what it may allocate beyond what the server holds;
 `tile_points`: unmerged points of a tile of fusion; `break_writes`: artifacts are written straight
-to their place.
+to their place; `environment`: more variables; `only_look`: opening weights or a socket is said as
+`FORBIDDEN` and fails.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import logging
@@ -21,7 +23,9 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,19 +33,32 @@ from typing import Any
 
 CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.truncate")
 HEAVY = (
-    "torch",
-    "numba",
     "PIL.Image",
-    "refdepth.pipeline.engine",
+    "jinja2",
+    "numba",
+    "torch",
     "refdepth._pycolmap",
+    "refdepth.cli.commands.reconstruct",
+    "refdepth.cli.session",
+    "refdepth.cli.summary",
     "refdepth.fusion.cloud",
+    "refdepth.fusion.kernels",
+    "refdepth.io.exr",
     "refdepth.io.ply",
+    "refdepth.pipeline.api",
+    "refdepth.pipeline.engine",
+    "refdepth.pipeline.exports",
+    "refdepth.pipeline.measure_scale",
+    "refdepth.pipeline.report.page",
+    "refdepth.pipeline.report.views",
+    "refdepth.pipeline.workers",
     "refdepth.priors.sweep",
+    "refdepth.refine.mesh.refine",
     "refdepth.refine.rounds",
     "refdepth.render",
     "refdepth.render.cpu",
-    "refdepth.sfm.model_entry",
     "refdepth.sfm.mapping",
+    "refdepth.sfm.model_entry",
 )
 
 
@@ -86,6 +103,13 @@ class Harm:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _only_look(event: str, arguments: tuple[Any, ...]) -> None:
+    weights = event == "open" and str(arguments[0]).endswith(".safetensors")
+    if weights or event.startswith("socket."):
+        print("FORBIDDEN", event, arguments, flush=True)
+        raise RuntimeError(f"{event} {arguments}")
+
+
 def _writes(arguments: tuple[Any, ...]) -> bool:
     return bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
 
@@ -98,6 +122,9 @@ def _child(job: dict[str, Any]) -> int:
     for descriptor, target in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(descriptor, target)
     sys.argv = ["refdepth", *job["arguments"]]
+    os.environ.update(job.get("environment", {}))
+    if job.get("only_look"):
+        sys.addaudithook(_only_look)
     if "kill_before" in job:
         kind, number = job["kill_before"]
         sys.addaudithook(Harm(job["folder"], kind, number, tear=job.get("tear", False)))
@@ -135,13 +162,45 @@ def _not_replacing(path: Path, **_: Any) -> Iterator[Path]:
     yield path
 
 
-def main() -> None:
+def _prepare() -> None:
+    """Takes on what every run would: imports, numba's tables, kernels, the command's options, the
+    report's colours and template."""
     from refdepth.pipeline.environment import prepare_process
 
     prepare_process()
-    logging.getLogger().addHandler(logging.NullHandler())
     for name in HEAVY:
         importlib.import_module(name)
+    from refdepth.cli.main import command
+    from refdepth.io.colors import color_table
+    from refdepth.pipeline.report.page import template
+
+    _load_kernels()
+    command()
+    template()
+    for colors in ("turbo", "viridis", "RdBu_r"):
+        color_table(colors)
+    gc.collect()
+    gc.freeze()  # so that no child copies memory to collect what all have
+
+
+def _load_kernels() -> None:
+    """Those of one thread; those of many would start threads, which a fork does not have."""
+    from refdepth.compilation import compile_kernel, known_kernels
+    from refdepth.signature_text import parse_signature
+
+    for kernel in known_kernels():
+        name, _, arguments = kernel.removesuffix(")").partition("(")
+        module, _, function = name.partition(":")
+        compiled: Any = getattr(importlib.import_module(module), function)
+        if not compiled.targetoptions.get("parallel"):
+            compile_kernel(kernel)
+            compiled.compile(parse_signature(arguments))
+    assert threading.active_count() == 1
+
+
+def main() -> None:
+    logging.getLogger().addHandler(logging.NullHandler())
+    _prepare()
     for line in sys.stdin:
         job = json.loads(line)
         pid = os.fork()
@@ -149,6 +208,8 @@ def main() -> None:
             code = 1
             try:
                 code = _child(job)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 sys.stdout.flush()
                 sys.stderr.flush()

@@ -70,7 +70,7 @@ def test_cost_is_one_minus_the_correlation_of_windows():
 
 
 def _slow_cost(ref, depth, source, side):
-    """1 - ZNCC of every pixel's bilateral window, pixel by pixel in float64."""
+    """1 - ZNCC of every pixel's bilateral window, each window whole, in float64."""
     height, width = ref.gray.shape
     relative = source.cam_from_world @ np.linalg.inv(ref.cam_from_world)
     K_ref, K = ref.grid.camera.K, source.grid.camera.K
@@ -85,17 +85,16 @@ def _slow_cost(ref, depth, source, side):
     v = np.clip(v, 0.5, source.gray.shape[0] - 0.5) - 0.5
     seen &= source.usable[np.rint(v).astype(int), np.rint(u).astype(int)]
     warped = ndimage.map_coordinates(source.gray.astype(np.float64), [v, u], order=1)
-    cost = np.full(depth.shape, MISSING_COST)
-    for y, x in zip(*np.nonzero(seen), strict=True):
-        rows = slice(max(y - side // 2, 0), y + side // 2 + 1)
-        columns = slice(max(x - side // 2, 0), x + side // 2 + 1)
-        g, j = ref.gray[rows, columns].astype(np.float64), warped[rows, columns]
-        w = np.exp(-np.abs(g - ref.gray[y, x]) / 0.1)
-        w /= w.sum()
-        g, j = g - (w * g).sum(), j - (w * j).sum()
-        spread = max((w * g * g).sum(), MIN_VARIANCE) * max((w * j * j).sum(), MIN_VARIANCE)
-        cost[y, x] = np.clip(1 - (w * g * j).sum() / np.sqrt(spread), 0, 1.5)
-    return cost
+    g, j, inside = (
+        np.lib.stride_tricks.sliding_window_view(np.pad(each, side // 2), (side, side))
+        for each in (ref.gray.astype(np.float64), warped, np.ones(depth.shape))
+    )
+    w = np.exp(-np.abs(g - g[..., side // 2, side // 2, None, None]) / 0.1) * inside
+    w /= w.sum((2, 3), keepdims=True)
+    g, j = (each - (w * each).sum((2, 3), keepdims=True) for each in (g, j))
+    spread = [np.maximum((w * each**2).sum((2, 3)), MIN_VARIANCE) for each in (g, j)]
+    cost = np.clip(1 - (w * g * j).sum((2, 3)) / np.sqrt(spread[0] * spread[1]), 0, 1.5)
+    return np.where(seen, cost, MISSING_COST)
 
 
 @pytest.mark.parametrize("side", [3, 5, 7])

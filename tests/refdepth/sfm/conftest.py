@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from refdepth.ingest import PreparedPhoto, find_photos, prepare_photo, safe_stems
-from refdepth.sfm import SfmSummary
 from refdepth.sfm.mapping import reconstruct
+from refdepth.sfm.summary import SfmSummary
 from refdepth.synthetic import SyntheticScene, make_scene
 
 

@@ -16,9 +16,10 @@ from refdepth._pycolmap import pycolmap
 from refdepth.errors import InputError, StageError
 from refdepth.ingest import PrepareSettings, prepare_photo
 from refdepth.io.colmap_model import read_scene
-from refdepth.sfm import SfmSettings, SfmSummary
 from refdepth.sfm.model_entry import use_model
 from refdepth.sfm.poses_entry import use_poses
+from refdepth.sfm.settings import SfmSettings
+from refdepth.sfm.summary import SfmSummary
 from refdepth.sfm.undistort import warp_nearest
 from refdepth.types.scene import Scene
 

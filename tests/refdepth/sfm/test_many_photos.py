@@ -14,12 +14,13 @@ import pytest
 from refdepth._pycolmap import pycolmap
 from refdepth.errors import InputError, Interrupted
 from refdepth.ingest import PreparedPhoto
-from refdepth.sfm import SfmSettings, chosen_pairs, mapping, placing
+from refdepth.sfm import chosen_pairs, mapping, placing
 from refdepth.sfm.alike import train
 from refdepth.sfm.database import matched_features
 from refdepth.sfm.joining import join_models
 from refdepth.sfm.mapping import reconstruct
 from refdepth.sfm.native import run_step
+from refdepth.sfm.settings import SfmSettings
 from refdepth.synthetic.street import Street, make_street
 
 SETTINGS = SfmSettings(

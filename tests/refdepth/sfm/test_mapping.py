@@ -18,9 +18,10 @@ from refdepth.errors import InputError, Interrupted, StageError
 from refdepth.ingest import prepare_photo
 from refdepth.io.colmap_model import read_scene
 from refdepth.io.images import load_mask, load_photo
-from refdepth.sfm import SfmSettings, features, placing, undistort
+from refdepth.sfm import features, placing, undistort
 from refdepth.sfm.mapping import reconstruct
 from refdepth.sfm.native import run_step
+from refdepth.sfm.settings import SfmSettings
 from refdepth.types.scene import Scene
 
 
