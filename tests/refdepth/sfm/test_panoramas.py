@@ -15,11 +15,11 @@ from refdepth.ingest import PreparedPhoto, PrepareSettings, find_photos, prepare
 from refdepth.ingest.exif import GpsPosition
 from refdepth.ingest.panoramas import FACE_FROM_PANORAMA, Face
 from refdepth.ingest.photos import PanoramaFace
-from refdepth.sfm import SfmSummary
 from refdepth.sfm.joining import join_models
 from refdepth.sfm.mapping import reconstruct
 from refdepth.sfm.pairs import EXHAUSTIVE_LIMIT, plan_pairs
 from refdepth.sfm.settings import Mapper, Matching, SfmSettings
+from refdepth.sfm.summary import SfmSummary
 from refdepth.synthetic import make_panoramas, make_scene, write_panoramas
 
 COUNT, WIDTH = 5, 640
