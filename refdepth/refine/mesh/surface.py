@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from refdepth.arrays import put
 from refdepth.geometry.grid import WorkGrid, strips
 from refdepth.geometry.mesh import GridMesh, grid_mesh
 from refdepth.geometry.working_view import WorkingView
@@ -97,8 +98,8 @@ def anchor_points(
     """Finds the triangles under the pixels `xy` (N, 2) of the reference picture of `shape`."""
     flat = np.concatenate([surface.pixels, np.ones_like(surface.pixels[:, :1])], axis=1)
     seen = renderer.visibility(
-        torch.from_numpy(flat)[None].to(renderer.device),
-        torch.from_numpy(surface.triangles).to(renderer.device),
+        put(flat, renderer.device)[None],
+        put(surface.triangles, renderer.device),
         *shape,
     )
     ids = seen.triangle_id[0].cpu().numpy()

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from refdepth.arrays import put
 from refdepth.geometry.grid import WorkGrid
 from refdepth.refine.mesh.appearance import Level
 from refdepth.refine.mesh.schedule import State, Steps
@@ -67,14 +68,14 @@ class AdamSolver:
         self.seed = seed
         self.stride_px = stride_px
         device = renderer.device
-        self.pixels = torch.from_numpy(surface.pixels).to(device)
-        self.start = torch.from_numpy(surface.depth).to(device)
-        self.triangles = torch.from_numpy(surface.triangles).to(device)
+        self.pixels = put(surface.pixels, device)
+        self.start = put(surface.depth, device)
+        self.triangles = put(surface.triangles, device)
         edges = surface.edges()
         step = np.diff(np.log(surface.depth[edges]), axis=1)[:, 0]
         stiffness = np.exp(-settings.depth_edge * np.abs(step))
-        self.edges = torch.from_numpy(edges).to(device)
-        self.edge_weight = torch.from_numpy(stiffness.astype(np.float32)).to(device)
+        self.edges = put(edges, device)
+        self.edge_weight = put(stiffness.astype(np.float32), device)
         self.exposure = Exposure(settings.exposure, sources, channels, device)
         self.parameters = {
             "factor": torch.zeros(len(self.pixels), device=device, requires_grad=True),
@@ -90,10 +91,10 @@ class AdamSolver:
             for name, value in self.parameters.items()
         }
         anchors = reference.anchors
-        self.anchor_index = torch.from_numpy(anchors.index).to(device)
-        self.anchor_weight = torch.from_numpy(anchors.weight).to(device)
-        self.point_start = torch.from_numpy(reference.point_start).float().to(device)
-        self.point_depth = torch.from_numpy(reference.point_depth).float().to(device)
+        self.anchor_index = put(anchors.index, device)
+        self.anchor_weight = put(anchors.weight, device)
+        self.point_start = put(reference.point_start.astype(np.float32), device)
+        self.point_depth = put(reference.point_depth.astype(np.float32), device)
         self.edge_distance = self._edge_distance() if settings.lateral else None
         self._prior_scale = 0
         self._prior = self._normals = torch.empty(0)
@@ -170,12 +171,11 @@ class AdamSolver:
     def _targets(self, sources: int, step: int) -> torch.Tensor:
         """Which sources this step renders. Drawn from seed and step alone: nothing to save."""
         count = self.settings.targets
+        device = self.renderer.device
         if not count or count >= sources:
-            chosen = np.arange(sources)
-        else:
-            rng = np.random.default_rng([self.seed, step])
-            chosen = np.sort(rng.choice(sources, count, replace=False))
-        return torch.from_numpy(chosen).to(self.renderer.device)
+            return torch.arange(sources, device=device)
+        rng = np.random.default_rng([self.seed, step])
+        return put(np.sort(rng.choice(sources, count, replace=False)), device)
 
     def _render(
         self, level: Level, pixels: torch.Tensor, depth: torch.Tensor, targets: torch.Tensor
@@ -245,10 +245,10 @@ class AdamSolver:
         reference = self.reference
         self._prior_scale = scale
         grid = WorkGrid(photo=reference.camera, factor=scale)
-        self._prior = torch.from_numpy(grid.shrink_depth(reference.shape_prior)).to(device)
+        self._prior = put(grid.shrink_depth(reference.shape_prior), device)
         if reference.normals is not None:
-            self._rays = torch.from_numpy(grid.camera.rays()).float().to(device)
-            self._normals = torch.from_numpy(grid.sample(reference.normals)).to(device)
+            self._rays = put(grid.camera.rays().astype(np.float32), device)
+            self._normals = put(grid.sample(reference.normals), device)
 
     def _reference_view(
         self, pixels: torch.Tensor, depth: torch.Tensor, scale: int, height: int, width: int
@@ -265,7 +265,7 @@ class AdamSolver:
         if not edges.any():
             return torch.full(edges.shape, 1e6, device=self.renderer.device)
         distance = distance_transform_edt(~edges).astype(np.float32)
-        return torch.from_numpy(distance).to(self.renderer.device)
+        return put(distance, self.renderer.device)
 
     @torch.no_grad()
     def _move(self, gradients: tuple[torch.Tensor | None, ...], step: int, rate: float) -> None:

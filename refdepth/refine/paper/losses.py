@@ -157,7 +157,7 @@ def _box(maps: torch.Tensor) -> torch.Tensor:
 def _sample(picture: torch.Tensor, xy: torch.Tensor) -> torch.Tensor:
     """Bilinear values (N,) of `picture` (H, W) at pixels (N, 2)."""
     height, width = picture.shape
-    size = xy.new_tensor([width, height])
+    size = torch.stack([xy.new_full((), width), xy.new_full((), height)])
     found = functional.grid_sample(
         picture[None, None],
         (2 * xy / size - 1)[None, None],

@@ -130,7 +130,7 @@ def both_rounds(
             arguments |= {
                 "first": found[0].depth_map,
                 "source_depths": [room.found(n) for n in room.sources(name, settings)],
-                "renderer": renderer(device) if settings.iterations else None,
+                "renderer": renderer(device) if settings.gradient_steps else None,
             }
         with biting() if device == DEVICE else nullcontext() as watch:
             found.append((second_round if second else first_round)(**arguments))
@@ -186,6 +186,23 @@ def test_nvdiffrasts_way_waits_no_more_often_and_finds_nearly_the_same(room):
     assert watches[1].waits in (waits, waits + AGAIN), watches[1].text()
     assert found[1].record["fine"]["renderer"] == "nvdiffrast"
     assert np.abs(np.log(found[1].depth / plain[1].depth)).mean() < 5e-4
+
+
+def test_the_published_method_waits_for_no_step(room):
+    settings = RefineSettings.preset("paper")
+    paper = settings.paper.model_copy(update={"iterations": 4})
+    settings = settings.model_copy(update={"paper": paper})
+    found, watches = both_rounds(room, settings, DEVICE, renderer=emulated_renderer)
+    assert not watches[0].waits
+    waits = watches[1].waits
+    assert waits.pop("render/nvdiffrast.py NvdiffrastRenderer._tile") >= 4
+    assert waits == {
+        "refine/mesh/surface.py anchor_points": 1,
+        "refine/mesh/surface.py rendered_change": 2,
+        "refine/mesh/schedule.py Steps.fetch": 1,
+        "refine/rounds.py second_round": 1,
+    }, watches[1].text()
+    assert np.isfinite(found[1].depth).all()
 
 
 def test_a_photo_is_put_on_the_device_once_for_all_views_that_look_at_it(room):
