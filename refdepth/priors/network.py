@@ -79,10 +79,10 @@ class NetworkPrior:
         than the photo's.
 
         Raises `InputError` when the checkpoint cannot be used, `ConfigurationError` when it is of
-        another kind than was asked for, `UnavailableError` when a device
-        was asked for and is not there, `StageError` when the network gives nothing finite.
+        another kind than was asked for, `UnavailableError` when a device was asked for and is not
+        there, `StageError` when the network gives nothing finite.
         """
-        focal = view.camera.fx / view.camera.width
+        focal = float(view.camera.K[0, 0]) / view.camera.width
         return self._estimate(np.asarray(load_photo(view).image), focal)
 
     def estimate_image(self, image: NDArray[np.float32]) -> Prior:

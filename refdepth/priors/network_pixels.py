@@ -29,7 +29,8 @@ _NEAREST, _FARTHEST = 1e-4, 1e4
 """Metres that Depth Pro's depth is kept within."""
 _ZOE_PADDING = 3.0
 """ZoeDepth mirrors this times the root of half a side beyond each border."""
-_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_MEAN, _SPREAD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+"""Of a picture's channels, where a network that asks for them does not say which."""
 
 
 def open_preparation(folder: Path, config: Any) -> Prepare:
@@ -122,7 +123,7 @@ class _Stretched:
         if said.get("do_normalize", self.normalise):
             mean, spread = (
                 torch.tensor(said.get(name) or standard).reshape(1, 3, 1, 1)
-                for name, standard in zip(("image_mean", "image_std"), _IMAGENET, strict=True)
+                for name, standard in (("image_mean", _MEAN), ("image_std", _SPREAD))
             )
             tensor = (tensor - mean) / spread
         return tensor if self.smooth else _resized(tensor, (height, width), "bilinear")

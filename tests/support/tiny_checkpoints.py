@@ -78,7 +78,7 @@ def save_depth_pro(folder: Path, *, field_of_view: bool = True) -> None:
         num_fov_head_layers=0,
     )
     size = {"height": 32, "width": 32}
-    _save(DepthProForDepthEstimation(config), folder, _settings("DepthPro", size=size))
+    _save(DepthProForDepthEstimation(config), folder, _settings("DepthPro", size=size), ())
 
 
 def save_glpn(folder: Path) -> None:
@@ -119,7 +119,7 @@ def save_zoedepth(folder: Path) -> None:
     )
     size = {"height": 64, "width": 96}
     settings = _settings("ZoeDepth", size=size, keep_aspect_ratio=False, ensure_multiple_of=32)
-    _save(ZoeDepthForDepthEstimation(config), folder, settings)
+    _save(ZoeDepthForDepthEstimation(config), folder, settings, ("neck.", "metric_head"))
 
 
 def save_tipsv2(folder: Path) -> None:
@@ -172,17 +172,26 @@ def _fitted_settings(size: int, multiple: int) -> dict[str, object]:
     )
 
 
-def _save(model: object, folder: Path, settings: dict[str, object]) -> None:
+def _save(
+    model: object,
+    folder: Path,
+    settings: dict[str, object],
+    amplified: tuple[str, ...] = ("head",),
+) -> None:
     import torch
 
     # A random head gives values far below what can be told from rounding, or below zero.
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.startswith(("head", "metric_head")) and name.endswith("weight"):
+            if name.startswith(amplified) and name.endswith("weight"):
                 parameter.mul_(10)
             if name.startswith("head") and name.endswith("bias"):
                 parameter.add_(0.1)
             if name.startswith("head") and parameter.shape[:1] == (1,):
                 parameter.abs_()
+            if name.startswith("fov_model.head") and parameter.shape == (1,):
+                parameter.fill_(50)  # degrees
+            if name.startswith("head.layers") and parameter.shape == (1,):
+                parameter.fill_(1)  # of Depth Pro: depth varies by less than its half
     model.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
