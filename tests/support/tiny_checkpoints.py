@@ -191,7 +191,8 @@ def _save(
                 parameter.abs_()
             if name.startswith("fov_model.head") and parameter.shape == (1,):
                 parameter.fill_(50)  # degrees
-            if name.startswith("head.layers") and parameter.shape == (1,):
-                parameter.fill_(1)  # of Depth Pro: depth varies by less than its half
+            if name.startswith("head.layers") and parameter.shape[:1] == (1,):
+                parameter.mul_(0.002)  # Depth Pro's is large as it is
+                parameter.add_(0.5 if parameter.ndim == 1 else 0)
     model.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
