@@ -19,6 +19,8 @@ from refdepth.cli.console import format_bytes, out
 from refdepth.cores import usable_cores
 from refdepth.errors import UnavailableError
 from refdepth.pipeline.environment import KEPT_MB, SETTINGS, keep_freed_memory
+from refdepth.priors.checkpoints import AUTO_MODEL, cached_checkpoint
+from refdepth.priors.network_kinds import LICENCES, licence_of
 from refdepth.render.selection import (
     NVDIFFRAST_HELP,
     nvdiffrast_installed,
@@ -168,11 +170,31 @@ def _uses() -> dict[str, str]:
         uses["renderer"] = renderer.name + ("" if renderer.differentiable else " (cpu for paper)")
     except Exception as error:  # as in `_nvdiffrast`
         uses["renderer"] = f"none ({error})"
+    uses["depth model"] = _depth_model()
+    uses["other networks"] = _other_networks()
     uses |= _kernels()
     kept = keep_freed_memory()
     uses["memory kept"] = f"up to {KEPT_MB} MB once freed" if kept else "as the system has it"
     uses["environment"] = " ".join(f"{name}={value}" for name, value in _variables().items())
     return uses
+
+
+def _depth_model() -> str:
+    """What `auto` stands for here, its licence, and how to get it."""
+    named = f"{AUTO_MODEL} ({licence_of(AUTO_MODEL)})"
+    if cached_checkpoint(AUTO_MODEL) is not None:
+        return named
+    return f"{named} is not in the local cache: `hf download {AUTO_MODEL}` gets it; else sweep"
+
+
+def _other_networks() -> str:
+    """Networks in the local cache whose licence is known."""
+    here = [
+        f"{model} ({licence})"
+        for model, licence in LICENCES.items()
+        if model != AUTO_MODEL and cached_checkpoint(model) is not None
+    ]
+    return "; ".join(here) or "none of those in the README is in the local cache"
 
 
 def _kernels() -> dict[str, str]:

@@ -36,7 +36,8 @@ class DepthSettings(Settings):
     kind: PriorKind | None = setting(
         None,
         "How values x of given depth maps relate to depth z: inverse_affine (1/z = a x + b),"
-        " affine (z = a x + b) or metric (z = a x). For a network: what its configuration says.",
+        " affine (z = a x + b) or metric (z = a x). A network's is read from its configuration, and"
+        " one that contradicts it is refused.",
     )
     maps_unit: float | None = setting(
         None,

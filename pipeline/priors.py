@@ -32,6 +32,7 @@ from refdepth.priors.checkpoints import (
     local_folder,
 )
 from refdepth.priors.maps import MapsPrior, check_unit
+from refdepth.priors.network_kinds import kind_note, read_configuration, settle_kind
 from refdepth.types.prior import Prior, PriorKind
 from refdepth.types.scene import Scene, View
 
@@ -189,8 +190,17 @@ def describe(identity: Mapping[str, Any]) -> str:
     return str(identity["model"])
 
 
-def fallback_note(request: RunRequest, identity: Mapping[str, Any]) -> str:
-    """What the user is told when `auto` had to be the sweep; else empty."""
+def prior_note(request: RunRequest, identity: Mapping[str, Any]) -> str:
+    """What the user is told about the choice: that `auto` had to be the sweep, or that a network's
+    values are taken for another kind than they stand for; else empty."""
+    if identity["prior"] == "network" and request.config.depth.kind is not None:
+        folder = local_folder(request.config.depth.model)
+        if identity["model"] != LOCAL:
+            cached = cached_checkpoint(identity["model"], identity["revision"])
+            folder = None if cached is None else cached.folder
+        if folder is None:  # nothing is left to do for it
+            return ""
+        return kind_note(read_configuration(folder), request.config.depth.kind)
     asked = request.inputs.depth_maps is None and request.config.depth.model == AUTO
     return FALLBACK_NOTE if asked and identity["prior"] == SWEEP else ""
 
@@ -266,6 +276,8 @@ def _sweep(request: RunRequest) -> dict[str, Any]:
 
 
 def _network(request: RunRequest, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Refuses a kind that contradicts the checkpoint before anything is made."""
+    settle_kind(read_configuration(checkpoint.folder), request.config.depth.kind, checkpoint.folder)
     return _identity(request, checkpoint.model, checkpoint.revision)
 
 

@@ -19,8 +19,8 @@ from refdepth.pipeline.priors import (
     choose_prior,
     cost_of,
     describe,
-    fallback_note,
     open_prior,
+    prior_note,
 )
 from refdepth.pipeline.stage import Brief, StageContext, StageOutcome
 from refdepth.pipeline.views import load_scene, photo_names
@@ -35,7 +35,7 @@ class DepthStage:
     """Undistorted photos in, one prior a view out."""
 
     name = "depth"
-    version = 6
+    version = 7
     upstream = ("sfm",)
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -67,7 +67,7 @@ class DepthStage:
 
     def run(self, context: StageContext) -> StageOutcome:
         """Estimates the priors that are missing."""
-        note = fallback_note(context.request, context.inputs)
+        note = prior_note(context.request, context.inputs)
         if note:
             logger.warning("%s", note)
             context.progress.note(note)

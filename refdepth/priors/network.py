@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,26 +17,22 @@ from refdepth.devices import select_device
 from refdepth.errors import InputError, StageError
 from refdepth.io.images import load_photo
 from refdepth.priors.checkpoints import Checkpoint, find_checkpoint
+from refdepth.priors.network_kinds import licence_of, read_configuration, settle_kind
+from refdepth.priors.network_pixels import open_preparation, values_of
 from refdepth.types.prior import Prior, PriorKind
 from refdepth.types.scene import Scene, View
 
 logger = logging.getLogger(__name__)
 
-_KIND_OF_TYPE = {
-    "dpt": PriorKind.INVERSE_AFFINE,
-    "depth_anything": PriorKind.INVERSE_AFFINE,
-    "zoedepth": PriorKind.METRIC,
-    "glpn": PriorKind.METRIC,
-    "depth_pro": PriorKind.METRIC,
-}
-"""What a model type predicts where its configuration does not say."""
-
 
 class NetworkPrior:
-    """A depth network: DPT / MiDaS, Depth Anything V1 and V2, ZoeDepth, GLPN, Depth Pro.
+    """A depth network: DPT / MiDaS, Depth Anything V1 and V2, ZoeDepth, GLPN, Depth Pro, TIPSv2.
 
     The weights are read on the first estimate. Only safetensors are loaded and no code comes with
     a model. On CUDA the network runs in half precision.
+
+    Depth Pro's metres are those of the focal length that the view's camera has. A picture without a
+    camera gets the one that the network sees in it, and no metres where it does not look for one.
     """
 
     def __init__(
@@ -49,8 +43,9 @@ class NetworkPrior:
         kind: PriorKind | None = None,
     ) -> None:
         """`checkpoint` is one, or a hub id or folder that `find_checkpoint` looks for when it is
-        first needed. `device` is auto, cpu, cuda or mps. `kind` overrides what the configuration
-        says about how the network's values relate to depth."""
+        first needed. `device` is auto, cpu, cuda or mps. `kind` says how the network's values
+        relate to depth, where its configuration does not; one that contradicts it is refused, and
+        metres are claimed only where the configuration says so."""
         self._asked = checkpoint
         self._device = device
         self._kind = kind
@@ -83,19 +78,21 @@ class NetworkPrior:
         """The network's word on a view's photo, at the resolution of the network where that is less
         than the photo's.
 
-        Raises `InputError` when the checkpoint cannot be used, `UnavailableError` when a device
-        was asked for and is not there, `StageError` when the network gives nothing finite.
+        Raises `InputError` when the checkpoint cannot be used, `ConfigurationError` when it is of
+        another kind than was asked for, `UnavailableError` when a device was asked for and is not
+        there, `StageError` when the network gives nothing finite.
         """
-        return self._estimate(np.asarray(load_photo(view).image))
+        focal = float(view.camera.K[0, 0]) / view.camera.width
+        return self._estimate(np.asarray(load_photo(view).image), focal)
 
     def estimate_image(self, image: NDArray[np.float32]) -> Prior:
         """The same for an RGB picture in [0, 1] (height, width, 3)."""
-        return self._estimate(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8))
+        return self._estimate(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8), None)
 
-    def _estimate(self, pixels: NDArray[np.uint8]) -> Prior:
+    def _estimate(self, pixels: NDArray[np.uint8], focal: float | None) -> Prior:
         if self._loaded is None:
             self._loaded = _Network(self.checkpoint, self._device, self._kind)
-        values = self._loaded(pixels)
+        values, in_metres = self._loaded(pixels, focal)
         metric = self._loaded.kind == PriorKind.METRIC
         values[~np.isfinite(values) | (metric & (values <= 0))] = np.nan
         if np.isnan(values).all():
@@ -105,26 +102,24 @@ class NetworkPrior:
                 action="Try another depth model.",
             )
         step = pixels.shape[0] / values.shape[0], pixels.shape[1] / values.shape[1]
-        return Prior(values=values, kind=self._loaded.kind, in_metres=metric, step=step)
+        return Prior(values=values, kind=self._loaded.kind, in_metres=in_metres, step=step)
 
 
 class _Network:
-    """A loaded model with its image processor."""
+    """A loaded model with what prepares its pictures."""
 
     def __init__(self, checkpoint: Checkpoint, device: str, kind: PriorKind | None) -> None:
         import torch
-        from transformers import AutoConfig, AutoImageProcessor, AutoModelForDepthEstimation
+        from transformers import AutoConfig, AutoModelForDepthEstimation
 
         self._device = select_device(device).type
         self._dtype = torch.float16 if self._device == "cuda" else torch.float32
         where = {"local_files_only": True, "trust_remote_code": False}
+        configuration = read_configuration(checkpoint.folder)
+        self.kind, self._in_metres = settle_kind(configuration, kind, checkpoint.folder)
         try:
-            config = AutoConfig.from_pretrained(checkpoint.folder, **where)
-            self.kind = kind or _kind(config, checkpoint)
-            # Pillow everywhere: results do not depend on whether torchvision is installed.
-            self._processor = AutoImageProcessor.from_pretrained(
-                checkpoint.folder, backend="pil", **where
-            )
+            self._config = AutoConfig.from_pretrained(checkpoint.folder, **where)
+            self._prepare = open_preparation(checkpoint.folder, self._config)
             with _quiet():
                 model, report = AutoModelForDepthEstimation.from_pretrained(
                     checkpoint.folder,
@@ -133,7 +128,7 @@ class _Network:
                     output_loading_info=True,
                     **where,
                 )
-        except (InputError, MemoryError, torch.OutOfMemoryError):
+        except (MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:
             # transformers raises ImportError, KeyError, OSError, ValueError, SafetensorError, ...
@@ -151,29 +146,29 @@ class _Network:
                 action="Give the complete checkpoint.",
             )
         self._model = model.to(self._device).eval()
-        self._options = _processor_options(config)
-        logger.info("loaded %s (%s) on %s", checkpoint.model, config.model_type, self._device)
+        logger.info(
+            "loaded %s (%s, %s values; %s) on %s",
+            checkpoint.model,
+            self._config.model_type,
+            self.kind,
+            licence_of(checkpoint.model),
+            self._device,
+        )
 
     @one_torch_thread()
-    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def __call__(
+        self, pixels: NDArray[np.uint8], focal: float | None
+    ) -> tuple[NDArray[np.float32], bool]:
+        """Values, and whether they are metres."""
         import torch
 
-        photo = pixels.shape[:2]
-        inputs = self._processor(images=pixels, return_tensors="pt", **self._options)
+        seen = self._prepare(pixels)
         with torch.inference_mode():
-            outputs = self._model(inputs["pixel_values"].to(self._device, self._dtype))
-        # Half precision would go on through resizing and scaling, and leave terraces of 5e-4.
-        for key, value in outputs.items():
-            if torch.is_tensor(value) and value.is_floating_point():
-                outputs[key] = value.float()
-        process = self._processor.post_process_depth_estimation
-        seen = tuple(inputs["pixel_values"].shape[-2:])
-        size = min(photo, seen, key=math.prod)
-        sizes = {"target_sizes": [size]}
-        if "source_sizes" in inspect.signature(process).parameters:
-            sizes["source_sizes"] = [photo]
-        depth = process(outputs, **sizes)[0]["predicted_depth"]
-        return np.array(depth.cpu().numpy(), dtype=np.float32).reshape(size)
+            outputs = self._model(seen.to(self._device, self._dtype))
+        photo = pixels.shape[0], pixels.shape[1]
+        size = min(photo, (seen.shape[-2], seen.shape[-1]), key=math.prod)
+        values, scaled = values_of(outputs, self._config, photo=photo, size=size, focal=focal)
+        return values, self._in_metres and scaled
 
 
 @contextmanager
@@ -188,26 +183,3 @@ def _quiet() -> Iterator[None]:
     finally:
         if shown:
             transformers_logging.enable_progress_bar()
-
-
-def _kind(config: Any, checkpoint: Checkpoint) -> PriorKind:
-    """How a network's values relate to depth, by its configuration."""
-    said = getattr(config, "depth_estimation_type", None)
-    if said is not None and config.model_type in _KIND_OF_TYPE:
-        return PriorKind.METRIC if said == "metric" else PriorKind.INVERSE_AFFINE
-    if config.model_type in _KIND_OF_TYPE:
-        return _KIND_OF_TYPE[config.model_type]
-    raise InputError(
-        f"a {config.model_type!r} model is not a depth network that is known here.",
-        subject=checkpoint.folder,
-        action=f"Known: {', '.join(sorted(_KIND_OF_TYPE))}; for others set depth.kind.",
-    )
-
-
-def _processor_options(config: Any) -> dict[str, Any]:
-    """What the image processor must be told beyond its own configuration."""
-    if config.model_type == "dpt" and getattr(config, "backbone_config", None) is None:
-        # A plain ViT's position embedding has one size: DPT refuses any other picture.
-        size = {"height": config.image_size, "width": config.image_size}
-        return {"size": size, "keep_aspect_ratio": False}
-    return {}

@@ -8,6 +8,7 @@ import torch
 from refdepth import compilation, kernel_cache, threads
 from refdepth.cli.diagnosis import diagnose, print_diagnosis
 from refdepth.errors import UnavailableError
+from refdepth.priors.checkpoints import AUTO_MODEL
 from refdepth.render import selection
 
 
@@ -69,3 +70,17 @@ def test_a_threading_layer_that_is_not_there_and_code_that_is_not_kept_are_told(
     said = capsys.readouterr().out
     assert "NUMBA_THREADING_LAYER: No threading layer" in said
     assert "set NUMBA_CACHE_DIR" in said
+
+
+def test_the_networks_that_are_here_are_told_with_their_licences(monkeypatch):
+    here = {"apple/DepthPro-hf"}
+    monkeypatch.setattr(
+        "refdepth.cli.diagnosis.cached_checkpoint",
+        lambda model: object() if model in here else None,
+    )
+    uses = diagnose().uses
+    assert uses["other networks"] == "apple/DepthPro-hf (apple-amlr: for research)"
+    assert f"{AUTO_MODEL} (Apache-2.0) is not in the local cache" in uses["depth model"]
+    assert f"hf download {AUTO_MODEL}" in uses["depth model"]
+    here.add(AUTO_MODEL)
+    assert diagnose().uses["depth model"] == f"{AUTO_MODEL} (Apache-2.0)"

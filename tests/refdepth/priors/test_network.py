@@ -129,15 +129,6 @@ def test_values_agree_with_transformers_own_pipeline(checkpoints: Path, scene: S
     np.testing.assert_allclose(values, np.squeeze(expected), rtol=1e-4, atol=1e-6)
 
 
-def test_kind_can_be_overridden_and_is_part_of_the_identity(
-    checkpoints: Path, scene: Scene
-) -> None:
-    checkpoint = find_checkpoint(str(checkpoints / "dpt"))
-    network = NetworkPrior(checkpoint, device="cpu", kind=PriorKind.METRIC)
-    assert network.estimate(scene.views[0], scene).kind == PriorKind.METRIC
-    assert network.identity != NetworkPrior(checkpoint).identity
-
-
 def test_identity_is_the_content_of_a_local_folder(checkpoints: Path, tmp_path: Path) -> None:
     here = find_checkpoint(str(checkpoints / "relative"))
     moved = shutil.copytree(checkpoints / "relative", tmp_path / "moved")

@@ -1,0 +1,37 @@
+"""A run's network and the kind that was asked for."""
+
+from pathlib import Path
+
+import pytest
+from tiny_checkpoints import save_depth_anything, save_dpt
+
+from refdepth.errors import ConfigurationError
+from refdepth.pipeline.config import RunInputs, RunRequest, build_config
+from refdepth.pipeline.priors import choose_prior, prior_note
+from refdepth.pipeline.workspace import Workspace
+
+
+def asked(model: Path, kind: str) -> RunRequest:
+    options = {"depth.model": str(model), "depth.kind": kind}
+    return RunRequest(inputs=RunInputs(images="photos"), config=build_config(options=options))
+
+
+def test_a_kind_that_contradicts_the_network_is_refused_before_anything_is_made(
+    tmp_path: Path,
+) -> None:
+    workspace, model = Workspace(tmp_path / "out"), tmp_path / "model"
+    save_depth_anything(model)
+    with pytest.raises(ConfigurationError, match=r"depth\.kind: is metric.*says inverse_affine"):
+        choose_prior(workspace, asked(model, "metric"), None, looking=False)
+    request = asked(model, "inverse_affine")
+    found = choose_prior(workspace, request, None, looking=False)
+    assert found["kind"] == "inverse_affine"
+    assert prior_note(request, found) == ""
+
+
+def test_a_kind_that_the_network_leaves_open_is_told_with_the_run(tmp_path: Path) -> None:
+    workspace, model = Workspace(tmp_path / "out"), tmp_path / "model"
+    save_dpt(model)
+    request = asked(model, "metric")
+    found = choose_prior(workspace, request, None, looking=False)
+    assert "no metres are claimed" in prior_note(request, found)
