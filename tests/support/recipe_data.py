@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import av
 import numpy as np
 from connections import write_video
 from measured_room import ORIGIN, positions_of
-from numpy.typing import NDArray
 from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 from PIL.TiffImagePlugin import IFDRational
@@ -29,9 +29,8 @@ def film_of_a_walk(path: Path) -> None:
     write_video(path, make_scene(views=1, width=240, height=180), seconds=1.6, fps=15)
 
 
-def photos_of_a_flight(folder: Path) -> dict[str, NDArray[np.float64]]:
-    """Two strips over houses, with GPS in EXIF. Returns the camera centres (3,) by photo: metres,
-    x east, y down, z north."""
+def photos_of_a_flight(folder: Path) -> None:
+    """Two strips over houses, with GPS in EXIF: x is east, z north."""
     folder.mkdir()
     world = make_outdoors(views=1, width=64, height=48).world
     camera, centers = pinhole(280, 210), {}
@@ -59,16 +58,19 @@ def photos_of_a_flight(folder: Path) -> dict[str, NDArray[np.float64]]:
         )
         with Image.open(folder / name) as picture:
             picture.save(folder / name, quality="keep", exif=exif)
-    return centers
 
 
-def colmap_project(folder: Path) -> SyntheticScene:
-    """`images/` and the model `sparse/0/`, in metres. Returns the truth about it."""
-    scene = make_scene(views=6, width=240, height=180)
-    found = scene.to_scene(folder / "images")
+@cache
+def project_scene() -> SyntheticScene:
+    """What the COLMAP project shows, in metres."""
+    return make_scene(views=6, width=240, height=180)
+
+
+def colmap_project(folder: Path) -> None:
+    """`images/` and the model `sparse/0/`."""
+    found = project_scene().to_scene(folder / "images")
     (folder / "sparse" / "0").mkdir(parents=True)
     to_reconstruction(found).write(str(folder / "sparse" / "0"))
-    return scene
 
 
 def film_of_a_tour(path: Path) -> None:
