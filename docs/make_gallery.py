@@ -1,6 +1,6 @@
 """Pictures of a finished run, and a page that shows them.
 
-    python docs/make_gallery.py OUT PAGE.md [--title "The demo"] [--view NAME]
+    python docs/make_gallery.py OUT PAGE.md [--view NAME]
 
 OUT is an output folder of `refdepth`; the pictures go into a folder beside PAGE.md, of its name.
 """
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from refdepth.errors import InputError
 from refdepth.fusion import fuse_mesh
 from refdepth.fusion.tsdf import without_fragments
 from refdepth.io.colors import depth_picture, depth_range, value_picture
@@ -45,15 +46,16 @@ _WHITE, _DARK = 255, 40
 Array = NDArray[np.float64]
 Picture = NDArray[np.uint8]
 
-PAGE = """# {title}
+PAGE = """# Gallery
 
-{about}
+{count} photos; the one shown is `{name}`. Made by `make gallery`.
 
-| | |
-|---|---|
-{rows}
+{pictures}
+
+A splat is not shown: trainers are other people's programs. One trained from the `gsplat` export
+starts from the cloud above and is held to the depth above at up to 3,000 pixels of each view;
+docs/recipes.md has the commands.
 """
-MADE_BY = "Made by `make gallery` from {count} photos; the view shown is `{name}`."
 
 
 def main() -> None:
@@ -61,28 +63,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, metavar="OUT", help="output folder of a finished run")
     parser.add_argument("page", type=Path, metavar="PAGE.md")
-    parser.add_argument("--title", default="Gallery")
     parser.add_argument("--view", help="the photo shown; by default the one in the middle")
     arguments = parser.parse_args()
-    write_page(Results(Workspace(arguments.out)), arguments.page, arguments.title, arguments.view)
+    write_page(Results(Workspace(arguments.out)), arguments.page, arguments.view)
 
 
-def write_page(results: Results, page: Path, title: str, name: str | None = None) -> None:
+def write_page(results: Results, page: Path, name: str | None = None) -> None:
     """Writes `page` and its pictures."""
     refined = results.views("refine")
-    name = name or refined[len(refined) // 2]
+    wanted = refined if name is None else results.names.select(name)
+    found = [each for each in wanted if each in refined]
+    if not found:
+        raise InputError(
+            "has no refined depth." if name is None else f"has no refined depth of {name}.",
+            subject=results.workspace.root,
+            action="Run `refdepth reconstruct` first, or name another view.",
+        )
+    name = found[len(found) // 2]
     folder = page.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
-    rows = []
+    shown = []
     for stem, line, picture in draw(results, name):
         image = Image.fromarray(picture)
         size = (WIDTH_PX, round(WIDTH_PX * image.height / image.width))
         image.resize(size, Image.Resampling.LANCZOS).save(
             folder / f"{stem}.jpg", quality=_QUALITY, optimize=True
         )
-        rows.append(f"| ![{stem}]({folder.name}/{stem}.jpg) | {line} |")
-    about = MADE_BY.format(count=len(results.scene), name=results.names.own(name))
-    page.write_text(PAGE.format(title=title, about=about, rows="\n".join(rows)), encoding="utf-8")
+        shown.append(f"![{stem}]({folder.name}/{stem}.jpg)\n\n{line}")
+    text = PAGE.format(
+        count=len(results.scene), name=results.names.own(name), pictures="\n\n".join(shown)
+    )
+    page.write_text(text, encoding="utf-8")
 
 
 def draw(results: Results, name: str) -> Iterator[tuple[str, str, Picture]]:
@@ -115,7 +126,8 @@ def draw(results: Results, name: str) -> Iterator[tuple[str, str, Picture]]:
             f"The fused cloud from the {side}; white is what no photo shows, or no other confirms.",
             cloud_picture(cloud, view.camera, pose),
         )
-    mesh = without_fragments(fuse_mesh(scene, results.fused))
+    settings = results.workspace.request().config.mesh
+    mesh = without_fragments(fuse_mesh(scene, results.fused, settings))
     yield (
         "mesh",
         "The mesh from the right, without its colours and lit from the camera.",

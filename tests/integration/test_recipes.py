@@ -35,10 +35,9 @@ OUTPUTS = {"walk.mp4": "walk", "drone": "field", "project": "house", "tour.mp4":
 
 def blocks(page: str) -> list[tuple[str, str, str]]:
     """(language, text, the last line before it) of each fenced block."""
-    pattern = r"^(.*)\n\n```(\w*)\n(.*?)^```$"
-    found = re.findall(pattern, page, re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^(.*)\n\n```(\w*)\n((?:.*\n)*?)```$", page, re.MULTILINE)
     assert len(found) * 2 == len(re.findall("^```", page, re.MULTILINE))
-    return [(language, text, before.rpartition("\n")[2]) for before, language, text in found]
+    return [(language, text, before) for before, language, text in found]
 
 
 def commands(page: str) -> list[list[str]]:
