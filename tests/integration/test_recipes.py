@@ -6,6 +6,8 @@ import json
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,42 +26,69 @@ pytest.importorskip("copclib")
 import recipe_data as data  # noqa: E402  (needs av)
 
 PAGE = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
-MAKERS: dict[str, Callable[[Path], object]] = {
-    "walk.mp4": data.film_of_a_walk,
-    "drone": data.photos_of_a_flight,
-    "project": data.colmap_project,
-    "tour.mp4": data.film_of_a_tour,
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A section of the page."""
+
+    title: str
+    given: str
+    """What its commands start from."""
+    make: Callable[[Path], object]
+    out: str
+    """The output folder that they name."""
+
+
+RECIPES = {
+    recipe.out: recipe
+    for recipe in (
+        Recipe("Phone video to a splat", "walk.mp4", data.film_of_a_walk, "walk"),
+        Recipe("Drone photos to a COPC in QGIS", "drone", data.photos_of_a_flight, "field"),
+        Recipe("An existing COLMAP project", "project", data.colmap_project, "house"),
+        Recipe("360 degree video", "tour.mp4", data.film_of_a_tour, "tour"),
+    )
 }
-OUTPUTS = {"walk.mp4": "walk", "drone": "field", "project": "house", "tour.mp4": "tour"}
 
 
-def blocks(page: str) -> list[tuple[str, str, str]]:
+def sections() -> dict[str, str]:
+    """The page's sections by title."""
+    found = [part.partition("\n") for part in PAGE.split("\n## ")[1:]]
+    return {title: text for title, _, text in found}
+
+
+def blocks(text: str) -> list[tuple[str, str, str]]:
     """(language, text, the last line before it) of each fenced block."""
-    found = re.findall(r"^(.*)\n\n```(\w*)\n((?:.*\n)*?)```$", page, re.MULTILINE)
-    assert len(found) * 2 == len(re.findall("^```", page, re.MULTILINE))
-    return [(language, text, before) for before, language, text in found]
+    found = re.findall(r"^(.*)\n\n```(\w*)\n((?:.*\n)*?)```$", text, re.MULTILINE)
+    assert len(found) * 2 == len(re.findall("^```", text, re.MULTILINE))
+    return [(language, code, before) for before, language, code in found]
 
 
-def commands(page: str) -> list[list[str]]:
+def commands(text: str) -> list[list[str]]:
     """The words of each command that is run, in order."""
-    lines = [line for language, text, _ in blocks(page) if language for line in text.splitlines()]
+    lines = [line for language, code, _ in blocks(text) if language for line in code.splitlines()]
     return [shlex.split(line, comments=True) for line in lines]
 
 
 @pytest.fixture(scope="module")
-def followed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which somebody typed all of them, without network weights at hand."""
-    folder = tmp_path_factory.mktemp("recipes")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        patch.setenv("HF_HUB_CACHE", str(folder / "cache"))
-        for name, make in MAKERS.items():
-            make(Path(name))
-        for program, *words in commands(PAGE):
-            assert program == "refdepth"
-            assert run(words) == 0, words
-    return folder
+def followed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """By an output folder's name, the folder where somebody typed its recipe's commands, without
+    network weights at hand."""
+
+    @cache
+    def follow(out: str) -> Path:
+        recipe, folder = RECIPES[out], tmp_path_factory.mktemp(out)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            patch.setenv("HF_HUB_OFFLINE", "1")
+            patch.setenv("HF_HUB_CACHE", str(folder / "cache"))
+            recipe.make(Path(recipe.given))
+            for program, *words in commands(sections()[recipe.title]):
+                assert program == "refdepth"
+                assert run(words) == 0, words
+        return folder
+
+    return follow
 
 
 def test_what_is_not_run_is_said_to_be_another_programs() -> None:
@@ -69,21 +98,24 @@ def test_what_is_not_run_is_said_to_be_another_programs() -> None:
         if not language:
             assert re.search(r"own commands?, which no test here runs", before), text
             assert "refdepth " not in text
-    assert len(commands(PAGE)) >= 2 * len(MAKERS)
+    assert list(sections()) == [recipe.title for recipe in RECIPES.values()]
+    assert all(len(commands(text)) >= 2 for text in sections().values())
 
 
-def test_what_the_page_says_comes_out_is_there(followed: Path) -> None:
-    said = re.findall(rf"`((?:{'|'.join(OUTPUTS.values())})/[\w./]+)`", PAGE)
-    assert len(said) >= 10
-    missing = [path for path in said if not (followed / path).exists()]
+@pytest.mark.parametrize("out", RECIPES)
+def test_what_the_page_says_comes_out_is_there(followed: Callable[[str], Path], out: str) -> None:
+    folder = followed(out)
+    said = re.findall(rf"`({out}/[\w./]+)`", sections()[RECIPES[out].title])
+    assert said
+    missing = [path for path in said if not (folder / path).exists()]
     assert not missing
-    empty = [path for path in said if path.endswith("/") and not any((followed / path).iterdir())]
+    empty = [path for path in said if path.endswith("/") and not any((folder / path).iterdir())]
     assert not empty
 
 
-@pytest.mark.parametrize("given", MAKERS)
-def test_every_view_is_placed_and_refined(followed: Path, given: str) -> None:
-    results = Results(Workspace(followed / OUTPUTS[given]))
+@pytest.mark.parametrize("out", RECIPES)
+def test_every_view_is_placed_and_refined(followed: Callable[[str], Path], out: str) -> None:
+    results = Results(Workspace(followed(out) / out))
     manifest = results.manifest("sfm")
     assert manifest is not None
     assert not manifest.summary["failed"]
@@ -91,19 +123,24 @@ def test_every_view_is_placed_and_refined(followed: Path, given: str) -> None:
     assert len(results.scene) >= 4
 
 
-def test_trainers_get_a_model_with_dense_tracks_of_each_view(followed: Path) -> None:
-    for name in ("walk", "tour"):
-        model = pycolmap.Reconstruction(str(followed / name / "export/gsplat/sparse/0"))
-        seen = [image.num_points3D for image in model.images.values()]
-        assert len(seen) == len(Results(Workspace(followed / name)).scene)
-        assert np.median(seen) > 1000
-        frames = json.loads((followed / name / "export/nerfstudio/transforms.json").read_text())
-        for frame in frames["frames"]:
-            assert (followed / name / "export/nerfstudio" / frame["depth_file_path"]).is_file()
+@pytest.mark.parametrize("out", ["walk", "tour"])
+def test_trainers_get_dense_tracks_and_depth_of_each_view(
+    followed: Callable[[str], Path], out: str
+) -> None:
+    export = followed(out) / out / "export"
+    model = pycolmap.Reconstruction(str(export / "gsplat" / "sparse" / "0"))
+    seen = [image.num_points3D for image in model.images.values()]
+    assert len(seen) == len(Results(Workspace(followed(out) / out)).scene)
+    assert np.median(seen) > 1000
+    frames = json.loads((export / "nerfstudio" / "transforms.json").read_text())["frames"]
+    assert len(frames) == len(seen)
+    assert all((export / "nerfstudio" / frame["depth_file_path"]).is_file() for frame in frames)
 
 
-def test_the_drones_cloud_lies_on_the_map_at_its_height(followed: Path) -> None:
-    with laspy.open(followed / "field/export/cloud/cloud.copc.laz") as reader:
+def test_the_drones_cloud_lies_on_the_map_at_its_height(
+    followed: Callable[[str], Path],
+) -> None:
+    with laspy.open(followed("field") / "field/export/cloud/cloud.copc.laz") as reader:
         crs = reader.header.vlrs.get("WktCoordinateSystemVlr")[0].string
         cloud = reader.read()
     assert 'AUTHORITY["EPSG","32632"]' in crs or 'ID["EPSG",32632]' in crs
@@ -123,11 +160,14 @@ def easting(place: Origin) -> float:
     return float(500_000 + 0.9996 * radius * np.cos(latitude) * away)
 
 
-def test_a_colmap_projects_cameras_stay_and_its_depth_is_right(followed: Path) -> None:
-    given = pycolmap.Reconstruction(str(followed / "project/sparse/0"))
-    found = pycolmap.Reconstruction(str(followed / "house/export/colmap/sparse"))
+def test_a_colmap_projects_cameras_stay_and_its_depth_is_right(
+    followed: Callable[[str], Path],
+) -> None:
+    folder = followed("house")
+    given = pycolmap.Reconstruction(str(folder / "project/sparse/0"))
+    found = pycolmap.Reconstruction(str(folder / "house/export/colmap/sparse"))
     centers = {image.name: image.projection_center() for image in found.images.values()}
-    results = Results(Workspace(followed / "house"))
+    results = Results(Workspace(folder / "house"))
     for image in given.images.values():
         assert np.allclose(image.projection_center(), centers[image.name], atol=1e-9)
     with_truth = {Path(view.name).stem: view.depth for view in data.project_scene().views}
