@@ -145,11 +145,12 @@ def test_the_drones_cloud_lies_on_the_map_at_its_height(
         cloud = reader.read()
     assert 'AUTHORITY["EPSG","32632"]' in crs or 'ID["EPSG",32632]' in crs
     assert len(cloud) > 10_000
-    # The ground is flat: its height is the cloud's most frequent one.
+    # The ground is flat: its height is the cloud's most frequent one. Photos from one height tell
+    # focal length from distance poorly, so heights below the drone are a few percent off.
     counts, edges = np.histogram(cloud.z, bins=np.arange(cloud.z.min(), cloud.z.max(), 0.2))
-    assert edges[counts.argmax()] + 0.1 == pytest.approx(data.GROUND_M, abs=0.4)
-    # And the highest house is 6.8 m, with a roof of 0.5 m around its top.
-    assert np.quantile(cloud.z, 0.999) - data.GROUND_M == pytest.approx(7, abs=0.7)
+    ground = edges[counts.argmax()] + 0.1
+    assert ground == pytest.approx(data.GROUND_M, abs=0.04 * data.FLIGHT_M)
+    assert np.quantile(cloud.z, 0.999) - ground == pytest.approx(data.HIGHEST_ROOF_M, rel=0.06)
     assert np.median(cloud.x) == pytest.approx(easting(data.ORIGIN), abs=5)
 
 

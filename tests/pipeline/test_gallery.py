@@ -16,7 +16,8 @@ from refdepth.fusion import fuse_mesh
 from refdepth.io.images import load_rgb
 from refdepth.pipeline.results import Results
 from refdepth.pipeline.workspace import Workspace
-from refdepth.types.camera import camera_center, invert_pose
+from refdepth.types.camera import PinholeCamera, camera_center, invert_pose
+from refdepth.types.cloud import PointCloud
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "make_gallery.py"
 
@@ -69,6 +70,19 @@ def test_a_cloud_seen_from_a_photos_place_shows_the_photo(
     moved = np.abs(seen.astype(float) - np.roll(photo, 3, axis=1)).mean(axis=2)[drawn]
     assert np.median(off) < 8
     assert off.mean() < 0.6 * moved.mean()
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_nearer_point_hides_the_farther(gallery: ModuleType, order: tuple[int, int]) -> None:
+    camera = PinholeCamera(K=np.array([[20, 0, 8], [0, 20, 6], [0, 0, 1.0]]), width=16, height=12)
+    cloud = PointCloud(
+        points=np.array([[0, 0, 1.0], [0, 0, 2]]),
+        normals=np.array([[0, 0, -1], [0, 0, -1]], np.float32),
+        colors=np.array([[200, 0, 0], [0, 0, 200]], np.uint8),
+        confidence=np.ones(2, np.float32),
+    ).select(np.array(order))
+    seen = gallery.cloud_picture(cloud, camera, np.eye(4))
+    assert seen[6, 8].tolist() == [200, 0, 0]
 
 
 def test_a_mesh_covers_what_has_depth_and_faces_the_camera(

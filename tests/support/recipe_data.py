@@ -20,7 +20,11 @@ from refdepth.synthetic.scene import photo_bytes, pinhole, taken_from
 
 GROUND_M = ORIGIN.altitude_m - 1.6
 """Altitude of the ground that the drone flies over, which is at y = 1.6."""
-_FLIGHT_Y, _STRIPS_Z, _ALONG_X = -17.0, (12.0, 20.0), np.linspace(-6.0, 6.0, 4)
+FLIGHT_M = 18.6
+"""Of the drone above the ground."""
+HIGHEST_ROOF_M = 7.15
+"""Of a house, above the ground."""
+_STRIPS_Z, _ALONG_X = (12.0, 20.0), np.linspace(-6.0, 6.0, 4)
 _GPS_NOISE_M = 0.05
 
 
@@ -36,7 +40,7 @@ def photos_of_a_flight(folder: Path) -> None:
     camera, centers = pinhole(280, 210), {}
     for strip, z in enumerate(_STRIPS_Z):
         for number, x in enumerate(_ALONG_X):
-            center = np.array([x, _FLIGHT_Y + 0.3 * np.sin(2 * x), z])
+            center = np.array([x, 1.6 - FLIGHT_M + 0.3 * np.sin(2 * x), z])
             pose = taken_from(center, np.array([0.95 * x, 1.6, z + 4]), roll=0.02 * np.sin(x))
             picture = photo_bytes(world.picture(camera.K, pose, camera.shape))
             centers[f"DJI_{strip}{number:03d}.JPG"] = center
