@@ -84,6 +84,21 @@ scene-%: setup ## Reconstruct a scene into out/NAME and print its evaluation
 clean-%: ## Remove out/NAME
 	rm -rf -- $(OUT)/$*
 
+##@ Documentation
+# Photos of your own for `make gallery`, and how they are reconstructed.
+GALLERY_PHOTOS ?=
+GALLERY_ARGS ?=
+
+.PHONY: gallery
+gallery: setup ## Pictures of docs/gallery.md; with GALLERY_PHOTOS=folder those of your photos, in OUT
+	@if [ -n "$(GALLERY_PHOTOS)" ]; then \
+	  $(REFDEPTH) reconstruct "$(GALLERY_PHOTOS)" $(OUT)/gallery-run $(GALLERY_ARGS); \
+	  $(PYTHON) docs/make_gallery.py $(OUT)/gallery-run $(OUT)/gallery.md; \
+	else \
+	  $(REFDEPTH) demo $(OUT)/demo; \
+	  $(PYTHON) docs/make_gallery.py $(OUT)/demo docs/gallery.md; \
+	fi
+
 ##@ Quality
 .PHONY: test-faults
 test-faults: setup ## Kills, full disks, damage and odd input at length (up to 30 minutes)
