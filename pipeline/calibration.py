@@ -8,6 +8,7 @@ views has another curve; the depth stays the same.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.errors import InputError
 from refdepth.geometry.grid import WorkGrid
 from refdepth.pipeline.compact import in_levels, rounded
 from refdepth.pipeline.files import hash_json
@@ -30,8 +32,9 @@ if TYPE_CHECKING:
     from refdepth.refine.rounds import RefinedView
 
 SECOND = "second"
-EVIDENCE, CURVE = "evidence", "calibration"
-"""In the record of a second round, its `Evidence`; in a final one, the curve it was made under."""
+EVIDENCE, DEPTH, CURVE = "evidence", "depth", "calibration"
+"""In the record of a second round, its `Evidence` and what tells its depth apart; in a final one,
+the curve it was made under."""
 _SECONDS, _BYTES = 0.1, 64
 """Seconds of a core for a megapixel, bytes for a pixel of a photo."""
 
@@ -83,6 +86,25 @@ def second_item(
     evidence = Evidence.of(trust, grid, found.depth, judges)
     arrays = {"order": rounded(trust.order), "usable": found.confidence > 0}
     return arrays, {EVIDENCE: evidence.to_dict(), "factor": grid.factor}
+
+
+def is_refined(second: ItemStore, final: ItemStore, name: str) -> bool:
+    """Whether the second round of a view is whole. The record of its final item may be that of the
+    arrays before: a kill while its confidence was made anew leaves it so."""
+    if not second.is_done(name) or final.is_done(name):
+        return second.is_done(name)
+    if not final.has_record(name):
+        return False
+    try:
+        depth = final.arrays(name)["depth"]
+    except (InputError, KeyError):
+        return False
+    return hash_array(depth) == second.record(name).get(DEPTH)
+
+
+def hash_array(values: NDArray[Any]) -> str:
+    """What tells arrays of one type apart."""
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:32]
 
 
 def key_of(curve: Calibration) -> str:

@@ -56,6 +56,12 @@ class ItemStore:
         except ValidationError:
             return False
 
+    def has_record(self, name: str) -> bool:
+        """Whether there is an undamaged record of `name` under the present fingerprint, whatever
+        its arrays are."""
+        stored = read_sealed(self.record_path(name))
+        return stored is not None and stored.get("fingerprint") == self.fingerprint
+
     def write(
         self, name: str, arrays: Mapping[str, NDArray[Any]], record: Mapping[str, Any]
     ) -> None:

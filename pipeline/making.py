@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.pipeline.files import discard, read_json, write_json
+from refdepth.pipeline.files import discard, read_json, read_sealed, write_json, write_sealed
 from refdepth.pipeline.items import ItemStore, safe_name
+from refdepth.pipeline.manifest import FileRecord, record_files
 from refdepth.pipeline.stage import Brief
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 MAKING = "making"
 """Subfolder of what is gone when the stage is done."""
+MADE = "made.json"
+"""What a fusion has found, and which files hold its results."""
 REDUCED, SWATCHES = "reduced", "swatches"
 """Depth on the grids of fusion, and small pictures of photos, for the neighbours' checks."""
 
@@ -32,6 +35,7 @@ class Making:
 
     def __init__(self, brief: Brief) -> None:
         self.folder = brief.folder / MAKING
+        self._made = brief.folder / MADE
         self._mark = self.folder / "made-under.json"
         self._fingerprint = brief.item_fingerprint
         self.given = self.store("given")
@@ -52,8 +56,27 @@ class Making:
         for name in ("checks", "points", "tiles"):
             (self.folder / name).mkdir(exist_ok=True)
 
+    def finished(self) -> dict[str, Any] | None:
+        """What `finish` was given under the same fingerprint, where the results are still whole: a
+        kill between the end of a fusion and its manifest costs nothing."""
+        stored = read_sealed(self._made)
+        if stored is None or stored.get("fingerprint") != self._fingerprint:
+            return None
+        records = {n: FileRecord.model_validate(file) for n, file in stored["files"].items()}
+        whole = all(file.matches(self._made.parent / name) for name, file in records.items())
+        facts: dict[str, Any] = stored["facts"]
+        return facts if whole else None
+
+    def finish(self, files: Iterable[Path], facts: Mapping[str, Any]) -> None:
+        """Notes that the results, `files`, are whole, and what else the stage has to say."""
+        records = record_files(self._made.parent, files)
+        plain = {name: record.model_dump() for name, record in records.items()}
+        write_sealed(
+            self._made, {"fingerprint": self._fingerprint, "files": plain, "facts": dict(facts)}
+        )
+
     def end(self) -> None:
-        """Removes all of it."""
+        """Removes what was made on the way."""
         self._mark.unlink(missing_ok=True)
         discard(self.folder)
 

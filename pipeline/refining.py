@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.matching.neighbours import closest_views
-from refdepth.pipeline.calibration import SECOND, second_item
+from refdepth.pipeline.calibration import DEPTH, SECOND, hash_array, is_refined, second_item
 from refdepth.pipeline.compact import compact
 from refdepth.pipeline.engines import Engine
 from refdepth.pipeline.files import read_arrays, write_arrays
@@ -114,7 +114,7 @@ class SecondRounds:
             checkpoint = FileCheckpoint(
                 self.brief.folder / CHECKPOINTS / f"{name}.npz", self.brief.item_fingerprint
             )
-            if not (table.second.is_done(name) and table.final.is_done(name)):
+            if not is_refined(table.second, table.final, name):
                 inputs = table.inputs(name, self.sources[name], self.errors[name])
                 first = table.first_depth(name)
                 source_depths = tuple(map(table.first_depth, self.sources[name]))
@@ -178,8 +178,10 @@ class _Table:
     def write_second(self, name: str, found: RefinedView, made_on: Mapping[str, Any]) -> None:
         """Stores the final depth of a view, and what it says about the scene's confidence."""
         judges = self._judges.of(self._scene[name])
-        self.final.write(name, compact(found.depth_map), {**found.record, **made_on})
-        self.second.write(name, *second_item(found, self._views[name].grid, judges))
+        arrays = compact(found.depth_map)
+        self.final.write(name, arrays, {**found.record, **made_on})
+        evidence, record = second_item(found, self._views[name].grid, judges)
+        self.second.write(name, evidence, {**record, DEPTH: hash_array(arrays["depth"])})
 
     def first_depth(self, name: str) -> DepthMap:
         """What the first round found."""

@@ -27,6 +27,7 @@ from refdepth.pipeline.workspace import Workspace
 from refdepth.types.cloud import PointCloud
 from refdepth.types.scene import Scene
 
+_CLOUD = "cloud.ply"
 _SECONDS, _BYTES = 1.2, 100
 """Of a core for a megapixel, and memory for a pixel, of a view that is checked."""
 _GIVING_SECONDS, _POINTS_SECONDS = 0.2, 1.0
@@ -66,51 +67,55 @@ class FuseStage:
 
     def run(self, context: StageContext) -> StageOutcome:
         """Fuses and writes. What a run that was ended has left is not made again."""
-        from refdepth.io.ply import read_ply_pieces, write_ply
-
         scene = load_scene(context.workspace)
         table = photo_names(context.workspace)
         names = select_views(scene, context.given.views, table)
-        chosen = chosen_scene(scene, names, context.config)
         making = Making(context.brief)
-        making.begin()
-        checks = _agree(context, making, chosen)
-        confirmed, tiles = _cut(context, making, chosen, checks)
-        counts = context.perform("fusing tiles", tiles, list(tiles.tiles))
-        points = sum(counts.values())
-        path = context.folder / "cloud.ply"
-        if points:
-            for name in names:
-                discard(making.rows(name))  # the cloud may need their place
-
-            def pieces() -> Iterator[PointCloud]:
-                for number in tiles.tiles:
-                    context.cancellation.check()
-                    yield from read_ply_pieces(making.tile(number))
-
-            with replacing(path) as temporary:
-                write_ply(temporary, pieces())
+        files = [context.folder / _CLOUD, *map(context.items().arrays_path, names)]
+        facts = making.finished()
+        if facts is None:
+            facts = _fuse(context, making, chosen_scene(scene, names, context.config))
+            making.finish(files, facts)
         making.end()
-        if points == 0:
-            raise StageError(
-                "no depth is confirmed by a second view.",
-                subject=self.name,
-                action="Photos with more overlap help; `refdepth status` and the records in"
-                " refine/ say which views were turned down.",
-            )
-        agreed = context.items()
-        agreed.remove_others(names)
-        discard(context.folder / "masks")  # of workspaces from before the agreed depth was kept
+        points = facts["points"]
+        shares = {table.own(name): share for name, share in facts["confirmed_share"].items()}
         return StageOutcome(
-            files=[path, *map(agreed.arrays_path, names)],
-            summary={
-                "points": points,
-                "tiles": len(counts),
-                "views": len(names),
-                "confirmed_share": {table.own(name): confirmed[name] for name in names},
-            },
+            files=files,
+            summary={**facts, "views": len(names), "confirmed_share": shares},
             headline=f"{points:,} points from {len(names)} view" + "s" * (len(names) != 1),
         )
+
+
+def _fuse(context: StageContext, making: Making, chosen: Scene) -> dict[str, Any]:
+    """Makes the cloud; what there is to say of it."""
+    from refdepth.io.ply import read_ply_pieces, write_ply
+
+    making.begin()
+    checks = _agree(context, making, chosen)
+    confirmed, tiles = _cut(context, making, chosen, checks)
+    counts = context.perform("fusing tiles", tiles, list(tiles.tiles))
+    points = sum(counts.values())
+    if not points:
+        making.end()
+        raise StageError(
+            "no depth is confirmed by a second view.",
+            subject=FuseStage.name,
+            action="Photos with more overlap help; `refdepth status` and the records in refine/ say"
+            " which views were turned down.",
+        )
+    for name in chosen.names:
+        discard(making.rows(name))  # the cloud may need their place
+
+    def pieces() -> Iterator[PointCloud]:
+        for number in tiles.tiles:
+            context.cancellation.check()
+            yield from read_ply_pieces(making.tile(number))
+
+    with replacing(context.folder / _CLOUD) as temporary:
+        write_ply(temporary, pieces())
+    context.items().remove_others(chosen.names)
+    discard(context.folder / "masks")  # of workspaces from before the agreed depth was kept
+    return {"points": points, "tiles": len(counts), "confirmed_share": confirmed}
 
 
 def _agree(context: StageContext, making: Making, chosen: Scene) -> dict[str, Checked]:

@@ -17,7 +17,13 @@ from refdepth.errors import InputError
 from refdepth.geometry.grid import WorkGrid
 from refdepth.ingest import NameTable
 from refdepth.matching.neighbours import select_sources
-from refdepth.pipeline.calibration import SECOND, Calibrating, curve_of, is_made_under
+from refdepth.pipeline.calibration import (
+    SECOND,
+    Calibrating,
+    curve_of,
+    is_made_under,
+    is_refined,
+)
 from refdepth.pipeline.config import RunConfig, RunRequest
 from refdepth.pipeline.devices import aside, check_device, count_places
 from refdepth.pipeline.engines import gpu_share
@@ -175,7 +181,7 @@ class _Plan:
 
     def is_refined(self, name: str) -> bool:
         """Whether the second round of `name` is whole."""
-        return self.second.is_done(name) and self.final.is_done(name)
+        return is_refined(self.second, self.final, name)
 
 
 def _prior_errors(workspace: Workspace, scene: Scene) -> dict[str, float]:

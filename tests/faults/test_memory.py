@@ -178,8 +178,8 @@ def test_a_lack_of_memory_may_be_the_cause_of_a_system_error() -> None:
 
 def test_the_budget_follows_what_is_given_and_never_exceeds_what_is_free() -> None:
     small, large = MemoryBudget.of(1.0), MemoryBudget.of(4.0)
-    assert small.points * 4 == large.points * 1 == 1 << 30
-    assert small.cache + small.points <= 1 << 30
+    assert small.cache * 4 == large.cache == 1 << 30
+    assert small.cache + small.features <= 1 << 30
     free = MemoryBudget.of(None)
     assert 0 < free.cache * 4 < 2**50
 

@@ -43,7 +43,7 @@ def test_units_and_whether_a_change_remakes_results_are_told() -> None:
     assert fields["fuse.voxel_px"].unit == "px"
     assert fields["fuse.voxel_px"].remakes
     assert not fields["runtime.device"].remakes
-    assert fields["runtime.device"].kind == "auto | cpu | cuda"
+    assert fields["runtime.device"].kind == "auto | cpu | cuda | mps"
 
 
 def test_few_settings_are_public_and_come_first() -> None:

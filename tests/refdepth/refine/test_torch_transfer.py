@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from refdepth.refine import torch_transfer, transfer
+from refdepth.refine import torch_transfer, transfer_kernels
 
 SHAPE = (40, 57)
 SIZES = [(40, 56), (33, 48), (36, 61)]
@@ -38,7 +38,7 @@ def both_ways(depths: np.ndarray, A: np.ndarray, b: np.ndarray) -> tuple[np.ndar
     sizes = SIZES[:count]
     loops = np.empty((2, count, *SHAPE), np.float32)
     array = np.array(sizes, np.int64).reshape(-1, 2)
-    transfer.splat(depths[0], depths[1], array, A, b, loops[0], loops[1])
+    transfer_kernels.splat(depths[0], depths[1], array, A, b, loops[0], loops[1])
     there = [torch.from_numpy(part) for part in (depths[0], depths[1])]
     on = [torch.from_numpy(part) for part in (A, b)]
     found = torch.stack(torch_transfer.splat(*there, sizes, *on, SHAPE))
@@ -97,7 +97,7 @@ def test_votes_are_the_loops(count: int) -> None:
     values[weights == 0] = np.nan
     changes = np.linspace(-0.1, 0.1, 9, dtype=np.float32)
     loops = np.zeros((20, 31, 9), np.float32)
-    transfer.vote(values, weights, changes, 0.02, 0.3, loops)
+    transfer_kernels.vote(values, weights, changes, 0.02, 0.3, loops)
     on = [torch.from_numpy(part) for part in (values, weights, changes)]
     found = torch_transfer.vote(*on, 0.02, 0.3)
     np.testing.assert_allclose(found.numpy(), loops, rtol=1e-6, atol=1e-7)
