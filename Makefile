@@ -31,7 +31,7 @@ demo: setup ## Make the synthetic photos, reconstruct them, print the depth erro
 	$(REFDEPTH) demo $(OUT)/demo
 
 .PHONY: test
-test: setup ## Run the tests (some 12 minutes on two cores)
+test: setup ## Run the tests (some 10 minutes on two cores)
 	$(PYTHON) -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 .PHONY: setup
