@@ -88,9 +88,7 @@ def chosen_renderer(config: RunConfig) -> Renderer | None:
     choice but the CPU and no gradient steps need one: then torch is not loaded. Raises what
     `select_renderer` does."""
     runtime = config.runtime
-    by_name = runtime.renderer not in (RendererName.AUTO, RendererName.CPU)
-    choice = by_name or runtime.device in (DeviceName.CUDA, DeviceName.MPS) or bool(gpus())
-    if not (config.refine.gradient_steps or choice):
+    if not (config.refine.gradient_steps or _has_choice(config)):
         return None
     from refdepth.render import select_renderer
 
@@ -99,10 +97,17 @@ def chosen_renderer(config: RunConfig) -> Renderer | None:
     )
 
 
+def _has_choice(config: RunConfig) -> bool:
+    """Whether anything but the CPU's loops and renderer may be what a run gets."""
+    runtime = config.runtime
+    by_name = runtime.renderer not in (RendererName.AUTO, RendererName.CPU)
+    return by_name or runtime.device in (DeviceName.CUDA, DeviceName.MPS) or bool(gpus())
+
+
 def gpu_share(config: RunConfig) -> float:
     """How much of a GPU a view takes; 0 on a CPU. A renderer that cannot be had is found out here,
-    before hours of work, not after."""
-    renderer = chosen_renderer(config)
+    before hours of work, not after; where there is no choice torch is not loaded for it."""
+    renderer = chosen_renderer(config) if _has_choice(config) else None
     return 0.0 if renderer is None or renderer.device.type == "cpu" else GPU_SHARE
 
 

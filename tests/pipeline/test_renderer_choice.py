@@ -62,11 +62,12 @@ def test_a_renderer_that_cannot_be_had_ends_the_run_before_any_round(run_stage):
         run_stage("refine.iterations=3", "runtime.renderer=nvdiffrast")
 
 
-def test_without_gradient_steps_and_gpus_no_renderer_is_looked_for(run_stage, monkeypatch):
+@pytest.mark.parametrize("steps", [0, 3])
+def test_without_gpus_the_main_process_looks_for_no_renderer(run_stage, monkeypatch, steps):
     monkeypatch.setattr("refdepth.render.select_renderer", None)
     monkeypatch.setattr("refdepth.pipeline.engines.gpus", list)
     with pytest.raises(RoundBeganError):
-        run_stage("refine.iterations=0")
+        run_stage(f"refine.iterations={steps}")
 
 
 def test_a_device_that_is_named_computes_without_gradient_steps_too(run_stage):
