@@ -39,10 +39,12 @@ class Engine:
     """What a process computes with. A device that runs out of memory gets the view again in smaller
     pieces, then the CPU does it; one that fails is not asked again."""
 
-    def __init__(self, config: RunConfig) -> None:
-        """Raises `ConfigurationError` or `UnavailableError` where what is asked for cannot be."""
-        self._renderer = chosen_renderer(config)
-        self._gradient_steps = bool(config.refine.gradient_steps)
+    def __init__(self, config: RunConfig, *, renders: bool = False) -> None:
+        """`renders`: whether tasks take a run's gradient steps; for others on a CPU torch is not
+        loaded. Raises `ConfigurationError` or `UnavailableError` where what is asked for cannot be.
+        """
+        self._renderer = chosen_renderer(config) if renders or _has_choice(config) else None
+        self._gradient_steps = renders and bool(config.refine.gradient_steps)
 
     def run(self, name: str, work: Task[Result]) -> tuple[Result, dict[str, Any]]:
         """The result for view `name`, and where it was made."""

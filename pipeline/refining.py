@@ -108,7 +108,7 @@ class SecondRounds:
         from refdepth.refine.rounds import second_round
 
         table = _Table(self.brief, desk)
-        engine = Engine(self.brief.config)
+        engine = Engine(self.brief.config, renders=True)
 
         def make(name: str) -> None:
             checkpoint = FileCheckpoint(

@@ -87,7 +87,7 @@ def watch():
 @pytest.fixture
 def engine(watch, monkeypatch) -> engines.Engine:
     monkeypatch.setattr(engines, "chosen_renderer", lambda config: TorchRenderer(DEVICE))
-    return engines.Engine(build_config())
+    return engines.Engine(build_config(), renders=True)
 
 
 @pytest.fixture
@@ -196,3 +196,13 @@ def test_steps_taken_before_a_device_gave_up_are_not_taken_again(room, engine, m
     monkeypatch.undo()
     expected = room.second(0)(renderer=CpuRenderer(), device=None)
     assert (np.abs(np.log(found.depth / expected.depth)) < 1e-3).mean() > 0.98
+
+
+def test_what_renders_nothing_looks_for_no_renderer_on_a_cpu(monkeypatch):
+    monkeypatch.setattr("refdepth.render.select_renderer", None)
+    monkeypatch.setattr(engines, "gpus", list)
+    found, made_on = engines.Engine(build_config()).run(
+        "a", lambda *, renderer, device: (renderer, device)
+    )
+    assert found == (None, None)
+    assert made_on == {"device": "cpu", "renderer": None}
