@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.arrays import Array, is_tensor
+from refdepth.matching.laplacian import laplacian
 from refdepth.matching.multigrid_kernels import assemble
 from refdepth.matching.propagation_kernels import conjugate_gradients, gather
 
@@ -60,6 +61,7 @@ def propagate(
     rounds: int,
     sure: float = 0.0,
     start: Array | None = None,
+    twicing: bool = False,
 ) -> Array:
     """The map (H, W) that stays near `values` where `weights` are high and is smooth elsewhere.
 
@@ -69,6 +71,10 @@ def propagate(
     solves, the first of which already reweights where a `start` is given; opinions of less weight
     than `sure` may be further off, in inverse proportion, up to eightfold. `link_x` (H, W-1) and
     `link_y` (H-1, W) say how strongly neighbours belong together.
+
+    A smooth map is flatter than what it was made from: a slope is levelled wherever opinions leave
+    room. With `twicing` (Tukey 1977) one further solve has not the map itself smooth but what it
+    changes in the map so far, which brings back most of what was levelled and less of the noise.
     """
     if is_tensor(values):
         from refdepth.matching import torch_propagation
@@ -84,17 +90,20 @@ def propagate(
             rounds=rounds,
             sure=sure,
             start=start,
+            twicing=twicing,
         )
     wx = smoothness * link_x.astype(np.float64)
     wy = smoothness * link_y.astype(np.float64)
     x: Grid | None = None if start is None else start.astype(np.float64)
-    for _ in range(rounds):
+    for number in range(rounds + twicing):
         data = np.full(values.shape[1:], float(anchor))
         rhs = np.zeros_like(data)
         if x is None:
             gather(values, weights, np.zeros_like(data), 0.0, sure, data, rhs)
         else:
             gather(values, weights, x, 1 / outlier**2, sure, data, rhs)
+            if number == rounds:
+                rhs += laplacian(wx, wy, x)
         x = GridSystem(data, wx, wy).solve(rhs, x)
     assert x is not None
     return x.astype(np.float32)

@@ -12,6 +12,7 @@ from itertools import pairwise
 import torch
 from torch.nn import functional
 
+from refdepth.matching.laplacian import laplacian
 from refdepth.matching.propagation_kernels import WIDEST
 from refdepth.matching.replay import Replayed
 from refdepth.precision import widest_float
@@ -205,6 +206,7 @@ def propagate(
     rounds: int,
     sure: float = 0.0,
     start: Tensor | None = None,
+    twicing: bool = False,
 ) -> Tensor:
     """`propagation.propagate`: the map (H, W) that stays near the opinions `values` (L, H, W) where
     their `weights` are high and is smooth elsewhere."""
@@ -212,8 +214,10 @@ def propagate(
     wx, wy = smoothness * link_x.to(wide), smoothness * link_y.to(wide)
     cycles = CYCLES if smoothness < STIFF else STIFF_CYCLES
     x = None if start is None else start.to(wide)
-    for _ in range(rounds):
+    for number in range(rounds + twicing):
         data, rhs = _gather(values, weights, x, 1 / outlier**2, sure)
+        if x is not None and number == rounds:
+            rhs += laplacian(wx, wy, x)
         x = solve(data + anchor, wx, wy, rhs, x, cycles=cycles)
     assert x is not None
     return x.to(torch.float32)

@@ -120,6 +120,7 @@ class ViewProblem:
             anchor=ANCHOR,
             rounds=rounds or settings.rounds,
             start=start,
+            twicing=True,
         )
 
 

@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from refdepth.arrays import Array, as_tensor, at_least, is_tensor, namespace
 from refdepth.geometry.mesh import GridMesh
+from refdepth.matching.laplacian import laplacian
 from refdepth.matching.propagation import solve
 from refdepth.precision import OrderlessSums, widest_float
 from refdepth.refine.mesh.appearance import Level
@@ -106,7 +107,7 @@ class GaussNewton:
             row += value
         # In pixels of parallax stiffness means the same in every picture, whatever its size.
         links = [full_parallax**2 * link for link in self.links]
-        rhs -= _stiffness(links, correction.reshape(self.shape)).reshape(-1)
+        rhs -= laplacian(*links, correction.reshape(self.shape)).reshape(-1)
         grid = matrix.reshape(self.shape), links[0], links[1], rhs.reshape(self.shape)
         change = solve(*grid).reshape(-1)
         limit = LARGEST_STEP_PX / at_least(typical, 1e-6)
@@ -198,17 +199,6 @@ def _summed(values: torch.Tensor, at: torch.Tensor, count: int) -> torch.Tensor:
         sums.add(at, row.to(sums.dtype))
         rows.append(sums.total)
     return torch.stack(rows)
-
-
-def _stiffness(links: list[Array], correction: Array) -> Array:
-    """The Laplacian of the links times the correction (R, C)."""
-    xp = namespace(correction)
-    result = xp.zeros_like(correction)
-    for axis, link in zip((1, 0), links, strict=True):
-        pull = link * xp.diff(correction, axis=axis)
-        end = xp.zeros_like(correction[:, :1] if axis else correction[:1])
-        result = result - xp.diff(xp.concat([end, pull, end], axis=axis), axis=axis)
-    return result
 
 
 def _links(depth: Array, settings: SurfaceSettings) -> tuple[Array, Array]:
