@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.pipeline.compact import compact
+from refdepth.pipeline.compact import packed
 from refdepth.pipeline.config import RunConfig
 from refdepth.pipeline.files import replacing
 from refdepth.pipeline.items import ItemStore
@@ -78,7 +78,7 @@ class CrossChecks(_Step):
             view = scene[name]
             sources = sources_of(view, scene, settings)
             checked = check_view(view, sources, load, settings)
-            making.after(0).write_arrays(name, compact(checked.depth_map))
+            making.after(0).write_arrays(name, packed(**vars(checked.depth_map)))
             found = Checked(
                 colours=compare_colours(view, checked.depth, sources, load, swatches, ratio),
                 pixel_width=pixel_width(view, checked.depth),
@@ -128,10 +128,10 @@ class Rounds(_Step):
             view = scene[name]
             found = draw_together(view, sources_of(view, scene, settings), before, settings)
             if last:
-                self.brief.items().write_arrays(name, compact(found.depth_map))
+                self.brief.items().write_arrays(name, packed(**vars(found.depth_map)))
                 drawn.write_arrays(name, {"voters": found.voters})
             else:
-                drawn.write_arrays(name, compact(found.depth_map))
+                drawn.write_arrays(name, packed(**vars(found.depth_map)))
 
         return draw
 

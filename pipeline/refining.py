@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from refdepth.matching.neighbours import closest_views
 from refdepth.pipeline.calibration import DEPTH, SECOND, hash_array, is_refined, second_item
-from refdepth.pipeline.compact import compact
+from refdepth.pipeline.compact import compact, packed
 from refdepth.pipeline.engines import Engine
 from refdepth.pipeline.files import read_arrays, write_arrays
 from refdepth.pipeline.stage import Brief
@@ -87,7 +87,7 @@ class FirstRounds:
                 return first_round(**inputs, close=close, device=device)
 
             found, made_on = engine.run(name, work)
-            table.first.write(name, compact(found.depth_map), {**found.record, **made_on})
+            table.first.write(name, packed(**vars(found.depth_map)), {**found.record, **made_on})
 
         return make
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from refdepth.errors import StageError
-from refdepth.pipeline.compact import in_levels, rounded
+from refdepth.pipeline.compact import packed
 from refdepth.pipeline.config import RunConfig, RunRequest
 from refdepth.pipeline.devices import aside, check_device, count_places
 from refdepth.pipeline.items import ItemStore
@@ -35,7 +35,7 @@ class DepthStage:
     """Undistorted photos in, one prior a view out."""
 
     name = "depth"
-    version = 7
+    version = 8
     upstream = ("sfm",)
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -148,12 +148,9 @@ def load_prior(items: ItemStore, name: str) -> Prior:
 
 
 def _write(items: ItemStore, name: str, prior: Prior, device: str) -> None:
-    arrays = {"values": rounded(prior.values)}
-    if prior.confidence is not None:
-        arrays["confidence"] = in_levels(prior.confidence)
     items.write(
         name,
-        arrays,
+        packed(values=prior.values, confidence=prior.confidence),
         {
             "kind": prior.kind.value,
             "in_metres": prior.in_metres,

@@ -58,7 +58,7 @@ class RefineStage:
     """Scaled depth and photos in, refined depth and confidence out."""
 
     name = "refine"
-    version = 11
+    version = 12
     upstream = ("sfm", "scale")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
