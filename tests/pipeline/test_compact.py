@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from refdepth.pipeline.compact import compact, packed, rounded, unpacked
 from refdepth.pipeline.files import write_arrays
 from refdepth.types.depth_map import DepthMap
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
 
 
 def rough(shape: tuple[int, int]) -> DepthMap:
@@ -116,3 +122,14 @@ def test_packed_maps_take_half_of_plain_ones(tmp_path):
 def test_bytes_of_another_shape_or_type_are_refused(damaged):
     with pytest.raises(ValueError, match="packed"):
         unpacked({"depth.packed": damaged})
+
+
+def test_the_lines_in_the_documentation_read_a_packed_map(tmp_path):
+    given = surface()
+    write_arrays(tmp_path / "a.npz", packed(**vars(given)), compressed=True)
+    blocks = re.findall(r"```python\n(.*?)```", DOCUMENT, re.S)
+    (code,) = [block for block in blocks if "depth.packed" in block]
+    found: dict[str, Any] = {"np": np}
+    exec(code.replace("OUT/fuse/IMG_0001.jpg.npz", str(tmp_path / "a.npz")), found)
+    np.testing.assert_array_equal(found["agreed"], rounded(given.depth))
+    np.testing.assert_allclose(found["confidence"], given.confidence, atol=0.5 / 255 + 1e-6)
