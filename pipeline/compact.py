@@ -16,8 +16,9 @@ _SPARE_BITS = 10
 """Of the 23 bits of a float32's mantissa, those that `rounded` clears."""
 _BYTES = 3
 """Of a packed value: sign, exponent and what is left of the mantissa."""
-_PERCENT, _LEVELS = 100, 255
-"""Steps from 0 to 1 of confidence in final maps, and where it is packed."""
+_LEVELS = 255
+"""Steps from 0 to 1 of stored confidence."""
+CONFIDENCE = "confidence"
 _PACKED, _IN_LEVELS = ".packed", ".levels"
 """Endings of the names of packed arrays."""
 
@@ -29,14 +30,20 @@ def rounded(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return (raw >> _SPARE_BITS << _SPARE_BITS).view(np.float32)
 
 
-def in_percent(confidence: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Confidence in [0, 1] to a hundredth: no map knows better how sure it is."""
-    return np.rint(confidence * _PERCENT) / np.float32(_PERCENT)
+def in_levels(confidence: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Confidence in [0, 1] to 1 / 255: again as it was after it has been rounded to float16."""
+    return np.rint(confidence * _LEVELS) / np.float32(_LEVELS)
 
 
-def compact(depth_map: DepthMap) -> dict[str, NDArray[np.float32]]:
-    """Depth and confidence as the arrays of an artifact that every reader takes."""
-    return {"depth": rounded(depth_map.depth), "confidence": in_percent(depth_map.confidence)}
+def compact(depth_map: DepthMap) -> dict[str, NDArray[Any]]:
+    """Depth, float32, and confidence, float16, as the arrays of an artifact that every reader
+    takes."""
+    return {"depth": rounded(depth_map.depth), CONFIDENCE: stored_confidence(depth_map.confidence)}
+
+
+def stored_confidence(confidence: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Confidence as it stands in final maps."""
+    return in_levels(confidence).astype(np.float16)
 
 
 def packed(
@@ -46,12 +53,12 @@ def packed(
     that is read with `unpacked`: confidence to 1 / 255, the others as `rounded`."""
     arrays = {f"{name}{_PACKED}": _pack(rounded(values)) for name, values in maps.items()}
     if confidence is not None:
-        arrays[f"confidence{_IN_LEVELS}"] = np.rint(confidence * _LEVELS).astype(np.uint8)
+        arrays[f"{CONFIDENCE}{_IN_LEVELS}"] = np.rint(confidence * _LEVELS).astype(np.uint8)
     return arrays
 
 
 def unpacked(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The arrays of an artifact, what is packed among them as float32 again.
+    """The arrays of an artifact, maps as float32, whether they are packed or not.
 
     Raises `ValueError` where a packed array has not the shape that it must have.
     """
@@ -61,6 +68,8 @@ def unpacked(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
             found[name.removesuffix(_PACKED)] = _unpack(array)
         elif name.endswith(_IN_LEVELS):
             found[name.removesuffix(_IN_LEVELS)] = array.astype(np.float32) / np.float32(_LEVELS)
+        elif name == CONFIDENCE and array.dtype == np.float16:
+            found[name] = in_levels(array.astype(np.float32))
         else:
             found[name] = array
     return found

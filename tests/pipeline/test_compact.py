@@ -26,12 +26,22 @@ def rough(shape: tuple[int, int]) -> DepthMap:
 
 def test_depth_is_stored_to_a_ten_thousandth_and_unknown_stays_unknown():
     given = rough((200, 300))
-    stored = DepthMap(**compact(given))
+    arrays = compact(given)
+    assert arrays["depth"].dtype == np.float32
+    stored = DepthMap(**unpacked(arrays))
     np.testing.assert_array_equal(stored.valid, given.valid)
     np.testing.assert_allclose(stored.depth, given.depth, rtol=2.0**-14)
-    np.testing.assert_allclose(stored.confidence, given.confidence, atol=0.5 / 100 + 1e-6)
+    np.testing.assert_allclose(stored.confidence, given.confidence, atol=0.5 / 255 + 1e-6)
     assert (stored.confidence <= 1).all()
-    np.testing.assert_array_equal(compact(stored)["depth"], stored.depth)
+    for name, array in compact(stored).items():
+        np.testing.assert_array_equal(array, arrays[name])
+
+
+def test_all_levels_of_confidence_outlive_being_stored():
+    given = np.arange(256, dtype=np.float32)[None] / np.float32(255)
+    plain = compact(DepthMap(depth=np.ones_like(given), confidence=given))
+    np.testing.assert_array_equal(unpacked(plain)["confidence"], given)
+    np.testing.assert_array_equal(unpacked(packed(confidence=given))["confidence"], given)
 
 
 def test_what_is_stored_takes_less_than_a_third_of_plain_floats(tmp_path):
