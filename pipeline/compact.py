@@ -32,7 +32,7 @@ def rounded(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def in_levels(confidence: NDArray[np.float32]) -> NDArray[np.float32]:
     """Confidence in [0, 1] to 1 / 255: again as it was after it has been rounded to float16."""
-    return np.rint(confidence * _LEVELS) / np.float32(_LEVELS)
+    return (np.rint(confidence * _LEVELS) / _LEVELS).astype(np.float32)
 
 
 def compact(depth_map: DepthMap) -> dict[str, NDArray[Any]]:
