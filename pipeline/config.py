@@ -36,8 +36,8 @@ class DepthSettings(Settings):
     kind: PriorKind | None = setting(
         None,
         "How values x of given depth maps relate to depth z: inverse_affine (1/z = a x + b),"
-        " affine (z = a x + b) or metric (z = a x). A network's is read from its configuration, and"
-        " one that contradicts it is refused.",
+        " affine (z = a x + b) or metric (z = a x). A network's is read from its configuration: one"
+        " that contradicts it is refused, one that it leaves open is taken.",
     )
     maps_unit: float | None = setting(
         None,

@@ -73,7 +73,7 @@ def reconstruct(
         typer.Option(
             metavar="KIND",
             help="What --depth-maps hold: inverse_affine (1/z = a x + b), affine (z = a x + b)"
-            " or metric (z = a x).",
+            " or metric (z = a x); also of a --depth-model whose configuration leaves it open.",
             show_default=False,
             rich_help_panel=_GIVEN,
         ),
