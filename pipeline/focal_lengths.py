@@ -68,6 +68,7 @@ def focal_lengths(context: StageContext, photos: list[PreparedPhoto]) -> dict[st
     if not names:
         return {}
     items = context.items(FOCAL, bare=True)
+    items.folder.mkdir(exist_ok=True)
     left = [name for name in names if not items.is_done(name)]
     work = FocalLengths(
         brief=context.brief,
