@@ -34,6 +34,7 @@ def reconstruct(
     depth_maps: str | Path | None = None,
     depth_kind: str | None = None,
     depth_unit: float | None = None,
+    normal_maps: str | Path | None = None,
     masks: str | Path | None = None,
     model: str | Path | None = None,
     poses: str | Path | None = None,
@@ -85,6 +86,7 @@ def reconstruct(
         model=model,
         poses=poses,
         depth_maps=depth_maps,
+        normal_maps=normal_maps,
         views=(views,) if isinstance(views, str) else views,
     )
     workspace = output_folder(Path(out))
@@ -123,6 +125,7 @@ def build_request(
     model: str | Path | None = None,
     poses: str | Path | None = None,
     depth_maps: str | Path | None = None,
+    normal_maps: str | Path | None = None,
     views: Sequence[str] = (),
 ) -> RunRequest:
     """What is asked of a workspace, with absolute paths.
@@ -136,6 +139,7 @@ def build_request(
             model=_optional(model, "--model"),
             poses=_optional(poses, "--poses"),
             depth_maps=_optional(depth_maps, "--depth-maps"),
+            normal_maps=_optional(normal_maps, "--normal-maps"),
             views=tuple(views),
         ),
         config=_with_absolute_model(config),

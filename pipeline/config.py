@@ -127,6 +127,7 @@ class RunInputs(Settings):
     model: str | None = setting(None, "COLMAP model of the photos; SfM is skipped.")
     poses: str | None = setting(None, "transforms.json with poses; points are triangulated.")
     depth_maps: str | None = setting(None, "Folder of depth maps, one a photo.")
+    normal_maps: str | None = setting(None, "Folder of surface normals, one a photo.")
     views: tuple[str, ...] = setting((), "Glob patterns of the views to refine; empty: all.")
 
     def path(self, field: str) -> Path | None:

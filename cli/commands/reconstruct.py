@@ -88,6 +88,16 @@ def reconstruct(
             rich_help_panel=_GIVEN,
         ),
     ] = None,
+    normal_maps: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Own surface normals, NAME.npy, .npz or .png (8 bit), in camera axes (x right, y"
+            " down, z forward) towards the camera: slants that the refinement tries.",
+            show_default=False,
+            rich_help_panel=_GIVEN,
+        ),
+    ] = None,
     panoramas: Annotated[
         str | None,
         typer.Option(
@@ -285,6 +295,7 @@ def reconstruct(
         model=model,
         poses=poses,
         depth_maps=depth_maps,
+        normal_maps=normal_maps,
         views=views or (),
     )
     workspace = output_folder(out)
