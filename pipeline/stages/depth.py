@@ -173,7 +173,7 @@ def load_normals(items: ItemStore, name: str, grid: WorkGrid) -> NDArray[np.floa
     step = items.record(name).get("normals_step")
     if step is None:
         return None
-    stored = items.arrays(name)["normals"].astype(np.float32) / _LEVELS
+    stored = items.arrays(name)["normals"].astype(np.float32)
     return on_grid(unit(stored), int(step), grid.shape, grid.factor)
 
 

@@ -14,7 +14,7 @@ from refdepth.types.camera import PinholeCamera
 
 REACH_PX = 6.0
 """How far slopes are followed on the working grid: over a window and around it. What lies further
-apart keeps the depth that it has."""
+apart keeps the depth that it has, so that normals that are wrong everywhere move nothing far."""
 GRAZING = 0.1
 """Least cosine between a normal and the line of sight: of surfaces seen along themselves slopes are
 all but unknown."""
