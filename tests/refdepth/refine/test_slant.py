@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from refdepth.api import refine_scene
 from refdepth.geometry.normals import estimate_normals
 from refdepth.priors.fit import apply_fit, fit_scene
-from refdepth.refine.paper.settings import LossWeights
+from refdepth.refine.paper.settings import CoarseSettings, LossWeights
 from refdepth.refine.settings import RefineSettings
 from refdepth.refine.slant import with_slant
 from refdepth.synthetic import SyntheticScene, make_scene
@@ -178,9 +178,16 @@ def test_the_published_methods_normal_term_sees_them(
     room: SyntheticScene, scene: Scene, scaled: dict[str, Map], exact: dict[str, Map]
 ) -> None:
     preset = RefineSettings.preset("paper")
-    weights = LossWeights(shape=0, edges=0, normals=10)
-    paper = preset.paper.model_copy(update={"iterations": 40, "weights": weights})
-    settings = preset.model_copy(update={"paper": paper})
+    paper = preset.paper.model_copy(
+        update={
+            "iterations": 20,
+            "learning_rate": 0.004,
+            "targets": 1,
+            "coarse": CoarseSettings(iterations=0),
+            "weights": LossWeights(shape=0, edges=0, normals=10),
+        }
+    )
+    settings = preset.model_copy(update={"paper": paper, "sources": 2})
     name = scene.names[1]
 
     def cosine(normals: dict[str, Map] | None) -> float:
