@@ -150,7 +150,9 @@ class Priors:
 
         def make(name: str) -> None:
             if not items.is_done(name):
-                _write(items, name, *estimate(scene[name]), given and given.of(scene[name]))
+                _write(
+                    items, name, *estimate(scene[name]), given.of(scene[name]) if given else None
+                )
 
         return make
 
