@@ -73,7 +73,7 @@ def reconstruct(
         typer.Option(
             metavar="KIND",
             help="What --depth-maps hold: inverse_affine (1/z = a x + b), affine (z = a x + b)"
-            " or metric (z = a x).",
+            " or metric (z = a x); also of a --depth-model whose configuration leaves it open.",
             show_default=False,
             rich_help_panel=_GIVEN,
         ),
@@ -84,6 +84,16 @@ def reconstruct(
             metavar="METRES",
             help="Metres in one unit of metric --depth-maps, or one level of 16-bit PNG: 0.001 for"
             " millimetres; without it no metres are claimed.",
+            show_default=False,
+            rich_help_panel=_GIVEN,
+        ),
+    ] = None,
+    normal_maps: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Own surface normals, NAME.npy, .npz or .png (8 bit), in camera axes (x right, y"
+            " down, z forward) towards the camera: slants that the refinement tries.",
             show_default=False,
             rich_help_panel=_GIVEN,
         ),
@@ -285,6 +295,7 @@ def reconstruct(
         model=model,
         poses=poses,
         depth_maps=depth_maps,
+        normal_maps=normal_maps,
         views=views or (),
     )
     workspace = output_folder(out)
