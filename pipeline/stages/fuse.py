@@ -95,6 +95,7 @@ def _fuse(context: StageContext, making: Making, photos: Scene) -> dict[str, Any
     checks = _agree(context, making, chosen)
     confirmed, tiles = _cut(context, making, chosen, checks)
     counts = context.perform("fusing tiles", tiles, list(tiles.tiles))
+    context.executor.rest()
     points = sum(counts.values())
     if not points:
         making.end()
