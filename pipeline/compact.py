@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.geometry.grid import by_strips
 from refdepth.types.depth_map import DepthMap
 
 _MANTISSA_BITS = 23  # of float32
@@ -24,7 +25,7 @@ def rounded(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def in_levels(confidence: NDArray[np.float32]) -> NDArray[np.float32]:
     """Confidence in [0, 1] to 1 / 255."""
-    return (np.rint(confidence * _LEVELS) / _LEVELS).astype(np.float32)
+    return by_strips(lambda part: np.rint(part * _LEVELS) / _LEVELS, confidence)
 
 
 def compact(depth_map: DepthMap) -> dict[str, NDArray[np.float32]]:
