@@ -160,7 +160,8 @@ def move_to_a_side(
                     difference = 0.0
                     for channel in range(image.shape[2]):
                         there = np.float32(image[v, u, channel]) / unit
-                        difference += abs(there - np.float32(image[y, x, channel]) / unit)
+                        here = np.float32(image[y, x, channel]) / unit
+                        difference += float(abs(there - here))
                     alike = np.exp(-difference / likeness - nearness * (dy * dy + dx * dx))
                     own = solid[v, u] * alike
                     place = count
