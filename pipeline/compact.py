@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.geometry.grid import by_strips
 from refdepth.types.depth_map import DepthMap
 
 _SPARE_BITS = 10
@@ -32,7 +33,7 @@ def rounded(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def in_levels(confidence: NDArray[np.float32]) -> NDArray[np.float32]:
     """Confidence in [0, 1] to 1 / 255: again as it was after it has been rounded to float16."""
-    return (np.rint(confidence * _LEVELS) / _LEVELS).astype(np.float32)
+    return by_strips(lambda part: np.rint(part * _LEVELS) / _LEVELS, confidence)
 
 
 def compact(depth_map: DepthMap) -> dict[str, NDArray[Any]]:
