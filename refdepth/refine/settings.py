@@ -84,6 +84,26 @@ class ConsistencySettings(Settings):
     rounds: int = setting(3, "Solves, each with new weights", ge=1)
 
 
+class CloserSettings(Settings):
+    """How large photos are searched again, finer, around the depth found on the working grid."""
+
+    max_pixels: int = setting(
+        0,
+        "Pixels of the finer grid, at most; where it would be no finer than the working grid, and at"
+        " 0, nothing is searched again",
+        unit="px",
+        ge=0,
+    )
+    search: SearchSettings = setting(
+        SearchSettings(range=0.02, steps=17), "Which depths are tried"
+    )
+    match: MatchSettings = setting(MatchSettings(), "How windows are compared")
+    spread: PropagationSettings = setting(
+        PropagationSettings(smoothness=2.0, rounds=1), "How corrections spread from sure pixels"
+    )
+    stay: float = setting(0.02, "Weight of no change against a sure pixel", gt=0)
+
+
 class RefineSettings(Settings):
     """How a scaled prior is refined against its neighbours."""
 
@@ -127,6 +147,11 @@ class RefineSettings(Settings):
         "Which depths are tried around the depth that views agree on",
         expert=True,
     )
+    closer: CloserSettings = setting(
+        CloserSettings(),
+        "How large photos are searched again, finer, around the depth found",
+        expert=True,
+    )
     propagation: PropagationSettings = setting(
         PropagationSettings(),
         "How corrections spread from sure to unsure pixels",
@@ -160,6 +185,7 @@ class RefineSettings(Settings):
                 sources=12,
                 search_again=SearchSettings(range=0.12, steps=49),
                 consistency=ConsistencySettings(rounds=5),
+                closer=CloserSettings(max_pixels=3_200_000),
             )
         if quality == Quality.PAPER:
             return cls(
@@ -172,8 +198,11 @@ class RefineSettings(Settings):
         fields = super().result_fields()
         if self.method is Method.PAPER:
             unread = {"wide", "search", "search_again", "propagation", "surface", "iterations"}
+            unread.add("closer")
         else:
             unread = {"paper"} if self.iterations else {"paper", "surface"}
+            if not self.closer.max_pixels:
+                unread.add("closer")
         return {name: value for name, value in fields.items() if name not in unread}
 
     @property

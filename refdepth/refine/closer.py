@@ -1,0 +1,84 @@
+"""A closer look: large photos searched again on a finer grid, near the depth found on the working
+grid, some rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from refdepth.arrays import Array, namespace
+from refdepth.geometry.grid import WorkGrid, by_strips
+from refdepth.geometry.working_view import WorkingView
+from refdepth.refine.problem import ViewProblem
+from refdepth.refine.settings import RefineSettings
+from refdepth.types.scene import SparseDepth
+
+HALO_ROWS = 32
+"""Rows of the finer grid on either side of a part that are searched with it and left to the parts
+beside it: what they say across its border has faded by then."""
+LEAST_ROWS = 64
+
+
+def finer_factor(grid: WorkGrid, settings: RefineSettings) -> int:
+    """Photo pixels per pixel of the finer grid; at most that of the working grid."""
+    closer = WorkGrid.for_photo(
+        grid.photo,
+        max_pixels=max(settings.closer.max_pixels, settings.working_pixels),
+        least_factor=settings.least_reduction,
+    )
+    return min(closer.factor, grid.factor)
+
+
+def look_closer(
+    ref: WorkingView,
+    sources: Sequence[WorkingView],
+    depth: Array,
+    sparse: SparseDepth,
+    settings: RefineSettings,
+) -> Array:
+    """`depth` (H, W; photo's grid) where a search around it on a finer grid moves it; itself where
+    no finer grid is allowed than the working one."""
+    factor = finer_factor(ref.grid, settings)
+    if factor == ref.grid.factor:
+        return depth
+    fine = ref.at(factor)
+    near = [source.at(finer_factor(source.grid, settings)) for source in sources]
+    rows_at_once = max(
+        LEAST_ROWS, settings.working_pixels // fine.grid.shape[1] - 2 * HALO_ROWS
+    )
+    done = []
+    for inner, around in _parts(fine.grid.shape[0], rows_at_once):
+        part = fine.part(around)
+        first = around.start * factor
+        there = depth[first : first + part.grid.photo.height]
+        found = _moved(part, near, there, sparse, settings)
+        skipped = inner.start * factor - first
+        done.append(found[skipped : skipped + (inner.stop - inner.start) * factor])
+    return namespace(depth).concat(done)
+
+
+def _moved(
+    ref: WorkingView,
+    sources: Sequence[WorkingView],
+    depth: Array,
+    sparse: SparseDepth,
+    settings: RefineSettings,
+) -> Array:
+    """The same of a part of the photo, on the grid of `ref` and `sources`."""
+    closer = settings.closer
+    by = settings.model_copy(update={"propagation": closer.spread, "match": closer.match})
+    problem = ViewProblem(ref, sources, sparse, by)
+    base = ref.grid.shrink_depth(depth)
+    found, sure = problem.search(base, closer.search)
+    xp = namespace(base)
+    unmoved = xp.zeros_like(found)
+    stay = xp.full_like(found, closer.stay)
+    change = problem.spread(base, (xp.stack([found, unmoved]), xp.stack([sure, stay])))
+    return by_strips(lambda a, b: a * xp.exp(b), depth, ref.grid.grow(change))
+
+
+def _parts(height: int, rows: int) -> Iterator[tuple[slice, slice]]:
+    """Rows of a grid in parts of at most `rows`, and each with those around it."""
+    count = -(-height // rows)
+    for part in range(count):
+        inner = slice(height * part // count, height * (part + 1) // count)
+        yield inner, slice(max(inner.start - HALO_ROWS, 0), min(inner.stop + HALO_ROWS, height))
