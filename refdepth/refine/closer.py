@@ -5,12 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from refdepth.arrays import Array, namespace
+import numpy as np
+
+from refdepth.arrays import Array, namespace, put
 from refdepth.geometry.grid import WorkGrid, by_strips
 from refdepth.geometry.working_view import WorkingView
-from refdepth.refine.problem import ViewProblem
-from refdepth.refine.settings import RefineSettings
-from refdepth.types.scene import SparseDepth
+from refdepth.matching.confidence import photometric_confidence
+from refdepth.matching.cost import Comparison, Windows
+from refdepth.matching.propagation import propagate
+from refdepth.matching.search import edge_links, search
+from refdepth.refine.problem import ANCHOR, LEAST_LINK
+from refdepth.refine.settings import CloserSettings, RefineSettings
 
 HALO_ROWS = 32
 """Rows of the finer grid on either side of a part that are searched with it and left to the parts
@@ -32,7 +37,6 @@ def look_closer(
     ref: WorkingView,
     sources: Sequence[WorkingView],
     depth: Array,
-    sparse: SparseDepth,
     settings: RefineSettings,
 ) -> Array:
     """`depth` (H, W; photo's grid) where a search around it on a finer grid moves it; itself where
@@ -50,7 +54,7 @@ def look_closer(
         part = fine.part(around)
         first = around.start * factor
         there = depth[first : first + part.grid.photo.height]
-        found = _moved(part, near, there, sparse, settings)
+        found = _moved(part, near, there, settings)
         skipped = inner.start * factor - first
         done.append(found[skipped : skipped + (inner.stop - inner.start) * factor])
     return namespace(depth).concat(done)
@@ -60,20 +64,43 @@ def _moved(
     ref: WorkingView,
     sources: Sequence[WorkingView],
     depth: Array,
-    sparse: SparseDepth,
     settings: RefineSettings,
 ) -> Array:
     """The same of a part of the photo, on the grid of `ref` and `sources`."""
     closer = settings.closer
-    by = settings.model_copy(update={"propagation": closer.spread, "match": closer.match})
-    problem = ViewProblem(ref, sources, sparse, by)
+    comparison = Comparison.of(Windows.of(ref, closer.match), sources)
     base = ref.grid.shrink_depth(depth)
-    found, sure = problem.search(base, closer.search)
     xp = namespace(base)
-    unmoved = xp.zeros_like(found)
-    stay = xp.full_like(found, closer.stay)
-    change = problem.spread(base, (xp.stack([found, unmoved]), xp.stack([sure, stay])))
+    reach = put(np.linspace(-1, 1, closer.steps, dtype=np.float32), ref.device)
+    factors = xp.exp(_change(reach, closer))
+    penalty = xp.abs(reach) * closer.match.prior_penalty
+    match = search(comparison, base, factors, closer.match, extra=penalty)
+    found = _change(match.step / (closer.steps - 1) * 2 - 1, closer)
+    sure = photometric_confidence(match.zncc, match.texture)
+    links = edge_links(
+        ref.gray,
+        base * xp.exp(found),
+        image_edge=closer.spread.image_edge,
+        depth_edge=closer.spread.depth_edge,
+        floor=LEAST_LINK,
+    )
+    change = propagate(
+        xp.stack([found, xp.zeros_like(found)]),
+        xp.stack([sure, closer.stay * xp.ones_like(found)]),
+        *links,
+        smoothness=closer.spread.smoothness,
+        outlier=closer.spread.outlier,
+        anchor=ANCHOR,
+        rounds=closer.spread.rounds,
+    )
     return by_strips(lambda a, b: a * xp.exp(b), depth, ref.grid.grow(change))
+
+
+def _change(reach: Array, closer: CloserSettings) -> Array:
+    """The changes of log depth that are tried, for `reach` in [-1, 1]: close to each other around
+    no change, ever further apart towards the ends."""
+    fine = closer.step * (closer.steps - 1) / 2
+    return fine * reach + (closer.range - fine) * reach**3
 
 
 def _parts(height: int, rows: int) -> Iterator[tuple[slice, slice]]:

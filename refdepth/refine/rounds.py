@@ -248,7 +248,7 @@ def second_round(
             depth, record["fine"] = found.depth, found.record
             clock.lap("fine")
         if settings.closer.max_pixels:
-            depth = look_closer(view, near, depth, sparse, settings)
+            depth = look_closer(view, near, depth, settings)
             clock.lap("closer")
     photo = ref.photo() if settings.edge_reach else None
     mask = ref.photo_mask() if photo is None else photo.mask

@@ -94,9 +94,11 @@ class CloserSettings(Settings):
         unit="px",
         ge=0,
     )
-    search: SearchSettings = setting(
-        SearchSettings(range=0.02, steps=17), "Which depths are tried"
+    range: float = setting(0.16, "Largest change of log depth that is tried", gt=0)
+    step: float = setting(
+        0.0025, "Change from one depth that is tried to the next, around the middle", gt=0
     )
+    steps: int = setting(49, "How many depths are tried; an odd number includes no change", ge=3)
     match: MatchSettings = setting(MatchSettings(), "How windows are compared")
     spread: PropagationSettings = setting(
         PropagationSettings(smoothness=2.0, rounds=1), "How corrections spread from sure pixels"
