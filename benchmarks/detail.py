@@ -5,7 +5,7 @@ Cameras are given, priors simulated, at a network's resolution and with smeared 
 refined in a process of its own, which has no other views to work on at the same time.
 
     python benchmarks/detail.py [--sizes 1632x1224 4032x3024] [--qualities fast balanced high]
-        [--set refine.FIELD=VALUE ...] [--judged 2] [--json FILE]
+        [--set refine.FIELD=VALUE ...] [--views 6] [--judged 2] [--json FILE]
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from refdepth.pipeline.memory import PeakMemory
 from refdepth.priors.fit import apply_fit, fit_scene
 from refdepth.settings import Quality
 from refdepth.synthetic import PriorError, simulate_prior
-from refdepth.synthetic.detail import Detail, make_detail
+from refdepth.synthetic.detail import BARS_M, Detail, make_detail
 from refdepth.synthetic.view import SyntheticView
 from refdepth.types.prior import PriorKind
 from refdepth.types.scene import Scene
@@ -127,7 +127,8 @@ def judge(detail: Detail, inputs: Inputs, maps: Maps) -> dict[str, Any]:
             if (on := np.isin(view.surface, relief.surfaces)).any()
         ]
         true, found = (
-            np.concatenate([one - np.median(one) for one in some]) for some in zip(*parts, strict=True)
+            np.concatenate([one - np.median(one) for one in some])
+            for some in zip(*parts, strict=True)
         )
         true, found = true - true.mean(), found - found.mean()
         reliefs[f"{1000 * relief.height:g}/{1000 * relief.side:g}"] = {
@@ -161,13 +162,65 @@ def _inside(view: SyntheticView, smooth: tuple[int, ...], bars: list[int]) -> np
     return inside
 
 
-def bar_rows(results: dict[str, Any], detail: Detail, size: str) -> list[tuple[str, ...]]:
-    px = detail.scene.camera.K[0, 0] / 2600
-    del px, size
-    return [
-        (name, *(f"{share:.2f}" for share in found["bars"].values()), f"{found['beside']:.3f}")
-        for name, found in results.items()
+def run(inputs: Inputs, quality: str, assignments: list[str]) -> tuple[Maps, dict[str, float]]:
+    """`refine` in a process of its own."""
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=fresh) as pool:
+        return pool.submit(refine, inputs, quality, assignments).result()
+
+
+def tables(results: dict[tuple[str, str], dict[str, Any]], focal: dict[str, float]) -> list[Table]:
+    """Costs and smooth parts; bars; reliefs."""
+    cases = list(results.items())
+    bars, reliefs = (list(next(iter(results.values()))[part]) for part in ("bars", "reliefs"))
+    costs = [name for name in cases[-1][1] if name.endswith((" s", "MiB"))]
+    widths = [
+        (size, "width, px", *(f"{focal[size] * float(mm) / 1000 / BARS_M:.1f}" for mm in bars), "")
+        for size in focal
     ]
+    return [
+        Table(
+            title="Median relative error of smooth things, and what a view costs",
+            columns=("size", "depth", "error", *costs),
+            rows=tuple(
+                (*case, f"{found['smooth']:.5f}", *(_figure(found.get(name)) for name in costs))
+                for case, found in cases
+            ),
+        ),
+        Table(
+            title="Share of right pixels on bars by width, and on the wall beside them",
+            columns=("size", "depth", *(f"{mm} mm" for mm in bars), "beside"),
+            rows=(
+                *widths,
+                *(
+                    (
+                        *case,
+                        *(f"{share:.2f}" for share in found["bars"].values()),
+                        f"{found['beside']:.3f}",
+                    )
+                    for case, found in cases
+                ),
+            ),
+        ),
+        Table(
+            title="Relief, height / side in mm: share of its height that is found, and correlation",
+            columns=("size", "depth", *reliefs),
+            rows=tuple(
+                (
+                    *case,
+                    *(
+                        f"{one['gain']:.2f} {one['correlation']:.2f}"
+                        for one in found["reliefs"].values()
+                    ),
+                )
+                for case, found in cases
+            ),
+        ),
+    ]
+
+
+def _figure(number: float | None) -> str:
+    return "" if number is None else f"{number:.1f}"
 
 
 def main() -> None:
@@ -177,6 +230,30 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["1632x1224", "4032x3024"])
     parser.add_argument("--qualities", nargs="+", default=["fast", "balanced", "high"])
     parser.add_argument("--set", nargs="+", default=[], dest="assignments")
+    parser.add_argument("--views", type=int, default=6)
     parser.add_argument("--judged", type=int, default=2)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    results: dict[tuple[str, str], dict[str, Any]] = {}
+    focal: dict[str, float] = {}
+    for size in args.sizes:
+        width, height = map(int, size.split("x"))
+        detail = make_detail(0, args.views, width, height)
+        focal[size] = float(detail.scene.camera.K[0, 0])
+        with tempfile.TemporaryDirectory(prefix="detail-") as folder:
+            inputs = make_inputs(detail, args.judged, Path(folder))
+            scaled = {name: inputs.scaled[name] for name in inputs.judged}
+            results[size, SCALED] = judge(detail, inputs, scaled)
+            for quality in args.qualities:
+                maps, cost = run(inputs, quality, args.assignments)
+                results[size, quality] = {**judge(detail, inputs, maps), **cost}
+    for table in tables(results, focal):
+        print(table.to_text(), end="\n\n")
+    if args.json is not None:
+        found = {f"{size}, {depth}": one for (size, depth), one in results.items()}
+        told = {"machine": machine(), "arguments": vars(args), "results": found}
+        args.json.write_text(json.dumps(told, indent=1, default=str))
+
+
+if __name__ == "__main__":
+    main()

@@ -46,9 +46,7 @@ def look_closer(
         return depth
     fine = ref.at(factor)
     near = [source.at(finer_factor(source.grid, settings)) for source in sources]
-    rows_at_once = max(
-        LEAST_ROWS, settings.working_pixels // fine.grid.shape[1] - 2 * HALO_ROWS
-    )
+    rows_at_once = max(LEAST_ROWS, settings.working_pixels // fine.grid.shape[1] - 2 * HALO_ROWS)
     done = []
     for inner, around in _parts(fine.grid.shape[0], rows_at_once):
         part = fine.part(around)

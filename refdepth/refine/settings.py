@@ -89,8 +89,8 @@ class CloserSettings(Settings):
 
     max_pixels: int = setting(
         0,
-        "Pixels of the finer grid, at most; where it would be no finer than the working grid, and at"
-        " 0, nothing is searched again",
+        "Pixels of the finer grid, at most; at 0, and where it would be no finer than the working"
+        " grid, nothing is searched again",
         unit="px",
         ge=0,
     )

@@ -75,15 +75,15 @@ class Detail:
         return _depth(self.flat, view.camera, invert_pose(view.cam_from_world))[0]
 
 
-def make_detail(
-    seed: int = 0, views: int = 6, width: int = 4032, height: int = 3024
-) -> Detail:
+def make_detail(seed: int = 0, views: int = 6, width: int = 4032, height: int = 3024) -> Detail:
     """Photos of the wall from at most six places; the same arguments give the same scene, and all
     sizes show the same."""
     rng = np.random.default_rng([seed, 17])
     builder = WorldBuilder(rng)
     room, wall = _finish(rng), _finish(rng)
-    builder.add(tracer.BOX, (0, 0, 0.5), (3.2, 2.2, WALL_M - 0.5), (room, room, room, room, room, wall))
+    builder.add(
+        tracer.BOX, (0, 0, 0.5), (3.2, 2.2, WALL_M - 0.5), (room, room, room, room, room, wall)
+    )
     smooth = [5]
     for shape, center, half in (
         (tracer.SPHERE, (-0.95, 0.78, 2.75), (0.25, 0.25, 0.25)),
@@ -183,9 +183,7 @@ def _depth(
     return depth, surface
 
 
-def _picture(
-    world: World, camera: PinholeCamera, pose: NDArray[np.float64]
-) -> NDArray[np.float32]:
+def _picture(world: World, camera: PinholeCamera, pose: NDArray[np.float64]) -> NDArray[np.float32]:
     image = np.empty((*camera.shape, 3), np.float32)
     for rows, columns, part, seen in _tiles(world, camera, pose):
         image[rows, columns] = seen.picture(part.K, pose, part.shape)
