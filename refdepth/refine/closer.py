@@ -19,18 +19,9 @@ from refdepth.refine.settings import CloserSettings, RefineSettings
 
 HALO_ROWS = 32
 """Rows of the finer grid on either side of a part that are searched with it and left to the parts
-beside it: what they say across its border has faded by then."""
+beside it: what is cut off there changes little of what the part finds."""
 LEAST_ROWS = 64
-
-
-def finer_factor(grid: WorkGrid, settings: RefineSettings) -> int:
-    """Photo pixels per pixel of the finer grid; at most that of the working grid."""
-    closer = WorkGrid.for_photo(
-        grid.photo,
-        max_pixels=max(settings.closer.max_pixels, settings.working_pixels),
-        least_factor=settings.least_reduction,
-    )
-    return min(closer.factor, grid.factor)
+"""Of a part: with fewer, most of the work would be done twice."""
 
 
 def look_closer(
@@ -39,13 +30,16 @@ def look_closer(
     depth: Array,
     settings: RefineSettings,
 ) -> Array:
-    """`depth` (H, W; photo's grid) where a search around it on a finer grid moves it; itself where
-    no finer grid is allowed than the working one."""
-    factor = finer_factor(ref.grid, settings)
-    if factor == ref.grid.factor:
+    """`depth` (H, W; photo's grid) moved to what a search around it on a finer grid finds; itself
+    where no finer grid is allowed than the working one.
+
+    Memory is that of a part no larger than the working grid, and of the sources' pictures on the
+    finer one.
+    """
+    if _finer(ref, settings) is ref:
         return depth
-    fine = ref.at(factor)
-    near = [source.at(finer_factor(source.grid, settings)) for source in sources]
+    fine, *near = (_finer(view, settings) for view in (ref, *sources))
+    factor = fine.grid.factor
     rows_at_once = max(LEAST_ROWS, settings.working_pixels // fine.grid.shape[1] - 2 * HALO_ROWS)
     done = []
     for inner, around in _parts(fine.grid.shape[0], rows_at_once):
@@ -56,6 +50,11 @@ def look_closer(
         skipped = inner.start * factor - first
         done.append(found[skipped : skipped + (inner.stop - inner.start) * factor])
     return namespace(depth).concat(done)
+
+
+def _finer(view: WorkingView, settings: RefineSettings) -> WorkingView:
+    """A view on its finer grid; itself where there is none."""
+    return view.at(WorkGrid.for_photo(view.grid.photo, **settings.finer_grid).factor)
 
 
 def _moved(
@@ -97,7 +96,7 @@ def _moved(
 def _change(reach: Array, closer: CloserSettings) -> Array:
     """The changes of log depth that are tried, for `reach` in [-1, 1]: close to each other around
     no change, ever further apart towards the ends."""
-    fine = closer.step * (closer.steps - 1) / 2
+    fine = min(closer.step * (closer.steps - 1) / 2, closer.range)
     return fine * reach + (closer.range - fine) * reach**3
 
 

@@ -103,7 +103,7 @@ class CloserSettings(Settings):
     spread: PropagationSettings = setting(
         PropagationSettings(smoothness=2.0, rounds=1), "How corrections spread from sure pixels"
     )
-    stay: float = setting(0.02, "Weight of no change against a sure pixel", gt=0)
+    stay: float = setting(0.05, "Weight of no change against a sure pixel", gt=0)
 
 
 class RefineSettings(Settings):
@@ -221,3 +221,9 @@ class RefineSettings(Settings):
     def grid(self) -> dict[str, int]:
         """The limits of the working grid, as `WorkingView` takes them."""
         return {"max_pixels": self.working_pixels, "least_factor": self.least_reduction}
+
+    @property
+    def finer_grid(self) -> dict[str, int]:
+        """The same of the grid of a closer look: the working grid where it is no finer."""
+        most = max(self.closer.max_pixels, self.working_pixels)
+        return {"max_pixels": most, "least_factor": self.least_reduction}

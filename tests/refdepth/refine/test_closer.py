@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 import torch
 
+from refdepth.geometry.grid import WorkGrid
 from refdepth.geometry.working_view import WorkingView
 from refdepth.refine import closer
-from refdepth.refine.closer import finer_factor, look_closer
+from refdepth.refine.closer import look_closer
 from refdepth.refine.settings import CloserSettings, RefineSettings
 from refdepth.synthetic.detail import make_detail
+from refdepth.types.camera import PinholeCamera
 from refdepth.types.scene import PosedImage
 
 SETTINGS = RefineSettings(working_pixels=3100, closer=CloserSettings(max_pixels=20_000))
@@ -34,61 +36,63 @@ def views_of(wall, mask=None) -> list[WorkingView]:
 
 @pytest.fixture(scope="module")
 def smooth(wall) -> np.ndarray:
-    """The wall's depth without bars, two thousandths off."""
-    truth = wall.scene.views[-1].depth
-    bars = np.isin(wall.scene.views[-1].surface, [bar.surface for bar in wall.bars])
-    return np.where(bars, np.median(truth), truth).astype(np.float32) * np.float32(1.002)
-
-
-def test_bars_are_found_that_the_depth_does_not_have(wall, smooth):
+    """Depth two thousandths off, in which the pillar before the wall is missing."""
     view = wall.scene.views[-1]
-    widest = [bar.surface for bar in wall.bars if bar.width == max(b.width for b in wall.bars)]
-    on = np.isin(view.surface, widest)
+    behind = np.median(view.depth[view.surface == wall.smooth[0]])
+    depth = np.where(view.surface == wall.smooth[2], behind, view.depth)
+    return depth.astype(np.float32) * np.float32(1.002)
+
+
+def test_what_the_depth_lacks_is_found_and_the_rest_is_closer_to_the_truth(wall, smooth):
+    view = wall.scene.views[-1]
     ref, *sources = views_of(wall)
-    found = look_closer(ref, sources, smooth, SETTINGS)
-    assert np.mean(np.abs(smooth / view.depth - 1)[on] < 0.03) < 0.05
-    assert np.mean(np.abs(found / view.depth - 1)[on] < 0.03) > 0.5
-    plain = view.surface == wall.smooth[0]
-    error = np.abs(found / view.depth - 1)[plain]
-    assert np.median(error) < 0.001  # it was 0.002
-    assert np.mean(error < 0.03) > 0.95
+    before, after = (
+        np.abs(depth / view.depth - 1)
+        for depth in (smooth, look_closer(ref, sources, smooth, SETTINGS))
+    )
+    pillar, plain = view.surface == wall.smooth[2], view.surface == wall.smooth[0]
+    assert np.mean(before[pillar] < 0.03) < 0.2
+    assert np.mean(after[pillar] < 0.03) > 0.7
+    assert np.median(after[plain]) < 0.001  # it was 0.002
+    assert np.mean(after[plain] < 0.03) > 0.97
 
 
 def test_without_a_finer_grid_the_depth_is_the_very_same(wall, smooth):
     ref, *sources = views_of(wall)
     for most in (0, SETTINGS.working_pixels):
         settings = SETTINGS.model_copy(update={"closer": CloserSettings(max_pixels=most)})
-        assert finer_factor(ref.grid, settings) == ref.grid.factor == 5
+        assert ref.grid.factor == 5
         assert look_closer(ref, sources, smooth, settings) is smooth
 
 
-def test_photos_of_two_megapixels_are_not_looked_at_again_by_any_quality():
-    for width, height, factor in ((1632, 1224, 2), (4032, 3024, 2), (6000, 4000, 3)):
-        grid = WorkingView.of(
-            PosedImage(
-                camera=make_detail(views=1, width=16, height=12).scene.camera,
-                cam_from_world=np.eye(4),
-                image=np.zeros((12, 16, 3), np.uint8),
-            ),
-            max_pixels=10**6,
-        ).grid
-        camera = type(grid.photo)(K=np.eye(3), width=width, height=height)
-        settings = RefineSettings.preset("high")
-        large = type(grid).for_photo(camera, **settings.grid)
-        assert finer_factor(large, settings) == factor
-        assert finer_factor(large, RefineSettings()) == large.factor
+def test_only_large_photos_have_a_finer_grid_and_only_at_the_highest_quality():
+    def factors(quality: str, width: int, height: int) -> tuple[int, int]:
+        settings = RefineSettings.preset(quality)
+        camera = PinholeCamera(K=np.eye(3), width=width, height=height)
+        working, finer = (
+            WorkGrid.for_photo(camera, **limits).factor
+            for limits in (settings.grid, settings.finer_grid)
+        )
+        return working, finer
+
+    assert factors("high", 1632, 1224) == (2, 2)
+    assert factors("high", 4032, 3024) == (5, 2)
+    assert factors("high", 6000, 4000) == (7, 3)
+    for quality in ("fast", "balanced"):
+        assert factors(quality, 4032, 3024) == (5, 5)
 
 
 def test_parts_say_what_the_whole_says(wall, smooth, monkeypatch):
+    """To a part of the step from one depth that is tried to the next: a path of costs begins where
+    its part does."""
     ref, *sources = views_of(wall)
     monkeypatch.setattr(closer, "LEAST_ROWS", 24)
-    monkeypatch.setattr(closer, "HALO_ROWS", 16)
     in_parts = look_closer(ref, sources, smooth, SETTINGS)
     monkeypatch.setattr(closer, "LEAST_ROWS", 1000)
     whole = look_closer(ref, sources, smooth, SETTINGS)
-    differs = np.abs(in_parts / whole - 1) > 1e-4
-    assert not np.array_equal(in_parts, whole)
-    assert differs.mean() < 0.01
+    differs = np.abs(in_parts / whole - 1)
+    assert differs.max() > 0
+    assert np.quantile(differs, 0.99) < 0.25 * SETTINGS.closer.step
 
 
 def test_what_a_mask_leaves_out_is_not_searched(wall, smooth):
