@@ -19,6 +19,7 @@ from refdepth.geometry.grid import WorkGrid, by_strips, log_ratio
 from refdepth.geometry.working_view import WorkingView
 from refdepth.refine.acceptance import accept
 from refdepth.refine.calibration import Calibration, Evidence
+from refdepth.refine.closer import look_closer
 from refdepth.refine.confidence import Trust, view_trust
 from refdepth.refine.edges import sharpen_edges
 from refdepth.refine.problem import ViewProblem
@@ -256,6 +257,9 @@ def second_round(
             )
             depth, record["fine"] = found.depth, found.record
             clock.lap("fine")
+        if settings.closer.max_pixels:
+            depth = look_closer(view, near, depth, settings)
+            clock.lap("closer")
     photo = ref.photo() if settings.edge_reach else None
     mask = ref.photo_mask() if photo is None else photo.mask
     sharp = _sharpened(depth, photo, settings)

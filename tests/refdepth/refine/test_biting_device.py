@@ -20,7 +20,7 @@ from refdepth.matching.neighbours import select_sources
 from refdepth.priors.fit import ScaleSettings, apply_fit, fit_scale
 from refdepth.priors.sweep import SweepPrior, SweepSettings
 from refdepth.refine.rounds import RefinedView, first_round, second_round
-from refdepth.refine.settings import RefineSettings
+from refdepth.refine.settings import CloserSettings, RefineSettings
 from refdepth.render.torch_renderer import TorchRenderer
 from refdepth.synthetic import make_scene
 from refdepth.types.depth_map import DepthMap
@@ -68,9 +68,9 @@ class Room:
     def sources(self, name: str, settings: RefineSettings) -> list[str]:
         return select_sources(self.scene, self.scene[name], settings.sources)
 
-    def found(self, name: str) -> DepthMap:
+    def found(self, name: str, settings: RefineSettings) -> DepthMap:
         """What a first round may find."""
-        depth = self.views(RefineSettings())[name].grid.shrink_depth(self.truth[name])
+        depth = self.views(settings)[name].grid.shrink_depth(self.truth[name])
         return DepthMap(depth=depth, confidence=np.full_like(depth, 0.7))
 
 
@@ -129,7 +129,7 @@ def both_rounds(
         if second:
             arguments |= {
                 "first": found[0].depth_map,
-                "source_depths": [room.found(n) for n in room.sources(name, settings)],
+                "source_depths": [room.found(n, settings) for n in room.sources(name, settings)],
                 "renderer": renderer(device) if settings.gradient_steps else None,
             }
         with biting() if device == DEVICE else nullcontext() as watch:
@@ -147,6 +147,7 @@ def same_but_for_time(one: dict, other: dict) -> bool:
 
 
 FAST, BALANCED, HIGH = (RefineSettings.preset(quality) for quality in ("fast", "balanced", "high"))
+CLOSER = FAST.model_copy(update={"working_pixels": 1024, "closer": CloserSettings(max_pixels=1200)})
 CASES = {
     "fast": (FAST, lambda room: room, 0.0, SECOND),
     "balanced": (BALANCED, lambda room: room, 0.0, SECOND + steps(6)),
@@ -154,6 +155,7 @@ CASES = {
     "masks": (BALANCED, masked, 0.0, SECOND + steps(6)),
     "far off": (BALANCED, far_off, 0.5, SECOND + steps(6)),
     "sky": (FAST, with_sky, 0.0, SECOND),
+    "closer": (CLOSER, masked, 0.0, SECOND),
 }
 
 
