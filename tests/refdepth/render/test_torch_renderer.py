@@ -125,6 +125,15 @@ def test_of_pictures_that_show_nearly_the_same_the_first_waits(make_views, monke
         assert not exceeded.item()
 
 
+def test_a_triangle_that_has_left_the_picture_is_not_drawn_below_it():
+    corners = torch.tensor([[[0.0, 0.0, 1.0], [4.0, 0.0, 1.0], [0.0, 40.0, 1.0]]])
+    triangle = torch.tensor([[0, 1, 2]], dtype=torch.int32)
+    renderer, exceeded = tensors.for_steps()
+    assert renderer.visibility(corners, triangle, 8, 8).coverage.sum() > 20
+    assert not renderer.visibility(corners + torch.tensor([0, 8, 0]), triangle, 8, 8).coverage.any()
+    assert not exceeded
+
+
 @pytest.mark.parametrize("change", [1.3, -1.0])
 def test_a_picture_that_shows_more_than_the_first_is_told(make_views, change):
     """Nothing at first, too: all of it lies beside the picture."""
