@@ -240,7 +240,9 @@ def reconstruct(
         refuse_combinations,
     )
     from refdepth.pipeline.config import build_config
+    from refdepth.pipeline.devices import check_device
     from refdepth.pipeline.engine import Engine, stage_names
+    from refdepth.pipeline.engines import check_engine
     from refdepth.pipeline.exports import ExportOptions, parse_formats, refuse_metres
     from refdepth.pipeline.exports import export as write_exports
     from refdepth.pipeline.measure_scale import ScaleOptions, measure_scale
@@ -300,7 +302,11 @@ def reconstruct(
     )
     workspace = output_folder(out)
     if dry_run:
-        print_plan(Engine(workspace, request).status(), until)
+        making = print_plan(Engine(workspace, request).status(), until)
+        if "depth" in making:
+            check_device(request.config.runtime.device)
+        if "refine" in making:
+            check_engine(request.config)
         return
     # Going on after an interruption means keeping what it has left.
     again = [argument for argument in sys.argv[1:] if argument != "--no-resume"]

@@ -26,8 +26,8 @@ from refdepth.pipeline.calibration import (
     is_refined,
 )
 from refdepth.pipeline.config import RunConfig, RunRequest
-from refdepth.pipeline.devices import aside, check_device, count_places
-from refdepth.pipeline.engines import gpu_share
+from refdepth.pipeline.devices import aside, count_places
+from refdepth.pipeline.engines import check_engine, gpu_share
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.manifest import MANIFEST_NAME
 from refdepth.pipeline.refining import (
@@ -74,8 +74,7 @@ class RefineStage:
     ) -> Mapping[str, Any]:
         """Nothing from outside. Before a run a device or renderer that cannot be had is refused."""
         if not looking:
-            check_device(request.config.runtime.device)
-            gpu_share(request.config)
+            check_engine(request.config)
         return {}
 
     def selection(self, request: RunRequest) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from refdepth.arrays import Array, at_least, fetch_all, is_tensor, namespace, put, put_like
 from refdepth.geometry.grid import WorkGrid, by_strips, log_ratio
 from refdepth.geometry.working_view import WorkingView
-from refdepth.refine.acceptance import accept
+from refdepth.refine.acceptance import accept, summary
 from refdepth.refine.calibration import Calibration, Evidence
 from refdepth.refine.closer import look_closer
 from refdepth.refine.confidence import Trust, view_trust
@@ -264,6 +264,7 @@ def second_round(
     mask = ref.photo_mask() if photo is None else photo.mask
     sharp = _sharpened(depth, photo, settings)
     clock.lap("edges")
+    verdict = None
     if judge is not None:
         judging = sources[judge].on(device)
         held_out = ViewProblem(view, [judging], sparse, settings, problem.windows)
@@ -273,17 +274,18 @@ def second_round(
             share = ref.grid.grow(accept(held_out, seen, shrink(start), shrink(scaled)).share)
             before = taken_over(start, scaled, share)
         verdict = accept(held_out, seen, shrink(before), shrink(sharp))
-        said, in_full = verdict.fetched()
-        record.update(said)
-        if not in_full:
-            share = ref.grid.grow(verdict.share)
+        if is_tensor(sharp) or not verdict.in_full:  # nobody waits for a device to answer that
+            xp, share = namespace(sharp), ref.grid.grow(verdict.share)
             mixed = _sharpened(taken_over(before, depth, share), photo, settings)
-            sharp = namespace(sharp).where(share > 0, mixed, before)
+            sharp = xp.where(verdict.in_full, sharp, xp.where(share > 0, mixed, before))
         clock.lap("acceptance")
     sharp = sky.removed(sharp)
     trust = view_trust(problem.comparison, ref.grid.shrink_depth(sharp), transferred, settings)
-    sharp, order, chance = fetch_all(sharp, trust.order, trust.chance)
+    said = () if verdict is None else verdict.numbers
+    sharp, order, chance, *numbers = fetch_all(sharp, trust.order, trust.chance, *said)
     trust = Trust(order=order, chance=chance)
+    if numbers:
+        record.update(summary(*map(float, numbers)))
     alone = Calibration.of([Evidence.of(trust, ref.grid, sharp, None)])
     clock.lap("confidence")
     record["seconds"] = clock.seconds
