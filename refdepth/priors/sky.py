@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.priors.observed import Observed
+from refdepth.priors.robust_line import fit_line
 from refdepth.types.prior import Prior, PriorKind
 
 Array = NDArray[np.float64]
@@ -25,13 +26,18 @@ LEVEL = 0.02
 """How far values of the sky differ, as a share of the way to the farthest points."""
 SHARE, MOST = 0.03, 0.5
 """Share of the picture, and of what is as far, that has the sky's value at least."""
+LEAST_OTHERS = 24
+"""So many points tell how far the sky's value is without those that lie on it."""
+TOO_FAR = 2.0
+"""How many times as far as the points on it they say that it is, where the prior is wrong there."""
 BEYOND = 1.3
 """How many times as far as the farthest points the sky is put at least."""
 
 
 def contradicting(prior: Prior, points: Observed) -> NDArray[np.bool_]:
-    """Which points (N,) lie where a prior says sky, though others that it puts nearer are farther:
-    there it is wrong, and a line fitted to them would have the sky where they are."""
+    """Which points (N,) lie where a prior says sky and are right: others that it puts nearer are
+    farther, or a line through the others has the sky's value far behind them. There the prior is
+    wrong, and a line fitted to them would have the sky where they are."""
     sign = 1 if prior.kind == PriorKind.INVERSE_AFFINE else -1
     near = sign * prior.values[np.isfinite(prior.values)].astype(np.float64)
     x, none = sign * points.x, np.zeros(len(points.x), bool)
@@ -43,7 +49,11 @@ def contradicting(prior: Prior, points: Observed) -> NDArray[np.bool_]:
     others = np.sort(points.depth[~on])[-max(TAIL_POINTS, round(TAIL_SHARE * len(x))) :]
     if not on.any() or len(others) < TAIL_POINTS or not _is_level(near, lowest, span, span / 3):
         return none
-    return on if np.median(points.depth[on]) < np.median(others) else none
+    surface = float(np.median(points.depth[on]))
+    if surface < np.median(others):
+        return on
+    said = _depth_without(prior.kind, sign * lowest, points.where(~on))
+    return on if said > TOO_FAR * surface else none
 
 
 def sky_from(
@@ -70,6 +80,17 @@ def sky_from(
     span = farthest - lowest
     bound = lowest + span / factor
     return 1 / bound if bound > 0 and _is_level(inverse, lowest, span, span / factor) else None
+
+
+def _depth_without(kind: PriorKind, level: float, others: Observed) -> float:
+    """Depth of the prior's value `level` by a line through the `others`; 0 where these are few."""
+    if len(others.x) < LEAST_OTHERS:
+        return 0.0
+    a, b = fit_line(others.x, others.target, others.weight, metric=kind == PriorKind.METRIC)
+    t = a * level + b
+    if kind != PriorKind.INVERSE_AFFINE:
+        return t
+    return 1 / t if t > 0 else float("inf")
 
 
 def _is_level(inverse: Array, lowest: float, span: float, far: float) -> bool:
