@@ -35,7 +35,7 @@ class ScaleStage:
     """Priors and SfM points in, out one fit a view that makes its prior absolute depth."""
 
     name = "scale"
-    version = 6
+    version = 7
     upstream = ("sfm", "depth")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:

@@ -20,7 +20,7 @@ from refdepth.priors.bend import Bend, fit_bend
 from refdepth.priors.observed import CELLS, observe
 from refdepth.priors.resolution import in_photo
 from refdepth.priors.robust_line import fit_line, improve_line, log_error, weighted_median
-from refdepth.priors.sky import contradicting, sky_from
+from refdepth.priors.sky import contradicting, line_to_sky, sky_from
 from refdepth.settings import Settings, setting
 from refdepth.types.prior import Prior, PriorKind
 from refdepth.types.scene import SparseDepth
@@ -171,8 +171,7 @@ def fit_scale(
     center, spread = _statistics(prior.values)
     points = observe(prior, sparse)
     wrong = contradicting(prior, points)
-    if wrong.any():
-        points = points.where(~wrong)
+    contradicted, points = points.where(wrong), points.where(~wrong)
     x, target, weight = points.x, points.target, points.weight
     flags: list[ScaleFlag] = []
     if len(x) == 0:
@@ -180,6 +179,8 @@ def fit_scale(
     elif len(x) < settings.min_points:
         flags.append(ScaleFlag.FEW_POINTS)
     a, b = fit_line(x, target, weight, metric=prior.kind == PriorKind.METRIC)
+    if wrong.any() and sky_from(prior, (a, b), points, 1.0, settings.far_factor) is None:
+        a, b = line_to_sky(prior, points, contradicted) or (a, b)
     error = log_error(a, b, x, target)
     inlier = error <= settings.inlier_error
     coverage = len(np.unique(points.cell[inlier])) / CELLS**2

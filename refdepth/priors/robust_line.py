@@ -116,11 +116,11 @@ def _start(x: Array, target: Array, weight: Array) -> tuple[float, float]:
         slope = 1e-3 * level / float(np.ptp(x))
         return slope, level - slope * float(np.median(x))
     judging = order[np.unique(np.linspace(0, len(x) - 1, _JUDGING_POINTS).round().astype(int))]
-    best = int(np.argmax(_likelihood(a, b, x[judging], target[judging], weight[judging])))
+    best = int(np.argmax(likelihood(a, b, x[judging], target[judging], weight[judging])))
     return float(a[best]), float(b[best])
 
 
-def _likelihood(a: Array, b: Array, x: Array, target: Array, weight: Array) -> Array:
+def likelihood(a: Array, b: Array, x: Array, target: Array, weight: Array) -> Array:
     """Weighted log likelihood (L,) of the prior's values x under each line (L,), given the points'
     depth.
 
