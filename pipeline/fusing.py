@@ -113,7 +113,7 @@ class Rounds(_Step):
 
     def open(self, desk: Desk) -> Callable[[str], None]:
         """Loads the scene."""
-        from refdepth.fusion import draw_together, sources_of
+        from refdepth.fusion import beside_of, draw_together, sources_of
 
         settings, scene, making = self.brief.config.fuse, self.scene(), self.making
         stored, drawn = making.after(self.turn - 1), making.after(self.turn)
@@ -126,7 +126,8 @@ class Rounds(_Step):
             if drawn.arrays_path(name).exists():
                 return
             view = scene[name]
-            found = draw_together(view, sources_of(view, scene, settings), before, settings)
+            sources, beside = sources_of(view, scene, settings), beside_of(view, scene)
+            found = draw_together(view, sources, before, settings, beside)
             if last:
                 self.brief.items().write_arrays(name, compact(found.depth_map))
                 drawn.write_arrays(name, {"voters": found.voters})

@@ -42,7 +42,7 @@ class FuseStage:
     """Refined depth in, `cloud.ply` and the depth that views agree on out."""
 
     name = "fuse"
-    version = 6
+    version = 7
     upstream = ("sfm", "refine")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
