@@ -32,6 +32,9 @@ _LEFT_OUT_QUANTILES = (0.5, 0.75, 0.9)
 _SAMPLES = 300
 _OPPOSED, _RELATED = -0.3, 0.2
 """Rank correlation of prior and points below which they are opposed; from which on related."""
+_FLAT = 0.01
+"""Relative difference of depth between the prior's median and its 10 % or 90 % quantile, under
+which a fit is flat."""
 _BORROWED_SHARE = 0.1
 """Weight of a borrowed fit against all of a weak view's own points."""
 
@@ -125,6 +128,11 @@ class ScaleFit:
     def weak(self) -> bool:
         """Whether the view's own points cannot carry a fit."""
         return bool(_WEAK.intersection(self.flags))
+
+    @property
+    def flat(self) -> bool:
+        """Whether it puts the whole picture at nearly one depth."""
+        return self.a * self.prior_spread < _FLAT * (self.a * self.prior_center + self.b)
 
     @property
     def median_residual(self) -> float:
