@@ -1,4 +1,4 @@
-"""The faces of a panorama as one picture: where two overlap, their surfaces fade into each other."""
+"""The faces of a panorama as one picture: where two overlap, one surface fades into the other."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def fade_into(
     load: Callable[[str], DepthMap],
     max_ratio: float,
 ) -> Map:
-    """`depth` (H, W; 0 unknown) of a view, faded into what the views at the same place have (`load`)
+    """`depth` (H, W; 0 unknown) of a view, faded into what those at the same place have (`load`)
     where their pictures overlap with its own and their depth differs by less than `max_ratio`; the
     same array where none do.
 

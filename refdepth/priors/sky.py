@@ -93,9 +93,7 @@ def line_to_sky(
     sign = 1 if prior.kind == PriorKind.INVERSE_AFFINE else -1
     near = sign * prior.values[np.isfinite(prior.values)].astype(np.float64)
     level = sign * float(np.quantile(near, LOWEST))
-    line, likelier = _line_behind(
-        prior.kind, level, float(np.median(contradicted.depth)), points
-    )
+    line, likelier = _line_behind(prior.kind, level, float(np.median(contradicted.depth)), points)
     return line if likelier else None
 
 

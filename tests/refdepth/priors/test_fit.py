@@ -122,21 +122,18 @@ def test_reliable_points_decide_between_two_answers(depth: np.ndarray) -> None:
 
 
 def test_one_wall_with_most_points_does_not_flatten_the_line() -> None:
-    """Two in three points lie on a wall at one depth, where the prior is a little off here and
-    there; the rest of the room is nearer and farther."""
+    """Four in five points lie on a wall at one depth; the rest of the room comes nearer."""
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
-    depth = np.where(x < 40, 4.0, 1.0 + 0.09 * (x - 40)).astype(np.float64)
+    depth = np.where(x < 40, 4.0, 1.5 + 0.0625 * (x - 40) + 0.01 * x)
     off = np.exp(0.09 * np.sin(x / 9 + 1) * np.cos(y / 8))
     prior = without_scale(depth * off, PriorKind.INVERSE_AFFINE, 0.5, -0.1)
-    for seed in range(5):
+    for seed in range(3):
         wall = sparse_points(depth, 600, seed, region=(0.5, 1.0))
-        rest = sparse_points(depth[:, 40:], 250, seed)
+        rest = sparse_points(depth[:, 40:], 150, seed)
         rest.xy[:, 0] += 40
         both = {k: np.concatenate([v, vars(rest)[k]]) for k, v in vars(wall).items()}
         fit = fit_scale(prior, SparseDepth(**both), SETTINGS)
-        error = np.abs(np.log(apply_fit(prior, fit) / depth))
-        assert np.mean(error) < 0.07
-        assert not fit.flat
+        assert np.mean(np.abs(np.log(apply_fit(prior, fit) / depth))) < 0.06  # flat: 0.13
 
 
 def test_a_flat_fit_is_told(depth: np.ndarray) -> None:
