@@ -127,7 +127,7 @@ class Rounds(_Comparison):
 
     def open(self, desk: Desk) -> Callable[[str], None]:
         """Loads the scene."""
-        from refdepth.fusion import draw_together
+        from refdepth.fusion import beside_of, draw_together
 
         settings, scene, making = self.brief.config.fuse, self.scene(), self.making
         stored, drawn = making.after(self.turn - 1), making.after(self.turn)
@@ -140,7 +140,9 @@ class Rounds(_Comparison):
             if drawn.arrays_path(name).exists():
                 return
             sources = [scene[source] for source in self.sources[name]]
-            found = draw_together(scene[name], sources, before, settings)
+            found = draw_together(
+                scene[name], sources, before, settings, beside_of(scene[name], scene)
+            )
             if last:
                 self.brief.items().write_arrays(name, packed(**vars(found.depth_map)))
                 drawn.write_arrays(name, {"voters": found.voters})

@@ -35,7 +35,7 @@ class ScaleStage:
     """Priors and SfM points in, out one fit a view that makes its prior absolute depth."""
 
     name = "scale"
-    version = 6
+    version = 7
     upstream = ("sfm", "depth")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -185,7 +185,7 @@ class _Table:
     ) -> ScaleFit:
         """The fit of a view's prior to the points that it sees, and to the depth of those of the
         `others` that were taken from the same place and whose own fits are good at three quarters
-        of their points."""
+        of their points, and not flat: those are right on the one surface that has points."""
         scene, view = self._scene, self._scene[name]
         beside = [
             other
@@ -193,6 +193,7 @@ class _Table:
             if other != name
             and other in others
             and not others[other].flags
+            and not others[other].flat
             and others[other].residual_quantiles["0.75"] <= self._settings.poor_fit
         ]
 
