@@ -159,6 +159,10 @@ bench-scale: setup ## Every stage for 100 to 1,000 views (BENCH_ARGS="--views 30
 bench-large-photos: setup ## Every stage for 23 photos of 12 megapixels and of 2
 	$(PYTHON) benchmarks/large_photos.py --json benchmarks/results/large_photos.json $(BENCH_ARGS)
 
+.PHONY: bench-detail
+bench-detail: setup ## What each quality resolves of thin bars and small relief, 2 and 12 megapixels
+	$(PYTHON) benchmarks/detail.py --json benchmarks/results/detail.json $(BENCH_ARGS)
+
 .PHONY: bench-scale-sfm
 bench-scale-sfm: setup ## Cameras of 300 photos with every matching and mapper (BENCH_ARGS=--help)
 	$(PYTHON) benchmarks/scale_sfm.py $(BENCH_ARGS)

@@ -78,9 +78,9 @@ class Traffic(TorchDispatchMode):
             moved = sum(tensor.nbytes for tensor in (*given, *made))
             self.bytes += moved
             self.longest[name] += moved
-        for tensor in made:
+        for tensor in (*given, *made):  # what was put there before, too
             storage = tensor.untyped_storage()
-            if storage._cdata not in shared and storage._cdata not in self._known:
+            if storage._cdata not in self._known:
                 self._watch(storage)
         return results
 

@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from refdepth.cli.console import format_bytes, out
 from refdepth.cores import usable_cores
+from refdepth.devices import mps_available
 from refdepth.errors import UnavailableError
 from refdepth.pipeline.environment import KEPT_MB, SETTINGS, keep_freed_memory
 from refdepth.priors.checkpoints import AUTO_MODEL, cached_checkpoint
@@ -35,6 +36,7 @@ PACKAGES = {
     "numba": "numba",
     "transformers": "transformers",
     "numpy": "numpy",
+    "array-api-compat": "array_api_compat",
     "scipy": "scipy",
     "pillow": "PIL.Image",
     "pillow-heif": "pillow_heif",
@@ -166,6 +168,8 @@ def _uses() -> dict[str, str]:
 
         cuda = torch.cuda.is_available()
         uses["device"] = f"cuda ({torch.cuda.get_device_name(0)})" if cuda else "cpu"
+        if mps_available():
+            uses["device"] += " (with --device mps the Apple GPU)"
         renderer = select_renderer()
         uses["renderer"] = renderer.name + ("" if renderer.differentiable else " (cpu for paper)")
     except Exception as error:  # as in `_nvdiffrast`

@@ -24,8 +24,8 @@ _STYLE = {
 }
 
 
-def print_plan(statuses: Sequence[StageStatus], until: str | None) -> None:
-    """What a run would reuse and make."""
+def print_plan(statuses: Sequence[StageStatus], until: str | None) -> set[str]:
+    """What a run would reuse and make; returns the stages that it would make."""
     names = [status.name for status in statuses]
     asked = statuses[: 1 + names.index(until)] if until else statuses
     making = to_make(asked)
@@ -35,6 +35,7 @@ def print_plan(statuses: Sequence[StageStatus], until: str | None) -> None:
         else:
             why = "made again" if status.is_valid else "run"
             out.print(f"{status.name:<8} {why}: {escape(status.why)}", soft_wrap=True)
+    return making
 
 
 def print_summary(workspace: Workspace, statuses: Sequence[StageStatus]) -> None:

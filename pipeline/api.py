@@ -20,6 +20,7 @@ from refdepth.pipeline.progress import Progress
 from refdepth.pipeline.report import write_report
 from refdepth.pipeline.results import Results
 from refdepth.pipeline.workspace import Workspace
+from refdepth.priors.checkpoints import AUTO, SWEEP, local_folder
 from refdepth.settings import Quality
 from refdepth.types.prior import PriorKind
 
@@ -33,6 +34,7 @@ def reconstruct(
     depth_maps: str | Path | None = None,
     depth_kind: str | None = None,
     depth_unit: float | None = None,
+    normal_maps: str | Path | None = None,
     masks: str | Path | None = None,
     model: str | Path | None = None,
     poses: str | Path | None = None,
@@ -84,6 +86,7 @@ def reconstruct(
         model=model,
         poses=poses,
         depth_maps=depth_maps,
+        normal_maps=normal_maps,
         views=(views,) if isinstance(views, str) else views,
     )
     workspace = output_folder(Path(out))
@@ -122,6 +125,7 @@ def build_request(
     model: str | Path | None = None,
     poses: str | Path | None = None,
     depth_maps: str | Path | None = None,
+    normal_maps: str | Path | None = None,
     views: Sequence[str] = (),
 ) -> RunRequest:
     """What is asked of a workspace, with absolute paths.
@@ -135,6 +139,7 @@ def build_request(
             model=_optional(model, "--model"),
             poses=_optional(poses, "--poses"),
             depth_maps=_optional(depth_maps, "--depth-maps"),
+            normal_maps=_optional(normal_maps, "--normal-maps"),
             views=tuple(views),
         ),
         config=_with_absolute_model(config),
@@ -163,11 +168,18 @@ def refuse_combinations(
             action="Give one of them.",
         )
     kind = config.depth.kind if depth_maps is not None else None
-    if (depth_maps is not None and kind is None) or (depth_maps is None and depth_kind is not None):
+    if depth_maps is not None and kind is None:
         raise ConfigurationError(
-            "belong together.",
-            subject="--depth-maps and --depth-kind",
-            action="Give both: the folder, and inverse_affine, affine or metric.",
+            "is needed with --depth-maps.",
+            subject="--depth-kind",
+            action="Give inverse_affine, affine or metric.",
+        )
+    if depth_maps is None and depth_kind is not None and config.depth.model in (AUTO, SWEEP):
+        raise ConfigurationError(
+            "says what --depth-maps or a network of your own hold; that of"
+            f" --depth-model {config.depth.model} is known.",
+            subject="--depth-kind",
+            action="Give --depth-maps or a named --depth-model with it, or leave it out.",
         )
     if depth_unit is not None and kind != PriorKind.METRIC:
         raise ConfigurationError(
@@ -187,8 +199,6 @@ def output_folder(out: Path) -> Workspace:
 
 def _with_absolute_model(config: RunConfig) -> RunConfig:
     """A checkpoint folder is found again from wherever a later command is run."""
-    from refdepth.priors.checkpoints import local_folder
-
     folder = local_folder(config.depth.model)
     if folder is None:
         return config

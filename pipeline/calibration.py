@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from refdepth.errors import InputError
 from refdepth.geometry.grid import WorkGrid
-from refdepth.pipeline.compact import in_levels, rounded
+from refdepth.pipeline.compact import CONFIDENCE, packed, stored_confidence
 from refdepth.pipeline.files import hash_json
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.stage import Brief
@@ -69,7 +69,7 @@ class Calibrating:
             grid = WorkGrid(photo=scene[name].camera, factor=second.record(name)["factor"])
             sure = self.curve.apply(grid.grow(found["order"])) * found["usable"]
             depth = final.arrays(name)["depth"]
-            arrays = {"depth": depth, "confidence": in_levels(sure.astype(np.float32))}
+            arrays = {"depth": depth, CONFIDENCE: stored_confidence(sure.astype(np.float32))}
             final.write(name, arrays, {**final.record(name), CURVE: key_of(self.curve)})
 
         return make
@@ -84,7 +84,7 @@ def second_item(
 
     trust = found.trust or Trust.none(grid.shape)
     evidence = Evidence.of(trust, grid, found.depth, judges)
-    arrays = {"order": rounded(trust.order), "usable": found.confidence > 0}
+    arrays = {**packed(order=trust.order), "usable": found.confidence > 0}
     return arrays, {EVIDENCE: evidence.to_dict(), "factor": grid.factor}
 
 

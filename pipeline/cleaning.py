@@ -18,7 +18,7 @@ from refdepth.pipeline.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
-_MADE_FROM = {"photos": ("images", "masks"), "priors": ("depth_maps",)}
+_MADE_FROM = {"photos": ("images", "masks"), "priors": ("depth_maps", "normal_maps")}
 """Which of the paths given to a run each kind was made from."""
 
 

@@ -102,6 +102,9 @@ class RayExecutor:
         self._peaks.clear()
         return total
 
+    def rest(self) -> None:
+        """Nothing: Ray ends processes that have nothing to do."""
+
     def close(self) -> None:
         """Leaves the cluster."""
         if self._connection is not None:

@@ -36,8 +36,8 @@ class DepthSettings(Settings):
     kind: PriorKind | None = setting(
         None,
         "How values x of given depth maps relate to depth z: inverse_affine (1/z = a x + b),"
-        " affine (z = a x + b) or metric (z = a x). A network's is read from its configuration, and"
-        " one that contradicts it is refused.",
+        " affine (z = a x + b) or metric (z = a x). A network's is read from its configuration: one"
+        " that contradicts it is refused, one that it leaves open is taken.",
     )
     maps_unit: float | None = setting(
         None,
@@ -127,6 +127,7 @@ class RunInputs(Settings):
     model: str | None = setting(None, "COLMAP model of the photos; SfM is skipped.")
     poses: str | None = setting(None, "transforms.json with poses; points are triangulated.")
     depth_maps: str | None = setting(None, "Folder of depth maps, one a photo.")
+    normal_maps: str | None = setting(None, "Folder of surface normals, one a photo.")
     views: tuple[str, ...] = setting((), "Glob patterns of the views to refine; empty: all.")
 
     def path(self, field: str) -> Path | None:

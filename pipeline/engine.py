@@ -45,6 +45,11 @@ __all__ = ["Engine", "StageState", "StageStatus", "stage_names"]
 logger = logging.getLogger(__name__)
 
 
+_ASKED_AFTER = {"prepare": "sfm"}
+"""Stage to the one whose outside inputs depend on what it has made: which photos say how wide their
+lens is."""
+
+
 def stage_names() -> list[str]:
     """All stages in order."""
     return [stage.name for stage in STAGES]
@@ -261,6 +266,9 @@ class Engine:
                 raise resource_error(error, Path(place)) from error
             raise
         remove_temporaries(folder)  # a worker that died may have left some
+        if (after := _ASKED_AFTER.get(stage.name)) is not None:
+            for looking in (True, False):
+                self._inputs.pop((after, looking), None)
         seconds = time.monotonic() - started
         if not outcome.complete:
             self.progress.stage_finished(stage.name, seconds, outcome.headline)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from refdepth.device_memory import free_cached, is_lost, is_out_of_memory, smaller_pieces
 from refdepth.devices import DeviceName
 from refdepth.pipeline.config import RunConfig
-from refdepth.pipeline.devices import gpus
+from refdepth.pipeline.devices import check_device, gpus
 from refdepth.render.selection import RendererName
 
 if TYPE_CHECKING:
@@ -104,6 +104,13 @@ def _has_choice(config: RunConfig) -> bool:
     runtime = config.runtime
     by_name = runtime.renderer not in (RendererName.AUTO, RendererName.CPU)
     return by_name or runtime.device in (DeviceName.CUDA, DeviceName.MPS) or bool(gpus())
+
+
+def check_engine(config: RunConfig) -> None:
+    """Raises `ConfigurationError` or `UnavailableError` for a device or renderer that cannot be
+    had."""
+    check_device(config.runtime.device)
+    gpu_share(config)
 
 
 def gpu_share(config: RunConfig) -> float:

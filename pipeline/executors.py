@@ -6,6 +6,7 @@ import time
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
+from refdepth.pipeline.environment import release_freed_memory
 from refdepth.pipeline.memory import MemoryBudget
 from refdepth.pipeline.work import Desk, Finished, Items, Result, Watch, Work
 
@@ -34,6 +35,11 @@ class Executor(Protocol):
 
     def peak_mb(self) -> float:
         """Largest memory, in MiB, of the other processes, summed, since this was last asked."""
+        ...
+
+    def rest(self) -> None:
+        """Lets go of what works have left, in all processes: what comes next shares nothing with
+        them."""
         ...
 
     def close(self) -> None:
@@ -82,6 +88,11 @@ class SerialExecutor:
         """None: there are no others."""
         return 0.0
 
-    def close(self) -> None:
+    def rest(self) -> None:
         """Lets go of what works have left."""
         self._kept.clear()
+        release_freed_memory()
+
+    def close(self) -> None:
+        """The same."""
+        self.rest()

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.pipeline.compact import compact
+from refdepth.pipeline.compact import packed
 from refdepth.pipeline.config import RunConfig
 from refdepth.pipeline.files import replacing
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.making import REDUCED, SWATCHES, Checked, Making, mask_of, stored_depth
 from refdepth.pipeline.stage import Brief
-from refdepth.pipeline.views import load_scene
 from refdepth.pipeline.work import Cost, Desk
 from refdepth.pipeline.workspace import Workspace
 from refdepth.types.depth_map import DepthMap
@@ -32,17 +31,31 @@ class _Step:
 
     brief: Brief
     cost: Cost
-    names: tuple[str, ...]
-    """The views of the cloud."""
 
     @property
     def making(self) -> Making:
         """Where they leave what they make."""
         return Making(self.brief)
 
+
+@dataclass(frozen=True, kw_only=True)
+class _ViewStep(_Step):
+    """A step that goes view by view."""
+
+    photos: Scene
+    """The views of the cloud, without points: thousands of views would see millions."""
+
     def scene(self) -> Scene:
-        """The views of the cloud, and the points."""
-        return chosen_scene(load_scene(self.brief.workspace), self.names, self.brief.config)
+        """The views on the grids of fusion."""
+        return on_grids(self.photos, self.brief.config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Comparison(_ViewStep):
+    """A step that looks at a view's neighbours, too."""
+
+    sources: Mapping[str, tuple[str, ...]]
+    """Those of each view, best first."""
 
     def cache(
         self, desk: Desk, scene: Scene, label: str, load: Callable[[str], DepthMap]
@@ -52,16 +65,17 @@ class _Step:
         from refdepth.fusion import DepthCache
 
         settings = self.brief.config.fuse.model_dump_json()
-        key = label, self.brief.root, self.brief.inputs.get("refine"), self.names, settings
+        key = label, self.brief.root, self.brief.inputs.get("refine"), scene.names, settings
         return desk.keep(key, lambda: DepthCache(load, scene, desk.cache_bytes / 2 / 2**20))
 
 
-class CrossChecks(_Step):
+@dataclass(frozen=True, kw_only=True)
+class CrossChecks(_Comparison):
     """What the neighbours confirm of a view is stored."""
 
     def open(self, desk: Desk) -> Callable[[str], Checked]:
         """Loads the scene."""
-        from refdepth.fusion import Swatches, check_view, compare_colours, pixel_width, sources_of
+        from refdepth.fusion import Swatches, check_view, compare_colours, pixel_width
 
         settings, scene, making = self.brief.config.fuse, self.scene(), self.making
         load = self.cache(desk, scene, "refined", self._refined(scene))
@@ -76,9 +90,9 @@ class CrossChecks(_Step):
             if (known := Checked.read(making.check(name))) is not None:
                 return known
             view = scene[name]
-            sources = sources_of(view, scene, settings)
+            sources = [scene[source] for source in self.sources[name]]
             checked = check_view(view, sources, load, settings)
-            making.after(0).write_arrays(name, compact(checked.depth_map))
+            making.after(0).write_arrays(name, packed(**vars(checked.depth_map)))
             found = Checked(
                 colours=compare_colours(view, checked.depth, sources, load, swatches, ratio),
                 pixel_width=pixel_width(view, checked.depth),
@@ -91,8 +105,8 @@ class CrossChecks(_Step):
     def _refined(self, scene: Scene) -> Callable[[str], DepthMap]:
         """Refined depth on the grids of `scene`. Where that is reduced, each full map is read
         once."""
-        workspace, making = self.brief.workspace, self.making
-        load = refined_depth(workspace, load_scene(workspace), self.brief.config)
+        making = self.making
+        load = refined_depth(self.brief.workspace, self.photos, self.brief.config)
 
         def reduced(name: str) -> DepthMap:
             if scene[name].reduction == 1:
@@ -104,7 +118,7 @@ class CrossChecks(_Step):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rounds(_Step):
+class Rounds(_Comparison):
     """The depth of a view after a round of consensus is stored; after the last one that is what
     views agree on, and who has the same surface is stored beside it."""
 
@@ -113,7 +127,7 @@ class Rounds(_Step):
 
     def open(self, desk: Desk) -> Callable[[str], None]:
         """Loads the scene."""
-        from refdepth.fusion import draw_together, sources_of
+        from refdepth.fusion import beside_of, draw_together
 
         settings, scene, making = self.brief.config.fuse, self.scene(), self.making
         stored, drawn = making.after(self.turn - 1), making.after(self.turn)
@@ -125,19 +139,21 @@ class Rounds(_Step):
         def draw(name: str) -> None:
             if drawn.arrays_path(name).exists():
                 return
-            view = scene[name]
-            found = draw_together(view, sources_of(view, scene, settings), before, settings)
+            sources = [scene[source] for source in self.sources[name]]
+            found = draw_together(
+                scene[name], sources, before, settings, beside_of(scene[name], scene)
+            )
             if last:
-                self.brief.items().write_arrays(name, compact(found.depth_map))
+                self.brief.items().write_arrays(name, packed(**vars(found.depth_map)))
                 drawn.write_arrays(name, {"voters": found.voters})
             else:
-                drawn.write_arrays(name, compact(found.depth_map))
+                drawn.write_arrays(name, packed(**vars(found.depth_map)))
 
         return draw
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gives(_Step):
+class Gives(_Comparison):
     """Which pixels a view gives is stored, and what of later views is given with them."""
 
     claimants: Mapping[str, tuple[str, ...]]
@@ -145,7 +161,7 @@ class Gives(_Step):
 
     def open(self, desk: Desk) -> Callable[[str], float]:
         """Loads the scene. What is handed back is the share of the picture that others confirm."""
-        from refdepth.fusion import Drawn, give, sources_of
+        from refdepth.fusion import Drawn, give
 
         settings, scene, making = self.brief.config.fuse, self.scene(), self.making
         agreed, voters = self.brief.items(), making.after(settings.rounds)
@@ -154,7 +170,7 @@ class Gives(_Step):
             view, given = scene[name], making.given
             depth_map = stored_depth(agreed, name)
             if not given.arrays_path(name).exists():
-                sources = sources_of(view, scene, settings)
+                sources = [scene[source] for source in self.sources[name]]
                 found = give(
                     view,
                     Drawn(depth_map=depth_map, voters=voters.arrays(name)["voters"]),
@@ -170,7 +186,7 @@ class Gives(_Step):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Points(_Step):
+class Points(_ViewStep):
     """The points that a view gives are stored."""
 
     gains: Mapping[str, NDArray[np.float64]]
@@ -230,12 +246,11 @@ class Tiles(_Step):
         return fuse
 
 
-def chosen_scene(scene: Scene, names: Sequence[str], config: RunConfig) -> Scene:
-    """The views of the cloud on the grids of fusion, and the points."""
+def on_grids(scene: Scene, config: RunConfig) -> Scene:
+    """A scene on the grids of fusion."""
     from refdepth.fusion.views import reduced_scene
 
-    chosen = Scene([scene[name] for name in names], scene.points)
-    return reduced_scene(chosen, config.fuse.max_pixels)
+    return reduced_scene(scene, config.fuse.max_pixels)
 
 
 def refined_depth(

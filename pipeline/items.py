@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from refdepth.errors import InputError
+from refdepth.pipeline.compact import unpacked
 from refdepth.pipeline.files import (
     discard,
     read_arrays,
@@ -86,10 +87,10 @@ class ItemStore:
         return path
 
     def arrays(self, name: str) -> dict[str, NDArray[Any]]:
-        """The arrays of a finished item. Raises `InputError` when they cannot be read."""
+        """The arrays of a finished item, unpacked. Raises `InputError` when they cannot be read."""
         path = self.arrays_path(name)
         try:
-            return read_arrays(path)
+            return unpacked(read_arrays(path))
         except FileNotFoundError as error:
             raise InputError(
                 "is not there: not made yet, or dropped by `refdepth clean`.",

@@ -150,7 +150,7 @@ def open_prior(
     from refdepth.priors.network import NetworkPrior
 
     network = NetworkPrior(
-        _checkpoint(request, identity),
+        checkpoint_of(request, identity),
         device=request.config.runtime.device.value,
         kind=request.config.depth.kind,
     )
@@ -173,9 +173,14 @@ def cost_of(request: RunRequest, identity: Mapping[str, Any], scene: Scene) -> C
             cache_bytes=_SWEEP_CACHE * 5 * cells,
             gpu=gpu_share(request.config),
         )
+    return cost_of_network(request, checkpoint_of(request, identity))
+
+
+def cost_of_network(request: RunRequest, checkpoint: Checkpoint) -> Cost:
+    """What a network takes for a photo."""
     device = request.config.runtime.device
     on_gpu = device == DeviceName.MPS or (device != DeviceName.CPU and bool(gpus()))
-    weights = sum(path.stat().st_size for path in _checkpoint(request, identity).folder.iterdir())
+    weights = sum(path.stat().st_size for path in checkpoint.folder.iterdir())
     return Cost(seconds=_NETWORK_SECONDS, bytes=_NETWORK_BYTES + 2 * weights, gpu=float(on_gpu))
 
 
@@ -261,7 +266,7 @@ def _cached(workspace: Workspace, request: RunRequest) -> Checkpoint:
     return checkpoint
 
 
-def _checkpoint(request: RunRequest, identity: Mapping[str, Any]) -> Checkpoint:
+def checkpoint_of(request: RunRequest, identity: Mapping[str, Any]) -> Checkpoint:
     """The files of the network that `identity` stands for."""
     if identity["model"] != LOCAL:
         return find_checkpoint(identity["model"], identity["revision"])

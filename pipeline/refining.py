@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from refdepth.matching.neighbours import closest_views
 from refdepth.pipeline.calibration import DEPTH, SECOND, hash_array, is_refined, second_item
-from refdepth.pipeline.compact import compact
+from refdepth.pipeline.compact import compact, packed
 from refdepth.pipeline.engines import Engine
 from refdepth.pipeline.files import read_arrays, write_arrays
+from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.stage import Brief
+from refdepth.pipeline.stages.depth import load_normals
 from refdepth.pipeline.stages.scale import load_scaled
 from refdepth.pipeline.views import WorkingViews, load_scene
 from refdepth.pipeline.work import Cost, Desk
@@ -87,7 +89,7 @@ class FirstRounds:
                 return first_round(**inputs, close=close, device=device)
 
             found, made_on = engine.run(name, work)
-            table.first.write(name, compact(found.depth_map), {**found.record, **made_on})
+            table.first.write(name, packed(**vars(found.depth_map)), {**found.record, **made_on})
 
         return make
 
@@ -149,6 +151,7 @@ class _Table:
         self._seed = brief.config.runtime.seed
         self._workspace = brief.workspace
         self._scene = load_scene(brief.workspace)
+        self._priors = ItemStore(brief.workspace.stage_dir("depth"), "")
         self._judges = Judges(self._scene, self.settings.judging_points)
         self._views = desk.keep(
             ("views", brief.root, brief.inputs.get("sfm"), *self.settings.grid.items()),
@@ -165,6 +168,7 @@ class _Table:
             "settings": self.settings,
             "seed": self._seed,
             "prior_error": error,
+            "normals": load_normals(self._priors, name, self._views[name].grid),
         }
 
     def close(self, name: str, sources: tuple[str, ...], error: float) -> list[WorkingView]:

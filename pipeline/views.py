@@ -13,6 +13,7 @@ from refdepth.geometry.working_view import WorkingView
 from refdepth.ingest import NameTable
 from refdepth.io.colmap_model import read_scene
 from refdepth.io.images import load_photo
+from refdepth.pipeline.environment import release_freed_memory
 from refdepth.pipeline.stages.prepare import read_table
 from refdepth.pipeline.workspace import Workspace
 from refdepth.types.scene import Scene, View
@@ -30,7 +31,9 @@ def load_scene(workspace: Workspace) -> Scene:
 @lru_cache(maxsize=1)
 def _read_scene(folder: Path, state: tuple[tuple[str, int, int], ...]) -> Scene:
     masks = folder / "masks"
-    return read_scene(folder / "sparse", folder / "images", masks if masks.is_dir() else None)
+    scene = read_scene(folder / "sparse", folder / "images", masks if masks.is_dir() else None)
+    release_freed_memory()  # COLMAP's own model
+    return scene
 
 
 def _state(folder: Path) -> tuple[tuple[str, int, int], ...]:

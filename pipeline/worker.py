@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from refdepth.pipeline.cancellation import Cancellation
-from refdepth.pipeline.environment import prepare_process
+from refdepth.pipeline.environment import prepare_process, release_freed_memory
 from refdepth.pipeline.memory import PeakMemory, is_out_of_memory
 from refdepth.pipeline.work import Desk, Work
 from refdepth.threads import use_threads
@@ -47,6 +47,11 @@ class Do:
     """To a worker: the next item."""
 
     name: str
+
+
+@dataclass(frozen=True)
+class Rest:
+    """To a worker: hold nothing for later works."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ def serve(descriptor: int, parent: int) -> None:
     _die_with(parent)
     prepare_process()
     connection = Line(descriptor)
-    inbox: queue.SimpleQueue[Open | Do] = queue.SimpleQueue()
+    inbox: queue.SimpleQueue[Open | Do | Rest] = queue.SimpleQueue()
     cancellation = Cancellation()
     reader = threading.Thread(
         target=_read, args=(connection, parent, inbox, cancellation), daemon=True
@@ -133,7 +138,7 @@ class _Bench:
     def __init__(
         self,
         connection: Line,
-        inbox: queue.SimpleQueue[Open | Do],
+        inbox: queue.SimpleQueue[Open | Do | Rest],
         cancellation: Cancellation,
     ) -> None:
         self._connection = connection
@@ -150,8 +155,14 @@ class _Bench:
         make = None
         while True:
             task = self._inbox.get()
+            if isinstance(task, Rest):
+                opened = make = None
+                self._kept.clear()
+                release_freed_memory()
+                continue
             if isinstance(task, Open):
                 opened, make = task, None
+                release_freed_memory()  # of the work before, which was another
                 logging.getLogger("refdepth").setLevel(task.log_level)
                 continue
             assert opened is not None
@@ -223,7 +234,7 @@ def packed(error: BaseException) -> bytes:
 def _read(
     connection: Line,
     parent: int,
-    inbox: queue.SimpleQueue[Open | Do],
+    inbox: queue.SimpleQueue[Open | Do | Rest],
     cancellation: Cancellation,
 ) -> None:
     """Passes on what comes; ends the process when the other end is gone. What is half made then is

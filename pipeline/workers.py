@@ -25,7 +25,7 @@ from refdepth.pipeline.executors import SerialExecutor
 from refdepth.pipeline.plan import WORKER_BYTES, Plan, plan_workers
 from refdepth.pipeline.queues import Queue, queue_of, sorted_by
 from refdepth.pipeline.work import Cost, Finished, Items, Result, Watch, Work
-from refdepth.pipeline.worker import Do, Done, Logged, Open, Raised, Ready, Step, Stop
+from refdepth.pipeline.worker import Do, Done, Logged, Open, Raised, Ready, Rest, Step, Stop
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +94,12 @@ class WorkerPool:
         for worker in self._workers:
             worker.peak_mb = 0.0
         return total
+
+    def rest(self) -> None:
+        """Lets go of what works have left."""
+        for worker in self._workers:
+            worker.rest()
+        self._here.rest()
 
     def close(self) -> None:
         """Ends all workers."""
@@ -273,6 +279,12 @@ class _Worker:
             return int(psutil.Process(self.process.pid).memory_info().rss)
         except psutil.Error:
             return 0
+
+    def rest(self) -> None:
+        """Has it let go of what works have left; the next is told to it again."""
+        self.work = None
+        with suppress(OSError):
+            self.connection.send(Rest())
 
     def ask_to_stop(self) -> None:
         """Asks it to leave its item."""

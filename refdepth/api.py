@@ -68,6 +68,7 @@ def refine_scene(
     settings: RefineSettings | None = None,
     views: Sequence[str] | None = None,
     prior_errors: Mapping[str, float] | None = None,
+    normals: Mapping[str, NDArray[np.float32]] | None = None,
     renderer: Renderer | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -78,6 +79,8 @@ def refine_scene(
 
     `prior_errors` say how far off each view's scaled depth is (see `first_round`); by default the
     middling residual at the SfM points counts, which says too little of priors bent to them.
+    `normals` (H, W, 3) of some views, in camera axes, towards the camera, 0 where unknown, are
+    slants to try; the published method has a term for them.
     `settings` default to the preset `balanced`; `renderer`, which also says where all the rest is
     computed, to the best there is where there are gradient steps. Deterministic for a `seed` on one
     device. Raises `InputError` for a view without a scaled depth map, `ValueError` for a `renderer`
@@ -127,6 +130,7 @@ def refine_scene(
     device = computing_device(renderer)
 
     judges = Judges(known, settings.judging_points)
+    given = normals or {}
 
     def inputs(name: str) -> dict[str, object]:
         return {
@@ -137,6 +141,7 @@ def refine_scene(
             "settings": settings,
             "seed": seed,
             "prior_error": errors[name],
+            "normals": photos[name].grid.sample(given[name]) if name in given else None,
         }
 
     first: dict[str, DepthMap] = {}

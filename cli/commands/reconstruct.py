@@ -73,7 +73,7 @@ def reconstruct(
         typer.Option(
             metavar="KIND",
             help="What --depth-maps hold: inverse_affine (1/z = a x + b), affine (z = a x + b)"
-            " or metric (z = a x).",
+            " or metric (z = a x); also of a --depth-model whose configuration leaves it open.",
             show_default=False,
             rich_help_panel=_GIVEN,
         ),
@@ -84,6 +84,16 @@ def reconstruct(
             metavar="METRES",
             help="Metres in one unit of metric --depth-maps, or one level of 16-bit PNG: 0.001 for"
             " millimetres; without it no metres are claimed.",
+            show_default=False,
+            rich_help_panel=_GIVEN,
+        ),
+    ] = None,
+    normal_maps: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Own surface normals, NAME.npy, .npz or .png (8 bit), in camera axes (x right, y"
+            " down, z forward) towards the camera: slants that the refinement tries.",
             show_default=False,
             rich_help_panel=_GIVEN,
         ),
@@ -230,7 +240,9 @@ def reconstruct(
         refuse_combinations,
     )
     from refdepth.pipeline.config import build_config
+    from refdepth.pipeline.devices import check_device
     from refdepth.pipeline.engine import Engine, stage_names
+    from refdepth.pipeline.engines import check_engine
     from refdepth.pipeline.exports import ExportOptions, parse_formats, refuse_metres
     from refdepth.pipeline.exports import export as write_exports
     from refdepth.pipeline.measure_scale import ScaleOptions, measure_scale
@@ -285,11 +297,16 @@ def reconstruct(
         model=model,
         poses=poses,
         depth_maps=depth_maps,
+        normal_maps=normal_maps,
         views=views or (),
     )
     workspace = output_folder(out)
     if dry_run:
-        print_plan(Engine(workspace, request).status(), until)
+        making = print_plan(Engine(workspace, request).status(), until)
+        if "depth" in making:
+            check_device(request.config.runtime.device)
+        if "refine" in making:
+            check_engine(request.config)
         return
     # Going on after an interruption means keeping what it has left.
     again = [argument for argument in sys.argv[1:] if argument != "--no-resume"]

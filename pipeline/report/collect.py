@@ -173,6 +173,7 @@ def _facts(
         error = sfm.get("mean_reprojection_error_px")
         if isinstance(error, int | float):
             facts.append(Fact(value=f"{error:.2f} px", label="reprojection error"))
+        facts += _focal_lengths(sfm.get("focal_starts", ()))
     residual = scale.get("median_residual")
     if isinstance(residual, int | float) and np.isfinite(residual):
         facts.append(Fact(value=f"{100 * residual:.1f} %", label="prior's error at SfM points"))
@@ -184,6 +185,18 @@ def _facts(
     total = sum(m.seconds for m in manifests.values() if m is not None)
     facts.append(Fact(value=seconds_text(total), label="of work"))
     return tuple(facts)
+
+
+def _focal_lengths(starts: Sequence[Mapping[str, Any]]) -> Iterator[Fact]:
+    """What cameras started from that a network told of."""
+    told = [start for start in starts if start.get("source") == "network"]
+    if told:
+        largest = max(told, key=lambda start: start["photos"])
+        more = f" (and {len(told) - 1} other cameras)" if len(told) > 1 else ""
+        yield Fact(
+            value=f"{largest['focal_px']:.0f} px",
+            label=f"focal length that the network saw{more}: SfM's start",
+        )
 
 
 def _without(scene: Scene | None, facts: Mapping[str, ViewFacts]) -> Iterator[Fact]:

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from refdepth.errors import StageError
-from refdepth.pipeline.compact import in_levels, rounded
+from refdepth.errors import InputError, StageError
+from refdepth.geometry.grid import WorkGrid
+from refdepth.io.normal_files import unit
+from refdepth.pipeline.compact import packed
 from refdepth.pipeline.config import RunConfig, RunRequest
 from refdepth.pipeline.devices import aside, check_device, count_places
 from refdepth.pipeline.items import ItemStore
@@ -19,6 +22,7 @@ from refdepth.pipeline.priors import (
     choose_prior,
     cost_of,
     describe,
+    input_photos,
     open_prior,
     prior_note,
 )
@@ -26,16 +30,22 @@ from refdepth.pipeline.stage import Brief, StageContext, StageOutcome
 from refdepth.pipeline.views import load_scene, photo_names
 from refdepth.pipeline.work import Cost, Desk
 from refdepth.pipeline.workspace import Workspace
+from refdepth.priors.normals import GivenNormals, on_grid
 from refdepth.types.prior import Prior, PriorKind
 
 logger = logging.getLogger(__name__)
+
+Normals = tuple[NDArray[np.float32], int]
+"""Unit normals (h, w, 3) for blocks of pixels, and how many pixels a block has along a side."""
+_LEVELS = 127
+"""Of a stored component: half a degree."""
 
 
 class DepthStage:
     """Undistorted photos in, one prior a view out."""
 
     name = "depth"
-    version = 7
+    version = 8
     upstream = ("sfm",)
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -50,7 +60,13 @@ class DepthStage:
         if not looking:
             check_device(request.config.runtime.device)
         finished = Manifest.read(workspace.stage_dir(self.name))
-        return choose_prior(workspace, request, finished, looking=looking)
+        identity = choose_prior(workspace, request, finished, looking=looking)
+        normals = request.inputs.path("normal_maps")
+        if normals is None:
+            return identity
+        if not normals.is_dir():
+            raise InputError("no such folder of normal maps.", subject=normals)
+        return identity | {"normal_maps": workspace.folder_hash(normals)}
 
     def selection(self, request: RunRequest) -> Mapping[str, Any]:
         """None: all of it is made."""
@@ -127,10 +143,16 @@ class Priors:
             scene,
             cache_bytes=desk.cache_bytes,
         )
+        workspace, folder = self.brief.workspace, self.brief.request.inputs.path("normal_maps")
+        given = None
+        if folder is not None:
+            given = GivenNormals(folder, photo_names(workspace), input_photos(workspace))
 
         def make(name: str) -> None:
             if not items.is_done(name):
-                _write(items, name, *estimate(scene[name]))
+                _write(
+                    items, name, *estimate(scene[name]), given.of(scene[name]) if given else None
+                )
 
         return make
 
@@ -147,10 +169,20 @@ def load_prior(items: ItemStore, name: str) -> Prior:
     )
 
 
-def _write(items: ItemStore, name: str, prior: Prior, device: str) -> None:
-    arrays = {"values": rounded(prior.values)}
-    if prior.confidence is not None:
-        arrays["confidence"] = in_levels(prior.confidence)
+def load_normals(items: ItemStore, name: str, grid: WorkGrid) -> NDArray[np.float32] | None:
+    """The stored normals of a view on its working `grid` (h, w, 3), in camera axes, 0 where they
+    are unknown; None where it has none."""
+    step = items.record(name).get("normals_step")
+    if step is None:
+        return None
+    stored = items.arrays(name)["normals"].astype(np.float32)
+    return on_grid(unit(stored), int(step), grid.shape, grid.factor)
+
+
+def _write(items: ItemStore, name: str, prior: Prior, device: str, normals: Normals | None) -> None:
+    arrays: dict[str, NDArray[Any]] = {**packed(values=prior.values, confidence=prior.confidence)}
+    if normals is not None:
+        arrays["normals"] = np.rint(normals[0] * _LEVELS).astype(np.int8)
     items.write(
         name,
         arrays,
@@ -160,5 +192,6 @@ def _write(items: ItemStore, name: str, prior: Prior, device: str) -> None:
             "step": list(prior.step),
             "known_share": float(np.isfinite(prior.values).mean()),
             "device": device,
+            **({} if normals is None else {"normals_step": normals[1]}),
         },
     )

@@ -4,7 +4,7 @@ agree on."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from refdepth.errors import StageError
@@ -16,7 +16,7 @@ from refdepth.pipeline.fusing import (
     Points,
     Rounds,
     Tiles,
-    chosen_scene,
+    on_grids,
     refined_depth,
 )
 from refdepth.pipeline.making import REDUCED, SWATCHES, Checked, Making
@@ -42,7 +42,7 @@ class FuseStage:
     """Refined depth in, `cloud.ply` and the depth that views agree on out."""
 
     name = "fuse"
-    version = 6
+    version = 7
     upstream = ("sfm", "refine")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -74,7 +74,7 @@ class FuseStage:
         files = [context.folder / _CLOUD, *map(context.items().arrays_path, names)]
         facts = making.finished()
         if facts is None:
-            facts = _fuse(context, making, chosen_scene(scene, names, context.config))
+            facts = _fuse(context, making, Scene([scene[name] for name in names], scene.points))
             making.finish(files, facts)
         making.end()
         points = facts["points"]
@@ -86,14 +86,16 @@ class FuseStage:
         )
 
 
-def _fuse(context: StageContext, making: Making, chosen: Scene) -> dict[str, Any]:
-    """Makes the cloud; what there is to say of it."""
+def _fuse(context: StageContext, making: Making, photos: Scene) -> dict[str, Any]:
+    """Makes the cloud of the views of `photos`; what there is to say of it."""
     from refdepth.io.ply import read_ply_pieces, write_ply
 
     making.begin()
+    chosen = _Chosen.of(context, photos)
     checks = _agree(context, making, chosen)
     confirmed, tiles = _cut(context, making, chosen, checks)
     counts = context.perform("fusing tiles", tiles, list(tiles.tiles))
+    context.executor.rest()
     points = sum(counts.values())
     if not points:
         making.end()
@@ -103,7 +105,7 @@ def _fuse(context: StageContext, making: Making, chosen: Scene) -> dict[str, Any
             action="Photos with more overlap help; `refdepth status` and the records in refine/ say"
             " which views were turned down.",
         )
-    for name in chosen.names:
+    for name in photos.names:
         discard(making.rows(name))  # the cloud may need their place
 
     def pieces() -> Iterator[PointCloud]:
@@ -113,18 +115,50 @@ def _fuse(context: StageContext, making: Making, chosen: Scene) -> dict[str, Any
 
     with replacing(context.folder / _CLOUD) as temporary:
         write_ply(temporary, pieces())
-    context.items().remove_others(chosen.names)
+    context.items().remove_others(photos.names)
     discard(context.folder / "masks")  # of workspaces from before the agreed depth was kept
     return {"points": points, "tiles": len(counts), "confirmed_share": confirmed}
 
 
-def _agree(context: StageContext, making: Making, chosen: Scene) -> dict[str, Checked]:
+@dataclass(frozen=True, kw_only=True)
+class _Chosen:
+    """The views of the cloud."""
+
+    photos: Scene
+    scene: Scene
+    """On the grids of fusion."""
+    sources: Mapping[str, tuple[str, ...]]
+    """The views that each is compared with, best first."""
+    cost: Cost
+    """Of checking one."""
+
+    @classmethod
+    def of(cls, context: StageContext, photos: Scene) -> _Chosen:
+        """Finds their neighbours."""
+        from refdepth.fusion import sources_of
+
+        scene, settings = on_grids(photos, context.config), context.config.fuse
+        sources = {}
+        for view in scene.views:
+            context.cancellation.check()
+            found = sources_of(view, scene, settings)
+            sources[view.name] = tuple(source.name for source in found)
+        cost = _cost(scene, settings.neighbours)
+        return cls(photos=photos, scene=scene, sources=sources, cost=cost)
+
+    def cost_of(self, seconds: float) -> Cost:
+        """Of other work on a view, `seconds` for a megapixel."""
+        return replace(self.cost, seconds=seconds / _SECONDS * self.cost.seconds)
+
+
+def _agree(context: StageContext, making: Making, chosen: _Chosen) -> dict[str, Checked]:
     """Has the views checked and drawn together; what the checks say."""
-    names = chosen.names
+    names = chosen.scene.names
     common: dict[str, Any] = {
         "brief": context.brief,
-        "cost": _cost(chosen, context),
-        "names": names,
+        "cost": chosen.cost,
+        "photos": chosen.photos.without_points,
+        "sources": chosen.sources,
     }
     checks = context.perform("checking views", CrossChecks(**common), names)
     for subfolder in (REDUCED, SWATCHES):
@@ -138,44 +172,43 @@ def _agree(context: StageContext, making: Making, chosen: Scene) -> dict[str, Ch
 
 
 def _cut(
-    context: StageContext, making: Making, chosen: Scene, checks: Mapping[str, Checked]
+    context: StageContext, making: Making, chosen: _Chosen, checks: Mapping[str, Checked]
 ) -> tuple[dict[str, float], Tiles]:
     """Has the points of all views made; which share of each view is confirmed, and the tiles that
     hold the points."""
-    from refdepth.fusion import claimants_of, cut_tiles, even_gains, finest_first, sources_of
+    from refdepth.fusion import claimants_of, cut_tiles, even_gains, finest_first
     from refdepth.fusion.tiles import TILE_POINTS
     from refdepth.fusion.views import position_type, scene_lattice
 
-    names, settings, cost = chosen.names, context.config.fuse, _cost(chosen, context)
-    common: dict[str, Any] = {"brief": context.brief, "names": names}
+    scene, names, sources = chosen.scene, chosen.scene.names, chosen.sources
+    common: dict[str, Any] = {"brief": context.brief, "photos": chosen.photos.without_points}
     order = finest_first({name: checks[name].pixel_width for name in names})
-    sources = {view.name: sources_of(view, chosen, settings) for view in chosen.views}
-    claimants = claimants_of(order, {n: [v.name for v in found] for n, found in sources.items()})
-    share = _GIVING_SECONDS / _SECONDS
-    gives = Gives(**common, claimants=claimants, cost=replace(cost, seconds=share * cost.seconds))
+    claimants = claimants_of(order, sources)
+    gives = Gives(
+        **common, sources=sources, claimants=claimants, cost=chosen.cost_of(_GIVING_SECONDS)
+    )
     confirmed = context.perform_after("choosing what views give", gives, order, claimants)
-    refined = refined_depth(context.workspace, load_scene(context.workspace), context.config)
-    lattice = scene_lattice(chosen, settings, refined)
+    refined = refined_depth(context.workspace, chosen.photos, context.config)
+    lattice = scene_lattice(scene, context.config.fuse, refined)
     ratios = [ratio for name in names for ratio in checks[name].colours]
-    share = _POINTS_SECONDS / _SECONDS
     work = Points(
         **common,
-        cost=replace(cost, seconds=share * cost.seconds),
+        cost=chosen.cost_of(_POINTS_SECONDS),
         gains=even_gains(names, ratios),
         lattice=lattice,
     )
     context.perform("making points", work, names)
     tiles = cut_tiles(order, making.points.arrays, TILE_POINTS)
     return confirmed, Tiles(
-        **common,
+        brief=context.brief,
         cost=Cost(seconds=_TILE_SECONDS, bytes=_POINT_BYTES * TILE_POINTS),
         tiles={f"{number:06d}": tile for number, tile in enumerate(tiles)},
         lattice=lattice,
-        positions=position_type(chosen, lattice.voxel),
+        positions=position_type(scene, lattice.voxel),
     )
 
 
-def _cost(scene: Scene, context: StageContext) -> Cost:
+def _cost(scene: Scene, neighbours: int) -> Cost:
     """Of a view of middling size."""
     camera = scene.typical_camera
     pixels = camera.width * camera.height
@@ -183,5 +216,5 @@ def _cost(scene: Scene, context: StageContext) -> Cost:
     return Cost(
         seconds=_SECONDS * pixels / 1e6,
         bytes=_BYTES * pixels + _PHOTO_BYTES * photo,
-        cache_bytes=2 * (context.config.fuse.neighbours + 1) * 8 * pixels,
+        cache_bytes=2 * (neighbours + 1) * 8 * pixels,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,8 @@ from refdepth.pipeline.calibration import (
     is_refined,
 )
 from refdepth.pipeline.config import RunConfig, RunRequest
-from refdepth.pipeline.devices import aside, check_device, count_places
-from refdepth.pipeline.engines import gpu_share
+from refdepth.pipeline.devices import aside, count_places
+from refdepth.pipeline.engines import check_engine, gpu_share
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.manifest import MANIFEST_NAME
 from refdepth.pipeline.refining import (
@@ -50,6 +51,9 @@ _FIRST_SECONDS, _SECOND_SECONDS = 4.0, 8.0
 """Of a core, for a megapixel of the working grid; whether workers are worth starting."""
 _PHOTO_BYTES, _GRID_BYTES = 40, 1200
 """Memory of a task for each pixel of a photo and of its working grid."""
+_CLOSER_SECONDS, _CLOSER_BYTES = 8.0, 12
+"""Of a core, for a megapixel of the finer grid, and memory for each of its pixels and each photo:
+what a closer look adds."""
 _CACHED_VIEWS = 24
 """Working views worth keeping between neighbouring views."""
 
@@ -58,7 +62,7 @@ class RefineStage:
     """Scaled depth and photos in, refined depth and confidence out."""
 
     name = "refine"
-    version = 11
+    version = 12
     upstream = ("sfm", "scale")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -70,8 +74,7 @@ class RefineStage:
     ) -> Mapping[str, Any]:
         """Nothing from outside. Before a run a device or renderer that cannot be had is refused."""
         if not looking:
-            check_device(request.config.runtime.device)
-            gpu_share(request.config)
+            check_engine(request.config)
         return {}
 
     def selection(self, request: RunRequest) -> Mapping[str, Any]:
@@ -122,7 +125,9 @@ class RefineStage:
             "refining views",
             SecondRounds(
                 brief=context.brief,
-                cost=_cost(scene, context.config, _SECOND_SECONDS, gpu),
+                cost=_with_closer(
+                    _cost(scene, context.config, _SECOND_SECONDS, gpu), scene, context.config
+                ),
                 sources={name: work.sources(name) for name in todo},
                 errors=work.errors,
             ),
@@ -207,6 +212,21 @@ def _cost(scene: Scene, config: RunConfig, seconds: float, gpu: float) -> Cost:
         bytes=_PHOTO_BYTES * pixels + _GRID_BYTES * cells,
         cache_bytes=_CACHED_VIEWS * 10 * cells,
         gpu=gpu,
+    )
+
+
+def _with_closer(cost: Cost, scene: Scene, config: RunConfig) -> Cost:
+    """The same where such a view is looked at more closely."""
+    camera, settings = scene.typical_camera, config.refine
+    grid = WorkGrid.for_photo(camera, **settings.finer_grid)
+    if grid.factor == WorkGrid.for_photo(camera, **settings.grid).factor:
+        return cost
+    cells = grid.shape[0] * grid.shape[1]
+    return replace(
+        cost,
+        seconds=cost.seconds + _CLOSER_SECONDS * cells / 1e6,
+        bytes=cost.bytes + _CLOSER_BYTES * (1 + settings.sources) * cells,
+        cache_bytes=cost.cache_bytes + _CACHED_VIEWS * 5 * cells,
     )
 
 

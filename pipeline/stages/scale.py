@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -35,7 +35,7 @@ class ScaleStage:
     """Priors and SfM points in, out one fit a view that makes its prior absolute depth."""
 
     name = "scale"
-    version = 6
+    version = 7
     upstream = ("sfm", "depth")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -66,15 +66,14 @@ class ScaleStage:
         fits = {name: found[name][0] for name in scene.names}
         in_metres = {name for name in scene.names if found[name][1]}
         items = context.items(bare=True)
+        weak = [name for name in scene.names if fits[name].weak]
         final = FinalFits(
             brief=context.brief, cost=cost, fits=fits, fallback=borrowed_fit(list(fits.values()))
         )
-        stored = context.perform(
-            "scaling", final, [name for name in scene.names if not items.is_done(name)]
-        )
-        fits |= stored
-        for name in fits.keys() - stored.keys():
-            fits[name] = ScaleFit.from_dict(items.record(name))
+        todo = [name for name in weak if not items.is_done(name)]
+        stored = context.perform("scaling", final, todo)
+        done = {name: _slim(ScaleFit.from_dict(items.record(name))) for name in {*weak} - {*todo}}
+        fits = {**fits, **stored, **done}
         items.remove_others(scene.names)
         metric = [fit.a for name, fit in fits.items() if name in in_metres and not fit.weak]
         return self._outcome(items, fits, metric, photo_names(context.workspace))
@@ -113,7 +112,8 @@ class ScaleStage:
 
 @dataclass(frozen=True, kw_only=True)
 class Fits:
-    """The fit of a view's prior to its own points, and whether the prior is in metres."""
+    """The fit of a view's prior to its own points is stored where it is not weak. What is handed
+    back is the fit, without samples, and whether the prior is in metres."""
 
     brief: Brief
     cost: Cost
@@ -121,22 +121,27 @@ class Fits:
     def open(self, desk: Desk) -> Callable[[str], tuple[ScaleFit, bool]]:
         """Loads the scene."""
         table = _Table(self.brief)
+        items = self.brief.items(bare=True)
 
         def fit(name: str) -> tuple[ScaleFit, bool]:
             prior = load_prior(table.priors, name)
-            return table.fit(name, prior, None), prior.in_metres
+            found = table.fit(name, prior, None)
+            if not found.weak and not items.is_done(name):
+                items.write(name, {}, found.to_dict())
+            return _slim(found), prior.in_metres
 
         return fit
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinalFits:
-    """The fit of a view is stored; a weak one is made again with what the others found: their
-    scale and, where it has next to no points, depth beside it from the same place."""
+    """A weak fit of a view is made again with what the others found, their scale and, where it has
+    next to no points, depth beside it from the same place; and stored."""
 
     brief: Brief
     cost: Cost
     fits: Mapping[str, ScaleFit]
+    """Of all views, without samples."""
     fallback: ScaleFit | None
 
     def open(self, desk: Desk) -> Callable[[str], ScaleFit]:
@@ -145,13 +150,11 @@ class FinalFits:
         items = self.brief.items(bare=True)
 
         def make(name: str) -> ScaleFit:
-            fit = self.fits[name]
-            if fit.weak and self.fallback is not None:
-                few = fit.points < self.brief.config.scale.min_points
-                others = self.fits if few else {}
-                fit = table.fit(name, load_prior(table.priors, name), self.fallback, others)
+            few = self.fits[name].points < self.brief.config.scale.min_points
+            others = self.fits if few and self.fallback is not None else {}
+            fit = table.fit(name, load_prior(table.priors, name), self.fallback, others)
             items.write(name, {}, fit.to_dict())
-            return fit
+            return _slim(fit)
 
         return make
 
@@ -182,7 +185,7 @@ class _Table:
     ) -> ScaleFit:
         """The fit of a view's prior to the points that it sees, and to the depth of those of the
         `others` that were taken from the same place and whose own fits are good at three quarters
-        of their points."""
+        of their points, and not flat: those are right on the one surface that has points."""
         scene, view = self._scene, self._scene[name]
         beside = [
             other
@@ -190,6 +193,7 @@ class _Table:
             if other != name
             and other in others
             and not others[other].flags
+            and not others[other].flat
             and others[other].residual_quantiles["0.75"] <= self._settings.poor_fit
         ]
 
@@ -199,6 +203,11 @@ class _Table:
 
         sparse = with_points_beside(scene, view, beside, depth_of)
         return fit_scale(prior, sparse, self._settings, fallback=fallback)
+
+
+def _slim(fit: ScaleFit) -> ScaleFit:
+    """Without its samples, which are for looking at: of thousands of views they fill memory."""
+    return replace(fit, samples=())
 
 
 def _cost(scene: Scene) -> Cost:

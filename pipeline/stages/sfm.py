@@ -10,6 +10,7 @@ from typing import Any
 
 from refdepth.ingest import NameTable, PreparedPhoto
 from refdepth.pipeline.config import RunConfig, RunRequest
+from refdepth.pipeline.focal_lengths import NETWORK, focal_lengths, focal_network
 from refdepth.pipeline.stage import StageContext, StageOutcome
 from refdepth.pipeline.stages.prepare import read_table
 from refdepth.pipeline.stages.reading import IMAGES, MASKS
@@ -34,7 +35,8 @@ class SfmStage:
     def inputs(
         self, workspace: Workspace, request: RunRequest, *, looking: bool
     ) -> Mapping[str, Any]:
-        """Content of a given model, given poses or a given vocabulary."""
+        """Content of a given model, given poses or a given vocabulary; the network that says how
+        wide lenses are."""
         identity: dict[str, Any] = {}
         vocabulary = request.config.sfm.vocabulary
         if vocabulary is not None:
@@ -45,6 +47,9 @@ class SfmStage:
             identity["model"] = workspace.folder_hash(model)
         if poses is not None:
             identity["poses"] = workspace.content_hash(poses)
+        network = focal_network(workspace, request, looking=looking)
+        if network is not None:
+            identity[NETWORK] = network
         return identity
 
     def selection(self, request: RunRequest) -> Mapping[str, Any]:
@@ -83,7 +88,8 @@ class SfmStage:
         else:
             from refdepth.sfm.mapping import reconstruct
 
-            summary = reconstruct(*inputs, **common)
+            told = focal_lengths(context, photos)
+            summary = reconstruct(*inputs, focal_px=told, **common)
         _drop_empty(context.folder / "undistorted" / "masks")
         return _outcome(context.folder, _by_photo(summary, NameTable.of(photos)), photos)
 

@@ -1,5 +1,6 @@
 """Cross-view consistency, the fused cloud and the TSDF mesh."""
 
+from refdepth.fusion.beside import beside_of
 from refdepth.fusion.cloud import fuse, fuse_pieces, sources_of
 from refdepth.fusion.consensus import Drawn, draw_together
 from refdepth.fusion.crosscheck import DepthCache, ViewConsistency, check_view
@@ -26,6 +27,7 @@ __all__ = [
     "Swatches",
     "Tile",
     "ViewConsistency",
+    "beside_of",
     "check_view",
     "claimants_of",
     "compare_colours",

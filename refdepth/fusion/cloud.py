@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.fusion.beside import beside_of
 from refdepth.fusion.consensus import Drawn, draw_together
 from refdepth.fusion.crosscheck import DepthCache, ViewConsistency, check_view
 from refdepth.fusion.exposure import ColourRatio, Swatches, compare_colours, even_gains
@@ -186,14 +187,16 @@ class _Rounds:
             before = self._after(turn - 1)
             for view in scene.views:
                 sources = sources_of(view, scene, settings)
-                drawn = draw_together(view, sources, before, settings)
+                beside = beside_of(view, scene)
+                drawn = draw_together(view, sources, before, settings, beside)
                 self.write(view.name, turn, drawn.depth_map)
             for name in scene.names:
                 self._path(name, turn - 1).unlink()
         before = self._after(settings.rounds - 1)
         for name in order:
             sources = sources_of(scene[name], scene, settings)
-            yield name, draw_together(scene[name], sources, before, settings)
+            beside = beside_of(scene[name], scene)
+            yield name, draw_together(scene[name], sources, before, settings, beside)
 
     def _after(self, turn: int) -> DepthCache:
         def read(name: str) -> DepthMap:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.fusion.beside import fade_into
 from refdepth.fusion.settings import FusionSettings
 from refdepth.types.camera import projection_from_ref, relative_pose
 from refdepth.types.depth_map import DepthMap
@@ -31,9 +32,11 @@ def draw_together(
     sources: Sequence[View],
     load: Callable[[str], DepthMap],
     settings: FusionSettings,
+    beside: Sequence[View] = (),
 ) -> Drawn:
     """One round of consensus: `view`'s depth averaged with that of its sources (at most 32), met on
-    the rays of its pixels. `load` gives what the views have after the round before (at first: what
+    the rays of its pixels, and faded into that of the views `beside` it, taken from the same place
+    (see `fade_into`). `load` gives what the views have after the round before (at first: what
     `check_view` keeps). Confidence stays as it is.
 
     Views differ by little each and smoothly, so that every one is a layer of its own; after a few
@@ -71,5 +74,6 @@ def draw_together(
             weighted_inverse,
         )
     depth = np.divide(weight, weighted_inverse, out=np.zeros_like(weight), where=valid)
-    drawn = DepthMap(depth=depth.astype(np.float32), confidence=own.confidence)
+    depth = fade_into(view, beside, depth.astype(np.float32), load, settings.max_depth_ratio)
+    drawn = DepthMap(depth=depth, confidence=own.confidence)
     return Drawn(depth_map=drawn, voters=voters)

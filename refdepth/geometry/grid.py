@@ -259,5 +259,8 @@ def _bilinear(
     fy, fx = fy.astype(values.dtype), fx.astype(values.dtype)
     lower = _next(y, values.shape[0])
     rows = values[y] + fy[:, None] * (values[lower] - values[y])
-    right = rows[:, _next(x, values.shape[1])]
-    return np.ascontiguousarray(rows[:, x] + fx * (right - rows[:, x]))
+    steps = rows[:, _next(np.arange(values.shape[1]), values.shape[1])] - rows
+    out = np.take(steps, x, axis=1)
+    out *= fx
+    out += np.take(rows, x, axis=1)
+    return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from refdepth.arrays import Array, namespace, put
 from refdepth.geometry.grid import WorkGrid, block_means, strips
+from refdepth.types.camera import PinholeCamera
 from refdepth.types.scene import PosedImage, in_unit_range
 
 if TYPE_CHECKING:
@@ -112,11 +114,19 @@ class WorkingView:
 
     def reduced(self, by: int) -> WorkingView:
         """The same view on a grid `by` times as coarse."""
+        return self.at(by * self.grid.factor)
+
+    def at(self, factor: int) -> WorkingView:
+        """The same view on the grid of another factor: a finer one is made from the photo."""
 
         def make() -> WorkingView:
-            factor = by * self.grid.factor
             grid = WorkGrid(photo=self.grid.photo, factor=factor)
-            gray, usable = self.gray_at(factor), self.usable_at(factor)
+            if factor % self.grid.factor:
+                photo = self.photo()
+                gray = put(_reduced_gray(photo, factor), self.device)
+                usable = put(grid.shrink_mask(photo.mask), self.device)
+            else:
+                gray, usable = self.gray_at(factor), self.usable_at(factor)
             return WorkingView(
                 grid,
                 self.cam_from_world,
@@ -127,7 +137,30 @@ class WorkingView:
                 device=self.device,
             )
 
-        return self.derived(("reduced", by), make)
+        return self if factor == self.grid.factor else self.derived(("at", factor), make)
+
+    def part(self, rows: slice) -> WorkingView:
+        """Some rows of the working grid, and of the photo, as a view of its own."""
+        photo, factor = self.grid.photo, self.grid.factor
+        own = slice(rows.start * factor, min(rows.stop * factor, photo.height))
+        K = photo.K.copy()
+        K[1, 2] -= own.start
+        camera = PinholeCamera(K=K, width=photo.width, height=own.stop - own.start)
+
+        def load() -> PosedImage:
+            whole = self.photo()
+            mask = None if whole.mask is None else whole.mask[own]
+            return replace(whole, image=whole.image[own], camera=camera, mask=mask)
+
+        return WorkingView(
+            WorkGrid(photo=camera, factor=factor),
+            self.cam_from_world,
+            self.gray[rows],
+            self.usable[rows],
+            load,
+            masked=self.masked,
+            device=self.device,
+        )
 
     def photo(self) -> PosedImage:
         """The full photo with its mask."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from refdepth.errors import InputError
 from refdepth.types.camera import PinholeCamera
@@ -40,14 +41,9 @@ def scene_of(reconstruction: Any, image_dir: Path, mask_dir: Path | None = None)
 
     Raises `InputError` when a camera has lens distortion or no view is registered.
     """
-    rows = {point_id: row for row, point_id in enumerate(sorted(reconstruction.points3D))}
-    points3d = [reconstruction.points3D[point_id] for point_id in rows]
-    points = SparsePoints(
-        xyz=np.array([p.xyz for p in points3d], dtype=np.float64).reshape(-1, 3),
-        rgb=np.array([p.color for p in points3d], dtype=np.uint8).reshape(-1, 3),
-        error_px=np.array([p.error for p in points3d], dtype=np.float64),
-        track_length=np.array([p.track.length() for p in points3d], dtype=np.int64),
-    )
+    ids = np.fromiter(reconstruction.points3D, dtype=np.int64)
+    ids.sort()
+    points = _points_of(reconstruction, ids)
     views = []
     for image in reconstruction.images.values():
         if not image.has_pose:
@@ -68,7 +64,7 @@ def scene_of(reconstruction: Any, image_dir: Path, mask_dir: Path | None = None)
                     K=camera.calibration_matrix(), width=camera.width, height=camera.height
                 ),
                 cam_from_world=np.vstack([image.cam_from_world().matrix(), [0, 0, 0, 1]]),
-                point_index=np.array([rows[p.point3D_id] for p in seen], dtype=np.int64),
+                point_index=np.searchsorted(ids, [p.point3D_id for p in seen]).astype(np.int64),
                 point_xy=np.array([p.xy for p in seen], dtype=np.float64).reshape(-1, 2),
                 image_path=image_dir / image.name,
                 mask_path=mask_path if mask_path and mask_path.exists() else None,
@@ -77,3 +73,20 @@ def scene_of(reconstruction: Any, image_dir: Path, mask_dir: Path | None = None)
     if not views:
         raise InputError("the model has no registered view.", subject=image_dir)
     return Scene(views, points)
+
+
+def _points_of(reconstruction: Any, ids: NDArray[np.int64]) -> SparsePoints:
+    """The points of these ids (N,), one after the other: Python's objects of thousands of views
+    would take more memory than the scene."""
+    found = SparsePoints(
+        xyz=np.empty((len(ids), 3)),
+        rgb=np.empty((len(ids), 3), np.uint8),
+        error_px=np.empty(len(ids)),
+        track_length=np.empty(len(ids), np.int64),
+    )
+    points3d = reconstruction.points3D
+    for row, point_id in enumerate(ids.tolist()):
+        point = points3d[point_id]
+        found.xyz[row], found.rgb[row] = point.xyz, point.color
+        found.error_px[row], found.track_length[row] = point.error, point.track.length()
+    return found

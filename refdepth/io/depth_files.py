@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from refdepth.errors import ConfigurationError, InputError
+from refdepth.io.arrays import load_archive, load_array
 from refdepth.types.camera import PinholeCamera
 
 SUFFIXES = (".npy", ".npz", ".tiff", ".tif", ".png")
@@ -20,7 +20,6 @@ SUFFIXES = (".npy", ".npz", ".tiff", ".tif", ".png")
 MILLIMETRE = 0.001
 """Depth of one grey level in most 16-bit depth PNGs, metres."""
 
-_MAX_PIXELS = 1 << 28
 _MAX_LEVEL = (1 << 16) - 1
 _KEY = "depth"
 _IMAGE_DESCRIPTION = 270
@@ -44,9 +43,9 @@ def read_depth_file(path: Path, *, png_scale: float = MILLIMETRE) -> NDArray[np.
     try:
         if path.suffix.lower() == ".npy":
             with path.open("rb") as file:
-                values = _load_array(file)
+                values = load_array(file)
         elif path.suffix.lower() == ".npz":
-            values = _load_archive(path)
+            values = load_archive(path, _KEY)
         else:
             values = _load_picture(path, png_scale)
     except Exception as error:
@@ -149,32 +148,6 @@ def _matrix(archive: Any, key: str, shape: tuple[int, int]) -> NDArray[np.float6
     if matrix.shape != shape or not np.isfinite(matrix).all():
         raise ValueError(f"{key} is not a finite {shape} matrix")
     return matrix
-
-
-def _load_array(file: IO[bytes]) -> NDArray[Any]:
-    """An .npy stream; its header is checked before anything is allocated."""
-    version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    elif version == (2, 0):
-        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
-    else:
-        raise ValueError(f"npy format {version} is not supported")
-    if dtype.hasobject:
-        raise ValueError("it holds Python objects")
-    if np.prod(shape, dtype=np.float64) > _MAX_PIXELS:
-        raise ValueError(f"an array of {shape} is too large")
-    file.seek(0)
-    return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
-
-
-def _load_archive(path: Path) -> NDArray[Any]:
-    with zipfile.ZipFile(path) as archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist()]
-        if _KEY not in names and len(names) != 1:
-            raise ValueError(f"it holds {', '.join(names) or 'nothing'}, no array named {_KEY!r}")
-        with archive.open(archive.namelist()[names.index(_KEY) if _KEY in names else 0]) as file:
-            return _load_array(file)
 
 
 def _load_picture(path: Path, png_scale: float) -> NDArray[Any]:

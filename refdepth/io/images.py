@@ -102,6 +102,9 @@ def _size(view: View, picture: NDArray[np.generic]) -> str:
 def _open(path: Path, mode: str) -> Image.Image:
     try:
         with Image.open(path) as picture:
-            return picture.convert(mode)
+            if picture.mode != mode:
+                return picture.convert(mode)
+            picture.load()  # `convert` would copy it
+            return picture
     except _UNREADABLE as error:
         raise InputError(f"cannot be read as a picture ({error}).", subject=path) from error

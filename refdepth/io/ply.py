@@ -15,7 +15,7 @@ from refdepth.errors import InputError
 from refdepth.types.cloud import PointCloud
 from refdepth.types.mesh import TriangleMesh
 
-_PIECE = 1_000_000
+_PIECE = 1 << 17
 """Points that are read at a time."""
 _COUNT_WIDTH = 20  # the vertex count is padded, so that it can be filled in at the end
 
@@ -61,7 +61,7 @@ def read_ply(path: Path) -> PointCloud:
 
 
 def read_ply_pieces(path: Path, rows: int | None = None) -> Iterator[PointCloud]:
-    """The same cloud in pieces of `rows` points (default: some 100 MB in memory), one after
+    """The same cloud in pieces of `rows` points (default: some 10 MB in memory), one after
     another. Raises `InputError` as `read_ply` does, at the piece where it shows."""
     for piece in _vertices(path, rows or _PIECE):
         yield _cloud_of(_columns(piece), path)
@@ -74,17 +74,34 @@ def sample_ply(path: Path, count: int, *, seed: int = 0) -> PointCloud:
     Memory is that of the sample and a piece. Raises `InputError` as `read_ply` does.
     """
     rng = np.random.default_rng(seed)
-    sample, draws = PointCloud.empty(), np.zeros(0)
+    parts: list[tuple[PointCloud, NDArray[np.float64]]] = []
+    most, held = 1.0, 0
     for piece in _vertices(path, _PIECE):
         drawn = rng.random(len(piece))
-        low = drawn < (draws.max(initial=0.0) if len(draws) >= count else 1.0)
-        draws = np.concatenate([draws, drawn[low]])
-        chosen = _cloud_of(_columns(piece[low]), path)
-        sample = PointCloud.concatenate([sample, chosen]) if len(sample) else chosen
-        if len(draws) > count:
-            keep = np.sort(np.argpartition(draws, count - 1)[:count])
-            draws, sample = draws[keep], sample.select(keep)
-    return sample
+        low = np.flatnonzero(drawn < most)
+        low = low[_lowest(drawn[low], count)]
+        parts.append((_cloud_of(_columns(piece[low]), path), drawn[low]))
+        held += len(low)
+        if held > 1.25 * count:  # not at every piece: that copies the sample
+            parts = [_joined(parts, count)]
+            most, held = parts[0][1].max(initial=0.0), count
+    return _joined(parts, count)[0] if parts else PointCloud.empty()
+
+
+def _joined(
+    parts: Sequence[tuple[PointCloud, NDArray[np.float64]]], count: int
+) -> tuple[PointCloud, NDArray[np.float64]]:
+    """The `count` points with the lowest draws, and these."""
+    draws = np.concatenate([draws for _, draws in parts])
+    keep = _lowest(draws, count)
+    return PointCloud.concatenate([cloud for cloud, _ in parts]).select(keep), draws[keep]
+
+
+def _lowest(draws: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """Where the `count` lowest of `draws` (N,) are, in order."""
+    if len(draws) <= count:
+        return np.arange(len(draws))
+    return np.sort(np.argpartition(draws, count - 1)[:count])
 
 
 def count_ply(path: Path) -> int:

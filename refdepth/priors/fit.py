@@ -20,7 +20,7 @@ from refdepth.priors.bend import Bend, fit_bend
 from refdepth.priors.observed import CELLS, observe
 from refdepth.priors.resolution import in_photo
 from refdepth.priors.robust_line import fit_line, improve_line, log_error, weighted_median
-from refdepth.priors.sky import contradicting, sky_from
+from refdepth.priors.sky import contradicting, line_to_sky, sky_from
 from refdepth.settings import Settings, setting
 from refdepth.types.prior import Prior, PriorKind
 from refdepth.types.scene import SparseDepth
@@ -32,6 +32,9 @@ _LEFT_OUT_QUANTILES = (0.5, 0.75, 0.9)
 _SAMPLES = 300
 _OPPOSED, _RELATED = -0.3, 0.2
 """Rank correlation of prior and points below which they are opposed; from which on related."""
+_FLAT = 0.01
+"""Relative difference of depth between the prior's median and its 10 % or 90 % quantile, under
+which a fit is flat."""
 _BORROWED_SHARE = 0.1
 """Weight of a borrowed fit against all of a weak view's own points."""
 
@@ -127,6 +130,11 @@ class ScaleFit:
         return bool(_WEAK.intersection(self.flags))
 
     @property
+    def flat(self) -> bool:
+        """Whether it puts the whole picture at nearly one depth."""
+        return self.a * self.prior_spread < _FLAT * (self.a * self.prior_center + self.b)
+
+    @property
     def median_residual(self) -> float:
         """Median relative depth error of the points; NaN without points."""
         return self.residual_quantiles.get("0.5", float("nan"))
@@ -171,8 +179,7 @@ def fit_scale(
     center, spread = _statistics(prior.values)
     points = observe(prior, sparse)
     wrong = contradicting(prior, points)
-    if wrong.any():
-        points = points.where(~wrong)
+    contradicted, points = points.where(wrong), points.where(~wrong)
     x, target, weight = points.x, points.target, points.weight
     flags: list[ScaleFlag] = []
     if len(x) == 0:
@@ -180,6 +187,8 @@ def fit_scale(
     elif len(x) < settings.min_points:
         flags.append(ScaleFlag.FEW_POINTS)
     a, b = fit_line(x, target, weight, metric=prior.kind == PriorKind.METRIC)
+    if wrong.any() and sky_from(prior, (a, b), points, 1.0, settings.far_factor) is None:
+        a, b = line_to_sky(prior, points, contradicted) or (a, b)
     error = log_error(a, b, x, target)
     inlier = error <= settings.inlier_error
     coverage = len(np.unique(points.cell[inlier])) / CELLS**2

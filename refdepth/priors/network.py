@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,12 @@ from refdepth.errors import InputError, StageError
 from refdepth.io.images import load_photo
 from refdepth.priors.checkpoints import Checkpoint, find_checkpoint
 from refdepth.priors.network_kinds import licence_of, read_configuration, settle_kind
-from refdepth.priors.network_pixels import open_preparation, values_of
+from refdepth.priors.network_pixels import focal_of, open_preparation, values_of
 from refdepth.types.prior import Prior, PriorKind
 from refdepth.types.scene import Scene, View
+
+if TYPE_CHECKING:
+    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -89,11 +93,24 @@ class NetworkPrior:
         """The same for an RGB picture in [0, 1] (height, width, 3)."""
         return self._estimate(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8), None)
 
-    def _estimate(self, pixels: NDArray[np.uint8], focal: float | None) -> Prior:
+    def focal_length(self, pixels: NDArray[np.uint8]) -> float | None:
+        """Focal length that the network sees in an RGB picture (H, W, 3), in widths of it; None
+        where it does not look for one, or sees none that a lens has.
+
+        Raises what `estimate` does for a checkpoint that cannot be used.
+        """
+        return self._network.focal_length(pixels)
+
+    @property
+    def _network(self) -> _Network:
         if self._loaded is None:
             self._loaded = _Network(self.checkpoint, self._device, self._kind)
-        values, in_metres = self._loaded(pixels, focal)
-        metric = self._loaded.kind == PriorKind.METRIC
+        return self._loaded
+
+    def _estimate(self, pixels: NDArray[np.uint8], focal: float | None) -> Prior:
+        network = self._network
+        values, in_metres = network(pixels, focal)
+        metric = network.kind == PriorKind.METRIC
         values[~np.isfinite(values) | (metric & (values <= 0))] = np.nan
         if np.isnan(values).all():
             raise StageError(
@@ -102,7 +119,7 @@ class NetworkPrior:
                 action="Try another depth model.",
             )
         step = pixels.shape[0] / values.shape[0], pixels.shape[1] / values.shape[1]
-        return Prior(values=values, kind=self._loaded.kind, in_metres=in_metres, step=step)
+        return Prior(values=values, kind=network.kind, in_metres=in_metres, step=step)
 
 
 class _Network:
@@ -160,15 +177,25 @@ class _Network:
         self, pixels: NDArray[np.uint8], focal: float | None
     ) -> tuple[NDArray[np.float32], bool]:
         """Values, and whether they are metres."""
-        import torch
-
         seen = self._prepare(pixels)
-        with torch.inference_mode():
-            outputs = self._model(seen.to(self._device, self._dtype))
         photo = pixels.shape[0], pixels.shape[1]
         size = min(photo, (seen.shape[-2], seen.shape[-1]), key=math.prod)
-        values, scaled = values_of(outputs, self._config, photo=photo, size=size, focal=focal)
+        values, scaled = values_of(
+            self._outputs(seen), self._config, photo=photo, size=size, focal=focal
+        )
         return values, self._in_metres and scaled
+
+    @one_torch_thread()
+    def focal_length(self, pixels: NDArray[np.uint8]) -> float | None:
+        """In widths of the picture; None where the network gives none."""
+        return focal_of(self._outputs(self._prepare(pixels)))
+
+    def _outputs(self, seen: torch.Tensor) -> Mapping[str, Any]:
+        import torch
+
+        with torch.inference_mode():
+            outputs: Mapping[str, Any] = self._model(seen.to(self._device, self._dtype))
+        return outputs
 
 
 @contextmanager

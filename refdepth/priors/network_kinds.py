@@ -11,7 +11,8 @@ from typing import Any
 from refdepth.errors import ConfigurationError, InputError
 from refdepth.types.prior import PriorKind
 
-_METRIC_TYPES = {"depth_pro", "glpn", "tipsv2_dpt", "zoedepth"}
+_FOCAL_TYPE = "depth_pro"
+_METRIC_TYPES = {_FOCAL_TYPE, "glpn", "tipsv2_dpt", "zoedepth"}
 """Their heads give distances along the axis in metres, whatever they were trained on."""
 _STATED_TYPE = "depth_anything"
 """Says `depth_estimation_type`, and its head is another one for each."""
@@ -22,11 +23,13 @@ _OTHER_USES = {
     "chmv2": "gives the height of trees, not depth",
 }
 
+DEPTH_PRO = "apple/DepthPro-hf"
+
 LICENCES = {
     "depth-anything/Depth-Anything-V2-Small-hf": "Apache-2.0",
     "depth-anything/Depth-Anything-V2-Base-hf": "CC-BY-NC-4.0: not for commercial use",
     "depth-anything/Depth-Anything-V2-Large-hf": "CC-BY-NC-4.0: not for commercial use",
-    "apple/DepthPro-hf": "apple-amlr: for research",
+    DEPTH_PRO: "apple-amlr: for research",
     "google/tipsv2-b14-dpt": "Apache-2.0",
     "Intel/zoedepth-kitti": "MIT",
     "Intel/zoedepth-nyu-kitti": "MIT",
@@ -78,6 +81,14 @@ def said_kind(configuration: Mapping[str, Any]) -> SaidKind | None:
         metric = bool(configuration.get("add_projection", False))
         return SaidKind(PriorKind.METRIC if metric else PriorKind.INVERSE_AFFINE, certain=False)
     return None
+
+
+def tells_focal_length(configuration: Mapping[str, Any]) -> bool:
+    """Whether a network of this configuration also says how wide the lens is: Depth Pro with its
+    head for that."""
+    return configuration.get("model_type") == _FOCAL_TYPE and bool(
+        configuration.get("use_fov_model", False)
+    )
 
 
 def settle_kind(

@@ -27,6 +27,8 @@ _LARGEST = 640 * 480
 what fits into memory."""
 _NEAREST, _FARTHEST = 1e-4, 1e4
 """Metres that Depth Pro's depth is kept within."""
+_LENSES_DEG = 1.0, 150.0
+"""Fields of view that lenses have whose pictures keep lines straight."""
 _ZOE_PADDING = 3.0
 """ZoeDepth mirrors this times the root of half a side beyond each border."""
 _MEAN, _SPREAD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
@@ -84,8 +86,7 @@ def values_of(
     if config.model_type == "zoedepth":
         values = _without_padding(values, photo)
     if config.model_type == "depth_pro":
-        if focal is None and outputs.get("field_of_view") is not None:
-            focal = 0.5 / math.tan(0.5 * math.radians(float(outputs["field_of_view"][0])))
+        focal = focal_of(outputs) if focal is None else focal
         scaled = focal is not None
         # Canonical inverse depth c: z = focal / c, focal in widths of the picture.
         values = _resized(values / (focal or 1.0), size, "bilinear")
@@ -94,6 +95,17 @@ def values_of(
         mode = "bilinear" if config.model_type == "tipsv2_dpt" else "bicubic"
         values = _resized(values, size, mode)
     return np.array(values.cpu().numpy(), dtype=np.float32).reshape(size), scaled
+
+
+def focal_of(outputs: Mapping[str, Any]) -> float | None:
+    """Focal length in widths of the picture, from the horizontal field of view that Depth Pro sees
+    in it; None for a network that gives none, or one that no lens has."""
+    angle = outputs.get("field_of_view")
+    degrees = math.nan if angle is None else float(angle.reshape(-1)[0])
+    least, largest = _LENSES_DEG
+    if not least < degrees < largest:
+        return None
+    return 0.5 / math.tan(0.5 * math.radians(degrees))
 
 
 @dataclass(frozen=True)

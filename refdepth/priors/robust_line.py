@@ -14,6 +14,12 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 _START_POINTS = 48
+_JUDGING_POINTS = 600
+"""Points, evenly spread over the prior's values, by which a start is chosen."""
+_PRIOR_ERRORS = (0.01, 0.03, 0.1)
+"""Relative errors that a prior may have; a start is judged by that which suits it."""
+_TRUSTED, _FLOOR = 0.8 / np.sqrt(2 * np.pi), 0.2
+"""Shares of points that are right, as a factor of the normal density, and that may be wrong."""
 _STEPS = 30
 _STEEPEST = 2.0
 """A slope is restored to at most this many times what the fit says: beyond, x says too little."""
@@ -93,8 +99,7 @@ def _fit_slope(x: Array, target: Array, weight: Array) -> tuple[float, float]:
 
 def _start(x: Array, target: Array, weight: Array) -> tuple[float, float]:
     """The best of the lines through pairs of points that are evenly spread over the prior's
-    values; the best has the least mean of a saturating error, so that outliers count little and
-    no single surface decides."""
+    values: that under which these values are likeliest."""
     order = np.lexsort((target, x))
     chosen = order[np.unique(np.linspace(0, len(x) - 1, _START_POINTS).round().astype(int))]
     i, j = np.triu_indices(len(chosen), 1)
@@ -110,10 +115,28 @@ def _start(x: Array, target: Array, weight: Array) -> tuple[float, float]:
         level = float(np.exp(weighted_median(np.log(target), weight)))
         slope = 1e-3 * level / float(np.ptp(x))
         return slope, level - slope * float(np.median(x))
-    error = log_error(a[:, None], b[:, None], x, target)
-    cost = (error / (error + 0.1)) @ weight
-    best = int(np.argmin(cost))
+    judging = order[np.unique(np.linspace(0, len(x) - 1, _JUDGING_POINTS).round().astype(int))]
+    best = int(np.argmax(likelihood(a, b, x[judging], target[judging], weight[judging])))
     return float(a[best]), float(b[best])
+
+
+def likelihood(a: Array, b: Array, x: Array, target: Array, weight: Array) -> Array:
+    """Weighted log likelihood (L,) of the prior's values x under each line (L,), given the points'
+    depth.
+
+    It is the prior that is off, by a share of what it says, and not the points. Judged by how well
+    the target comes out, a nearly flat line through the one surface that has most points would win,
+    though to it the prior's values are noise. A share of the points may have any value of x.
+    """
+    spread = float(np.ptp(x))
+    t = a[:, None] * x + b[:, None]
+    error = np.log(np.maximum(t, 1e-3 * target) / target)
+    per_x = np.where(t > 1e-3 * target, a[:, None] / np.maximum(t, 1e-3 * target), 0.0)
+    found = [
+        np.log(per_x * np.exp(-0.5 * (error / off) ** 2) / off * _TRUSTED + _FLOOR / spread)
+        for off in _PRIOR_ERRORS
+    ]
+    return np.max([one @ weight for one in found], axis=0)
 
 
 def log_error(a: Any, b: Any, x: Array, target: Array) -> Array:

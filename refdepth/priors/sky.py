@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.priors.observed import Observed
+from refdepth.priors.robust_line import likelihood, weighted_median
 from refdepth.types.prior import Prior, PriorKind
 
 Array = NDArray[np.float64]
@@ -25,13 +26,21 @@ LEVEL = 0.02
 """How far values of the sky differ, as a share of the way to the farthest points."""
 SHARE, MOST = 0.03, 0.5
 """Share of the picture, and of what is as far, that has the sky's value at least."""
+LEAST_OTHERS = 24
+"""So many points tell how far the sky's value is without those that lie on it."""
+FARTHER = (2.0, 3.0, 5.0, 10.0, 100.0)
+"""How many times as far as the points on it the sky may be."""
+LIKELIER = 0.1
+"""By how much likelier, as log likelihood a point, the others have to make one of these."""
 BEYOND = 1.3
 """How many times as far as the farthest points the sky is put at least."""
 
 
 def contradicting(prior: Prior, points: Observed) -> NDArray[np.bool_]:
-    """Which points (N,) lie where a prior says sky, though others that it puts nearer are farther:
-    there it is wrong, and a line fitted to them would have the sky where they are."""
+    """Which points (N,) lie where a prior says sky and are right: others that it puts nearer are
+    farther, or a line through the others and the sky far behind them suits these better than one
+    through these points. There the prior is wrong, and a line fitted to them would have the sky
+    where they are."""
     sign = 1 if prior.kind == PriorKind.INVERSE_AFFINE else -1
     near = sign * prior.values[np.isfinite(prior.values)].astype(np.float64)
     x, none = sign * points.x, np.zeros(len(points.x), bool)
@@ -43,7 +52,11 @@ def contradicting(prior: Prior, points: Observed) -> NDArray[np.bool_]:
     others = np.sort(points.depth[~on])[-max(TAIL_POINTS, round(TAIL_SHARE * len(x))) :]
     if not on.any() or len(others) < TAIL_POINTS or not _is_level(near, lowest, span, span / 3):
         return none
-    return on if np.median(points.depth[on]) < np.median(others) else none
+    surface = float(np.median(points.depth[on]))
+    if surface < np.median(others):
+        return on
+    _, farther = _line_behind(prior.kind, sign * lowest, surface, points.where(~on))
+    return on if farther else none
 
 
 def sky_from(
@@ -70,6 +83,40 @@ def sky_from(
     span = farthest - lowest
     bound = lowest + span / factor
     return 1 / bound if bound > 0 and _is_level(inverse, lowest, span, span / factor) else None
+
+
+def line_to_sky(
+    prior: Prior, points: Observed, contradicted: Observed
+) -> tuple[float, float] | None:
+    """The line through `points` that has the value of the sky far behind the `contradicted`; None
+    where the points make it no likelier than one with the sky where these are."""
+    sign = 1 if prior.kind == PriorKind.INVERSE_AFFINE else -1
+    near = sign * prior.values[np.isfinite(prior.values)].astype(np.float64)
+    level = sign * float(np.quantile(near, LOWEST))
+    line, likelier = _line_behind(prior.kind, level, float(np.median(contradicted.depth)), points)
+    return line if likelier else None
+
+
+def _line_behind(
+    kind: PriorKind, level: float, surface: float, others: Observed
+) -> tuple[tuple[float, float], bool]:
+    """The likeliest of the lines through the `others` that have the prior's value `level` far
+    behind depth `surface`; and whether the others say of it rather that than there: under which of
+    the lines the prior's values at them are likelier."""
+    if len(others.x) < LEAST_OTHERS:
+        return (0.0, 0.0), False
+    depth = surface * np.array([1.0, *FARTHER])
+    at = 1 / depth if kind == PriorKind.INVERSE_AFFINE else depth
+    run = others.x - level
+    run = np.where(run == 0, float(np.ptp(others.x)), run)
+    slopes = (others.target - at[:, None]) / run
+    a = np.array([weighted_median(slope, others.weight) for slope in slopes])
+    a = np.maximum(a, 1e-9 * np.abs(at) / np.ptp(others.x))
+    b = at - a * level
+    found = likelihood(a, b, others.x, others.target, others.weight)
+    best = 1 + int(np.argmax(found[1:]))
+    likelier = found[best] > found[0] + LIKELIER * others.weight.sum()
+    return (float(a[best]), float(b[best])), bool(likelier)
 
 
 def _is_level(inverse: Array, lowest: float, span: float, far: float) -> bool:

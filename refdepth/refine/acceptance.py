@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from refdepth.arrays import Array, at_least, fetch_all, namespace
+from refdepth.arrays import Array, at_least, namespace
 from refdepth.matching.cost_kernels import MISSING_COST
 from refdepth.matching.propagation import propagate
 from refdepth.refine.problem import ViewProblem
@@ -36,19 +36,26 @@ class Verdict:
     score_after: Array
     """The same for the refined depth."""
 
-    def fetched(self) -> tuple[dict[str, Any], bool]:
-        """What a view's record says, and whether all is taken over; waits for the device once.
-        `kept_prior`: most of the view stays as it was."""
-        least = namespace(self.share).min(self.share)
-        numbers = fetch_all(self.accepted, self.score_before, self.score_after, least)
-        accepted, before, after, least = map(float, numbers)
-        summary = {
-            "kept_prior": accepted < 0.5,
-            "accepted_share": round(accepted, 4),
-            "held_out_before": round(before, 4),
-            "held_out_after": round(after, 4),
-        }
-        return summary, least >= 1
+    @property
+    def in_full(self) -> Array:
+        """Whether all is taken over, of no dimension."""
+        return namespace(self.share).min(self.share) >= 1
+
+    @property
+    def numbers(self) -> tuple[Array, Array, Array]:
+        """What a `summary` is made of."""
+        return self.accepted, self.score_before, self.score_after
+
+
+def summary(accepted: float, before: float, after: float) -> dict[str, Any]:
+    """What a view's record says of a verdict's `numbers`. `kept_prior`: most of the view stays as
+    it was."""
+    return {
+        "kept_prior": accepted < 0.5,
+        "accepted_share": round(accepted, 4),
+        "held_out_before": round(before, 4),
+        "held_out_after": round(after, 4),
+    }
 
 
 def accept(held_out: ViewProblem, transferred: Transferred, before: Array, after: Array) -> Verdict:

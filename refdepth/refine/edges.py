@@ -34,6 +34,8 @@ SOLID = 0.04
 """The gap at which a pixel has lost 1 - 1/e of its weight for others."""
 LIKENESS = 0.15
 """Difference of colour, summed over channels, at which a pixel has."""
+ROWS = 512
+"""Rows that are sharpened at a time; those around them that count for them come twice."""
 SPREAD = 0.6
 """Standard deviation of the weight's fall with distance, in parts of the reach."""
 
@@ -53,10 +55,10 @@ def sharpen_edges(depth: Array, image: Array, reach: float) -> Array:
         return _sharpened(depth, in_unit_range(image), step, taps, nearness)
     seen_px = 2 * step + int(taps[-1])  # how far away what counts for a pixel may lie
     sharp = np.empty_like(depth)
-    for rows in strips(len(depth)):
+    for rows in strips(len(depth), ROWS):
         around = slice(max(0, rows.start - seen_px), rows.stop + seen_px)
         inner = slice(rows.start - around.start, rows.stop - around.start)
-        part = in_unit_range(image[around])
+        part = np.array(image[around])  # read-only pictures are another type to the kernels
         sharp[rows] = _sharpened(depth[around], part, step, taps, nearness)[inner]
     return sharp
 
@@ -101,7 +103,8 @@ def _moved_to_a_side(
             log_depth, smeared, solid, image, taps, LIKENESS, nearness
         )
     sharp = np.empty_like(log_depth)
-    move_to_a_side(log_depth, smeared, solid, image, taps, LIKENESS, nearness, sharp)
+    white = 255.0 if image.dtype == np.uint8 else 1.0
+    move_to_a_side(log_depth, smeared, solid, image, white, taps, LIKENESS, nearness, sharp)
     return sharp
 
 
@@ -130,7 +133,8 @@ def move_to_a_side(
     log_depth: Map,
     smeared: NDArray[np.bool_],
     solid: Map,
-    image: Map,
+    image: NDArray[np.uint8] | Map,
+    white: float,
     taps: NDArray[np.int64],
     likeness: float,
     nearness: float,
@@ -138,8 +142,9 @@ def move_to_a_side(
 ) -> None:
     """Fills `out` (H, W): where `smeared` the weighted median of `log_depth` at the offsets `taps`
     x `taps`, elsewhere `log_depth`. A pixel weighs `solid` exp(-difference of colour / likeness -
-    nearness distance^2); `image` is (H, W, C)."""
+    nearness distance^2); `image` is (H, W, C), 0 to `white`."""
     height, width = log_depth.shape
+    unit = np.float32(white)
     for y in range(height):
         value, weight = np.empty(len(taps) ** 2, np.float32), np.empty(len(taps) ** 2)
         for x in range(width):
@@ -154,7 +159,9 @@ def move_to_a_side(
                         continue
                     difference = 0.0
                     for channel in range(image.shape[2]):
-                        difference += abs(image[v, u, channel] - image[y, x, channel])
+                        there = np.float32(image[v, u, channel]) / unit
+                        here = np.float32(image[y, x, channel]) / unit
+                        difference += float(abs(there - here))
                     alike = np.exp(-difference / likeness - nearness * (dy * dy + dx * dx))
                     own = solid[v, u] * alike
                     place = count

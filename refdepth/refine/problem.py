@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from refdepth.arrays import Array, at_least, at_pixels, is_tensor, namespace, put, put_like
 from refdepth.geometry.working_view import WorkingView
-from refdepth.matching.confidence import photometric_confidence
 from refdepth.matching.cost import Comparison, Windows
 from refdepth.matching.propagation import propagate
-from refdepth.matching.search import edge_links, search
+from refdepth.matching.search import Match, edge_links, search
 from refdepth.refine.settings import RefineSettings, SearchSettings
 from refdepth.refine.transfer_kernels import vote
 from refdepth.types.scene import SparseDepth
@@ -48,11 +47,11 @@ class ViewProblem:
         self.windows = windows or Windows.of(ref, settings.match)
         self.comparison = Comparison.of(self.windows, sources)
 
-    def search(
+    def match(
         self, base: Array, hypotheses: SearchSettings, neighbours: Opinions | None = None
-    ) -> tuple[Array, Array]:
-        """The change that looks most alike in the sources, and its confidence in [0, 1].
-        `neighbours`, where given, have a vote."""
+    ) -> tuple[Array, Match]:
+        """The change that looks most alike in the sources, and how well it does. `neighbours`,
+        where given, have a vote."""
         reach = np.linspace(-1, 1, hypotheses.steps, dtype=np.float32)
         changes = put(reach * np.float32(hypotheses.range), self.ref.device)
         factors = namespace(changes).exp(changes)
@@ -62,7 +61,7 @@ class ViewProblem:
             extra = self._with_votes(extra, changes, neighbours)
         found = search(self.comparison, base, factors, self.settings.match, extra=extra)
         change = (found.step / (hypotheses.steps - 1) * 2 - 1) * hypotheses.range
-        return change, photometric_confidence(found.zncc, found.texture)
+        return change, found
 
     def _with_votes(self, extra: Array, changes: Array, neighbours: Opinions) -> Array:
         """Cost (H, W, D): `extra` (D,), and what the neighbours' opinions say on `changes` (D,)."""

@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from refdepth.arrays import Array, at_least, fetch_all, is_tensor, namespace, put, put_like
 from refdepth.geometry.grid import WorkGrid, by_strips, log_ratio
 from refdepth.geometry.working_view import WorkingView
-from refdepth.refine.acceptance import accept
+from refdepth.refine.acceptance import accept, summary
 from refdepth.refine.calibration import Calibration, Evidence
+from refdepth.refine.closer import look_closer
 from refdepth.refine.confidence import Trust, view_trust
 from refdepth.refine.edges import sharpen_edges
 from refdepth.refine.problem import ViewProblem
 from refdepth.refine.settings import Method, RefineSettings
 from refdepth.refine.sky import left_out, place_sky
+from refdepth.refine.slant import search
 from refdepth.refine.transfer import Transferred, opinions, transfer
 from refdepth.refine.wide import bend_to_photos, measured_error, moved
 from refdepth.types.depth_map import DepthMap
@@ -98,6 +100,7 @@ def first_round(
     settings: RefineSettings | None = None,
     seed: int = 0,
     prior_error: float | None = None,
+    normals: Map | None = None,
     device: torch.device | None = None,
 ) -> RefinedView:
     """Searches around the `scaled` depth (H, W; 0 unknown, infinite in the sky; photo's grid) and
@@ -107,6 +110,9 @@ def first_round(
     of the SfM points before it is bent to them; without it, the residuals at `sparse` count. A
     prior that is too far off for the search is bent first to what the photos say, those of `close`
     among them: the closest views that are no sources.
+
+    `normals` (h, w, 3) on the working grid, in camera axes, towards the camera, 0 where unknown,
+    are slants to try (see `slant`).
 
     `sources` are the neighbours, best first. Without any, the scaled depth is returned, flagged
     and without confidence. The confidence is that of the photometric match, for use by the
@@ -144,7 +150,8 @@ def first_round(
         base = sky.kept(base, bent)
         hypotheses = settings.wide.search
         clock.lap("sweep")
-    change, sure = problem.search(base, hypotheses)
+    slants = None if normals is None else put(normals, device)
+    change, sure = search(problem, base, hypotheses, normals=slants)
     clock.lap("search")
     change = problem.spread(base, (change[None], sure[None]), problem.points(base))
     depth, confidence = fetch_all(
@@ -167,6 +174,7 @@ def second_round(
     renderer: Renderer | None = None,
     seed: int = 0,
     prior_error: float | None = None,
+    normals: Map | None = None,
     checkpoint: Checkpoint | None = None,
     progress: Callable[[int, int], None] | None = None,
     device: torch.device | None = None,
@@ -176,8 +184,9 @@ def second_round(
     unknown in it, and how much that is stands in the record.
 
     `first` is the view's own first round, `source_depths` its neighbours', in the order of
-    `sources`, each on its working grid; `prior_error` is as in `first_round`. The confidence is a
-    guess from this view alone: a scene's is made from the `trust` of all (see `calibration`). The
+    `sources`, each on its working grid; `prior_error` and `normals` are as in `first_round`. The
+    confidence is a guess from this view alone: a scene's is made from the `trust` of all (see
+    `calibration`). The
     gradient steps need a `renderer`; `checkpoint` and `progress` belong to them. Where the
     neighbour left out does not see an improvement, `scaled` stays, or what the first round made of
     a prior far off. Deterministic for a `seed`, interrupted or not. `device` is as in
@@ -213,6 +222,7 @@ def second_round(
             settings=settings.paper,
             iterations=settings.paper.iterations,
             seed=seed,
+            normals=None if normals is None else ref.grid.repeat(normals),
             **steps,
         )
         record["fine"] = found.record
@@ -230,7 +240,8 @@ def second_round(
         error = measured_error(base, sparse, ref.grid) if prior_error is None else prior_error
         if error > settings.wide.from_error:
             start = moved(scaled, base, own[0], ref.grid)
-        depth = _agree(problem, start, own, transferred, settings)
+        slants = None if normals is None else put(normals, device)
+        depth = _agree(problem, start, own, transferred, settings, slants)
         clock.lap("agreement")
         if settings.iterations:
             from refdepth.refine.mesh.refine import refine_surface
@@ -246,10 +257,14 @@ def second_round(
             )
             depth, record["fine"] = found.depth, found.record
             clock.lap("fine")
+        if settings.closer.max_pixels:
+            depth = look_closer(view, near, depth, settings)
+            clock.lap("closer")
     photo = ref.photo() if settings.edge_reach else None
     mask = ref.photo_mask() if photo is None else photo.mask
     sharp = _sharpened(depth, photo, settings)
     clock.lap("edges")
+    verdict = None
     if judge is not None:
         judging = sources[judge].on(device)
         held_out = ViewProblem(view, [judging], sparse, settings, problem.windows)
@@ -259,17 +274,18 @@ def second_round(
             share = ref.grid.grow(accept(held_out, seen, shrink(start), shrink(scaled)).share)
             before = taken_over(start, scaled, share)
         verdict = accept(held_out, seen, shrink(before), shrink(sharp))
-        said, in_full = verdict.fetched()
-        record.update(said)
-        if not in_full:
-            share = ref.grid.grow(verdict.share)
+        if is_tensor(sharp) or not verdict.in_full:  # nobody waits for a device to answer that
+            xp, share = namespace(sharp), ref.grid.grow(verdict.share)
             mixed = _sharpened(taken_over(before, depth, share), photo, settings)
-            sharp = namespace(sharp).where(share > 0, mixed, before)
+            sharp = xp.where(verdict.in_full, sharp, xp.where(share > 0, mixed, before))
         clock.lap("acceptance")
     sharp = sky.removed(sharp)
     trust = view_trust(problem.comparison, ref.grid.shrink_depth(sharp), transferred, settings)
-    sharp, order, chance = fetch_all(sharp, trust.order, trust.chance)
+    said = () if verdict is None else verdict.numbers
+    sharp, order, chance, *numbers = fetch_all(sharp, trust.order, trust.chance, *said)
     trust = Trust(order=order, chance=chance)
+    if numbers:
+        record.update(summary(*map(float, numbers)))
     alone = Calibration.of([Evidence.of(trust, ref.grid, sharp, None)])
     clock.lap("confidence")
     record["seconds"] = clock.seconds
@@ -319,6 +335,7 @@ def _agree(
     first: tuple[Array, Array],
     transferred: Transferred,
     settings: RefineSettings,
+    normals: Array | None,
 ) -> Array:
     """Depth (photo's grid) that the view's `first` round (depth and confidence on the working grid)
     and its neighbours' agree on, searched again around it."""
@@ -339,7 +356,8 @@ def _agree(
     )
     change = spread(base, (change[None], sure[None]), theirs, points, start=change)
     around = base * xp.exp(change)
-    found, sure = problem.search(around, settings.search_again, (theirs[0] - change, theirs[1]))
+    votes = theirs[0] - change, theirs[1]
+    found, sure = search(problem, around, settings.search_again, votes, normals=normals)
     change = spread(base, ((change + found)[None], sure[None]), theirs, points, start=change)
     return by_strips(lambda a, b: a * xp.exp(b), scaled, grid.grow(change))
 

@@ -84,6 +84,28 @@ class ConsistencySettings(Settings):
     rounds: int = setting(3, "Solves, each with new weights", ge=1)
 
 
+class CloserSettings(Settings):
+    """How large photos are searched again, finer, around the depth found on the working grid."""
+
+    max_pixels: int = setting(
+        0,
+        "Pixels of the finer grid, at most; at 0, and where it would be no finer than the working"
+        " grid, nothing is searched again",
+        unit="px",
+        ge=0,
+    )
+    range: float = setting(0.16, "Largest change of log depth that is tried", gt=0)
+    step: float = setting(
+        0.0025, "Change from one depth that is tried to the next, around the middle", gt=0
+    )
+    steps: int = setting(49, "How many depths are tried; an odd number includes no change", ge=3)
+    match: MatchSettings = setting(MatchSettings(), "How windows are compared")
+    spread: PropagationSettings = setting(
+        PropagationSettings(smoothness=2.0, rounds=1), "How corrections spread from sure pixels"
+    )
+    stay: float = setting(0.05, "Weight of no change against a sure pixel", gt=0)
+
+
 class RefineSettings(Settings):
     """How a scaled prior is refined against its neighbours."""
 
@@ -127,6 +149,11 @@ class RefineSettings(Settings):
         "Which depths are tried around the depth that views agree on",
         expert=True,
     )
+    closer: CloserSettings = setting(
+        CloserSettings(),
+        "How large photos are searched again, finer, around the depth found",
+        expert=True,
+    )
     propagation: PropagationSettings = setting(
         PropagationSettings(),
         "How corrections spread from sure to unsure pixels",
@@ -160,6 +187,7 @@ class RefineSettings(Settings):
                 sources=12,
                 search_again=SearchSettings(range=0.12, steps=49),
                 consistency=ConsistencySettings(rounds=5),
+                closer=CloserSettings(max_pixels=3_200_000),
             )
         if quality == Quality.PAPER:
             return cls(
@@ -172,8 +200,11 @@ class RefineSettings(Settings):
         fields = super().result_fields()
         if self.method is Method.PAPER:
             unread = {"wide", "search", "search_again", "propagation", "surface", "iterations"}
+            unread.add("closer")
         else:
             unread = {"paper"} if self.iterations else {"paper", "surface"}
+            if not self.closer.max_pixels:
+                unread.add("closer")
         return {name: value for name, value in fields.items() if name not in unread}
 
     @property
@@ -190,3 +221,9 @@ class RefineSettings(Settings):
     def grid(self) -> dict[str, int]:
         """The limits of the working grid, as `WorkingView` takes them."""
         return {"max_pixels": self.working_pixels, "least_factor": self.least_reduction}
+
+    @property
+    def finer_grid(self) -> dict[str, int]:
+        """The same of the grid of a closer look: the working grid where it is no finer."""
+        most = max(self.closer.max_pixels, self.working_pixels)
+        return {"max_pixels": most, "least_factor": self.least_reduction}

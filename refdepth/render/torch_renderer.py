@@ -1,8 +1,9 @@
 """The renderer in tensor operations, for any device that torch knows: no other software needed.
 
 Made for triangles of a few pixels. It sees what the CPU renderer sees, gives no gradients, and
-waits for its device once a call that draws (see `torch_visibility`). Arithmetic on positions is
-float64 where the device has it, storage has the type of `q`; the same bits on every run.
+waits for its device once a call that draws (see `torch_visibility`), or once for many that draw
+nearly the same (`TorchRenderer.for_steps`). Arithmetic on positions is float64 where the device has
+it, storage has the type of `q`; the same bits on every run.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from refdepth.render.interface import (
     check_texture,
 )
 from refdepth.render.torch_planes import Corners
+from refdepth.render.torch_visibility import Allowance
 
 PIXELS = 1 << 20
 """Pixels that are shaded at a time: about 200 MB."""
@@ -37,13 +39,23 @@ class TorchRenderer:
     name = "torch"
     differentiable = False
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, allowance: Allowance | None = None) -> None:
         self.device = device
+        self._allowance = allowance
+
+    def for_steps(self) -> tuple[TorchRenderer, Tensor]:
+        """One for pictures that all show nearly the same, which waits for its device at the first
+        of each shape alone; and a flag, of no dimension, that says whether one showed much more
+        than the first: then what was drawn lacks something, and is not to be used."""
+        allowance = Allowance.on(self.device)
+        return TorchRenderer(self.device, allowance), allowance.exceeded
 
     def visibility(self, q: Tensor, triangles: Tensor, height: int, width: int) -> Visibility:
         """See `Renderer.visibility`."""
         check_geometry(q, triangles, height, width, self.device)
-        triangle_id, depth = torch_visibility.draw(q.detach(), triangles, height, width)
+        triangle_id, depth = torch_visibility.draw(
+            q.detach(), triangles, height, width, self._allowance
+        )
         return Visibility(triangle_id=triangle_id, depth=depth)
 
     def rasterize(self, q: Tensor, triangles: Tensor, height: int, width: int) -> Raster:

@@ -3,12 +3,13 @@
 Every triangle is tried at every pixel of its box. These candidates stand in one row, triangle by
 triangle, and are worked off in stretches of equal length, so that small triangles and large ones
 cost what their boxes hold, and memory has a bound. How long the row is has to be read back: the one
-time that drawing waits for its device. Maxima and minima come to the same in every order.
+time that drawing waits for its device. Of pictures that show nearly the same only the first waits
+(`Allowance`). Maxima and minima come to the same in every order.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -18,14 +19,42 @@ BLOCK = 1 << 18
 """Triangles, counted in every view, whose boxes and planes are kept at a time: about 50 MB."""
 CANDIDATES = 1 << 20
 """Candidates that are tried at a time: about 200 MB."""
+MARGIN = 1 / 8
+"""How many more candidates than the first of similar pictures a later one may have, as a share."""
 LAST_ID = torch.iinfo(torch.int32).max
 
 Tensor = torch.Tensor
 
 
-def draw(q: Tensor, triangles: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Allowance:
+    """How many candidates pictures may have that nobody asks their device about.
+
+    The first picture of each shape is asked about; those after it may have `MARGIN` more. What one
+    has beyond that is not drawn.
+    """
+
+    exceeded: Tensor
+    """Whether any picture had more, of no dimension."""
+    _lengths: dict[tuple[int, ...], list[int]] = field(default_factory=dict)
+
+    @classmethod
+    def on(cls, device: torch.device) -> Allowance:
+        """Before the first picture."""
+        return cls(exceeded=torch.zeros((), dtype=torch.bool, device=device))
+
+    def lengths(self, shape: tuple[int, ...], blocks: list[_Block]) -> list[int]:
+        """How many candidates of each block are tried, for a picture of this `shape`."""
+        if shape not in self._lengths:
+            self._lengths[shape] = [int(count * (1 + MARGIN)) for count in _lengths(blocks)]
+        return self._lengths[shape]
+
+
+def draw(
+    q: Tensor, triangles: Tensor, height: int, width: int, allowance: Allowance | None = None
+) -> tuple[Tensor, Tensor]:
     """Ids (index + 1, 0 = none, int32) and depth (B, H, W) of the nearest of `triangles` (T, 3)
-    over the vertices `q` (B, V, 3) at each pixel."""
+    over the vertices `q` (B, V, 3) at each pixel; with an `allowance`, within that."""
     shape = (len(q), height, width)
     pixels = len(q) * height * width
     # The place behind the last pixel takes what is not seen.
@@ -35,12 +64,16 @@ def draw(q: Tensor, triangles: Tensor, height: int, width: int) -> tuple[Tensor,
         _Block(q=q, triangles=triangles, first=first, size=(height, width))
         for first in range(0, len(q) * len(triangles), BLOCK)
     ]
-    lengths = (
-        torch.stack([block.boxes().pixels.sum() for block in blocks]).tolist() if blocks else []
-    )
+    if allowance is None:
+        lengths = _lengths(blocks)
+    else:
+        lengths = allowance.lengths((*shape, len(triangles)), blocks)
     for block, length in zip(blocks, lengths, strict=True):
-        if length:
-            _Candidates.of(block).draw(length, nearest, ids)
+        if length or allowance is not None:
+            candidates = _Candidates.of(block)
+            candidates.draw(length, nearest, ids)
+            if allowance is not None:
+                allowance.exceeded.logical_or_(candidates.ends[-1] > length)
     nearness = nearest[:-1].reshape(shape)
     return ids[:-1].reshape(shape), torch.where(nearness > 0, 1 / nearness, 0)
 
@@ -70,6 +103,14 @@ class _Block:
     def boxes(self) -> Boxes:
         """The pixels that its triangles can cover."""
         return self.corners().boxes(*self.size)
+
+
+def _lengths(blocks: list[_Block]) -> list[int]:
+    """How many candidates each block has; waits for the device."""
+    if not blocks:
+        return []
+    found: list[int] = torch.stack([block.boxes().pixels.sum() for block in blocks]).tolist()
+    return found
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,7 +149,8 @@ class _Candidates:
         )
 
     def draw(self, length: int, nearest: Tensor, ids: Tensor) -> None:
-        """Enters all, `length` in number, into 1 / w and the ids of the pixels (B * H * W + 1,)."""
+        """Enters the first `length`, or all if they are fewer, into 1 / w and the pixels' ids
+        (B * H * W + 1,)."""
         nowhere = len(nearest) - 1
         for first in range(0, length, CANDIDATES):
             place = torch.arange(first, min(first + CANDIDATES, length), device=nearest.device)
@@ -124,11 +166,12 @@ class _Candidates:
 
     def _look(self, place: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """The pixel of each candidate `place` (M,), 1 / w of its triangle there as stored, 0 where
-        that does not cover it, and the triangle's index."""
-        at = torch.searchsorted(self.ends, place, right=True)
+        that does not cover it or there is no such candidate, and the triangle's index."""
+        at = torch.searchsorted(self.ends, place, right=True).clamp_max(len(self.ends) - 1)
         start, columns, left, top, view, index, *origin = self.table.index_select(0, at).unbind(1)
         ax, ay, az, bx, by, bz, cx, cy, cz, least = self.planes.index_select(0, at).unbind(1)
-        row = torch.div(place - start, columns, rounding_mode="floor")
+        # Behind the last candidate stands the last triangle, whose box may be empty.
+        row = torch.div(place - start, columns.clamp_min(1), rounding_mode="floor")
         column = left + (place - start) - row * columns
         row = top + row
         px, py = (
@@ -138,5 +181,6 @@ class _Candidates:
         a, b, c = ax * px + (ay * py + az), bx * px + (by * py + bz), cx * px + (cy * py + cz)
         near = (a + b + c).to(kind)
         covered = (a >= least) & (b >= least) & (c >= least) & (near > 0)
+        covered &= place < self.ends[-1]
         height, width = self.size
         return (view * height + row) * width + column, torch.where(covered, near, 0), index

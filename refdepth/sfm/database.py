@@ -7,76 +7,28 @@ import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from refdepth._pycolmap import pycolmap
-from refdepth.errors import InputError
 from refdepth.ingest.photos import PreparedPhoto
+from refdepth.sfm.focal import FocalSource, FocalStart, is_fisheye
 from refdepth.sfm.rigs import panorama_rig
-from refdepth.sfm.settings import CameraSharing, SfmSettings
-
-_UNKNOWN_FOCAL_FACTOR = 1.2
-"""Focal length over longest side where nothing is known, as COLMAP."""
-_UNKNOWN_FISHEYE_FACTOR = 0.4
-"""The same of a fisheye: 143 degrees. Action cameras see less, full circles more."""
+from refdepth.sfm.settings import SfmSettings
 
 
-def camera_groups(
-    photos: Sequence[PreparedPhoto], sharing: CameraSharing
-) -> list[list[PreparedPhoto]]:
-    """Photos that share one camera, in order of their first.
-
-    `auto` joins photos of equal size whose EXIF names the same camera, lens and focal length;
-    photos without EXIF are joined by size, and by video. Faces of panoramas are left out: see
-    `face_cameras`.
-    Raises `InputError` when photos that shall share a camera differ in size.
-    """
-    groups: dict[tuple[Any, ...], list[PreparedPhoto]] = {}
-    for photo in [photo for photo in photos if photo.face is None]:
-        key: tuple[Any, ...]
-        if sharing == CameraSharing.AUTO:
-            key = (photo.width, photo.height, photo.camera_key, photo.sequence)
-        elif sharing == CameraSharing.PER_FOLDER:
-            key = (str(PurePosixPath(photo.original).parent),)
-        elif sharing == CameraSharing.SINGLE:
-            key = ()
-        else:
-            key = (photo.name,)
-        groups.setdefault(key, []).append(photo)
-    for group in groups.values():
-        sizes = {(photo.width, photo.height): photo for photo in group}
-        if len(sizes) > 1:
-            (a, one), (b, other) = list(sizes.items())[:2]
-            raise InputError(
-                f"photos that shall share a camera differ in size ({one.original} is "
-                f"{a[0]}x{a[1]}, {other.original} {b[0]}x{b[1]}).",
-                subject="sfm.camera_sharing",
-                action="Use auto or per_image.",
-            )
-    return list(groups.values())
-
-
-def initial_camera(photos: Sequence[PreparedPhoto], settings: SfmSettings) -> Any:
-    """The `pycolmap.Camera` that a group of photos starts from: the median EXIF focal length where
-    there is one, else a guess."""
+def initial_camera(
+    photos: Sequence[PreparedPhoto], settings: SfmSettings, start: FocalStart
+) -> Any:
+    """The `pycolmap.Camera` that a group of photos starts from."""
     first = photos[0]
-    known = sorted(photo.focal_px for photo in photos if photo.focal_px)
-    known = known if settings.use_exif_focal else []
-    fisheye = "FISHEYE" in settings.camera_model
-    factor = _UNKNOWN_FISHEYE_FACTOR if fisheye else _UNKNOWN_FOCAL_FACTOR
-    guess = factor * max(first.width, first.height)
     camera = pycolmap.Camera.create_from_model_name(
-        0,
-        settings.camera_model.value,
-        known[len(known) // 2] if known else guess,
-        first.width,
-        first.height,
+        0, settings.camera_model.value, start.focal_px, first.width, first.height
     )
     # Without one, pairs are checked on pixels as they are, where a fisheye has no epipolar lines.
-    camera.has_prior_focal_length = bool(known) or fisheye
+    camera.has_prior_focal_length = start.source is FocalSource.EXIF or is_fisheye(settings)
     return camera
 
 

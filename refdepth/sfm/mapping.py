@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from refdepth.errors import InputError, StageError
 from refdepth.ingest.photos import PreparedPhoto
 from refdepth.sfm.chosen_pairs import check_vocabulary
 from refdepth.sfm.database import (
-    camera_groups,
     compact,
     feature_counts,
     initial_camera,
@@ -19,6 +19,7 @@ from refdepth.sfm.database import (
     verified_pairs,
 )
 from refdepth.sfm.features import extract_features, mask_hashes, match_features
+from refdepth.sfm.focal import camera_groups, focal_start
 from refdepth.sfm.native import Cancelled, Progress, thread_count
 from refdepth.sfm.pairs import plan_pairs
 from refdepth.sfm.placing import chosen_mapper, place_cameras
@@ -26,6 +27,8 @@ from refdepth.sfm.rigs import face_cameras
 from refdepth.sfm.settings import Mapper, SfmSettings
 from refdepth.sfm.summary import SfmSummary
 from refdepth.sfm.undistort import summarise, undistort_model
+
+logger = logging.getLogger(__name__)
 
 _LEAST_REGISTERED = 2
 """A model with fewer photos is no result."""
@@ -42,6 +45,7 @@ def reconstruct(
     threads: int = 0,
     memory_mb: float | None = None,
     masks: Path | None = None,
+    focal_px: Mapping[str, float] | None = None,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> SfmSummary:
@@ -51,7 +55,8 @@ def reconstruct(
     `undistorted/` (`images`, `sparse`, `masks`: a COLMAP dense workspace). A `database.db` that is
     already there and fits is continued. `masks` holds `NAME.png` for photos that have one. `seed`
     is that of all random choices, `threads` how many work at once (0: one a core), `memory_mb` what
-    finding and matching features may take (None: half of what is free).
+    finding and matching features may take (None: half of what is free). `focal_px` are what
+    a network says of some photos, by name, for cameras without one in EXIF (see `focal_start`).
 
     Raises `InputError` for fewer than two photos, `StageError` when no model comes out,
     `Interrupted` when `cancelled` says so (features and matches found so far stay in `out`).
@@ -69,8 +74,11 @@ def reconstruct(
     out.mkdir(parents=True, exist_ok=True)
     database = out / "database.db"
     cameras: dict[str, Any] = face_cameras(photos)
+    starts = []
     for group in camera_groups(photos, settings.camera_sharing):
-        camera = initial_camera(group, settings)
+        starts.append(focal_start(group, settings, focal_px or {}))
+        logger.info("camera of %d photos starts from %s", len(group), starts[-1])
+        camera = initial_camera(group, settings, starts[-1])
         cameras.update((photo.name, camera) for photo in group)
     ordered = {photo.name: cameras[photo.name] for photo in photos}
     hashes = mask_hashes(masks, photos)
@@ -100,6 +108,7 @@ def reconstruct(
         [photo.name for photo in photos],
         other_models=others,
         matching=plan.matching.value,
+        focal_starts=starts,
         warnings=(*_warnings(database, photos, best, others), *_of_mapper(settings, len(photos))),
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from refdepth.sfm.focal import FocalStart
+
 
 @dataclass(frozen=True, kw_only=True)
 class SfmSummary:
@@ -27,6 +29,8 @@ class SfmSummary:
     matching: str = ""
     """How pairs were chosen: exhaustive, sequential, spatial or retrieval; empty for a given model.
     """
+    focal_starts: tuple[FocalStart, ...] = ()
+    """What each camera started from; empty for given cameras and for faces of panoramas."""
     warnings: tuple[str, ...] = field(default=())
     """What a user should know, in plain words."""
 

@@ -13,6 +13,7 @@ from PIL import Image
 from refdepth._pycolmap import pycolmap
 from refdepth.errors import StageError
 from refdepth.ingest.saving import save_png
+from refdepth.sfm.focal import FocalStart
 from refdepth.sfm.native import Cancelled, Progress, run_step
 from refdepth.sfm.summary import SfmSummary
 
@@ -88,6 +89,7 @@ def summarise(
     *,
     other_models: Sequence[Sequence[str]] = (),
     matching: str = "",
+    focal_starts: Sequence[FocalStart] = (),
     warnings: Sequence[str] = (),
 ) -> SfmSummary:
     """What the model in folder `model` holds of the photos `names`."""
@@ -102,5 +104,6 @@ def summarise(
         cameras=len({image.camera_id for image in placed.values()}),
         other_models=tuple(tuple(model) for model in other_models),
         matching=matching,
+        focal_starts=tuple(focal_starts),
         warnings=tuple(warnings),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,16 @@ class SparsePoints:
     """Mean reprojection error (N,), pixels."""
     track_length: NDArray[np.int64]
     """Number of observations (N,)."""
+
+    @classmethod
+    def empty(cls) -> SparsePoints:
+        """No points."""
+        return cls(
+            xyz=np.zeros((0, 3)),
+            rgb=np.zeros((0, 3), np.uint8),
+            error_px=np.zeros(0),
+            track_length=np.zeros(0, np.int64),
+        )
 
     def __len__(self) -> int:
         return len(self.xyz)
@@ -146,6 +156,13 @@ class Scene:
     def names(self) -> tuple[str, ...]:
         """View names in order."""
         return tuple(self._by_name)
+
+    @property
+    def without_points(self) -> Scene:
+        """Its cameras, poses and photos alone."""
+        nothing = np.zeros(0, np.int64), np.zeros((0, 2))
+        views = [replace(v, point_index=nothing[0], point_xy=nothing[1]) for v in self.views]
+        return Scene(views, SparsePoints.empty())
 
     @cached_property
     def centers(self) -> NDArray[np.float64]:

@@ -39,6 +39,12 @@ def test_an_nvdiffrast_that_does_not_fit_the_gpu_is_told_with_its_cause(gpu_mach
     assert not diagnosis.broken
 
 
+def test_an_apple_gpu_is_told_though_auto_does_not_take_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert diagnose().uses["device"] == "cpu (with --device mps the Apple GPU)"
+
+
 def test_a_driver_that_fails_is_told(gpu_machine, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", gpu_machine)
     assert "no kernel image" in diagnose().uses["renderer"]

@@ -83,7 +83,8 @@ def test_a_folder_that_does_not_exist_is_named(
         (("--set", "refine.iterations=lots"), "refine.iterations"),
         (("--until", "heaven"), "--until heaven"),
         (("--renderer", "opengl"), "runtime.renderer"),
-        (("--depth-kind", "metric"), "--depth-maps and --depth-kind"),
+        (("--depth-kind", "metric"), "--depth-kind: says what --depth-maps"),
+        (("--depth-kind", "metric", "--depth-model", "sweep"), "--depth-model sweep is known"),
         (("--no-such-option",), "--no-such-option"),
     ],
 )

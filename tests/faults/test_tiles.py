@@ -19,6 +19,7 @@ from refdepth.fusion import FusionSettings, fuse
 from refdepth.io.ply import read_ply
 from refdepth.pipeline.engine import Engine
 from refdepth.pipeline.executors import Executor, SerialExecutor
+from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.results import Results
 from refdepth.pipeline.workers import WorkerPool
 from refdepth.pipeline.workspace import Workspace
@@ -151,8 +152,8 @@ def test_on_a_coarser_grid_the_stage_fuses_what_the_library_does(
     settings = FusionSettings(max_pixels=1024)
     whole = fuse(results.scene, results.refined, settings)
     ours = results.cloud()
-    for path in (out / "fuse").glob("*.npz"):
-        assert np.load(path)["depth"].size <= 1024
+    for name in results.views("fuse"):
+        assert ItemStore(out / "fuse", "").arrays(name)["depth"].size <= 1024
     assert len(ours) == pytest.approx(len(whole), rel=0.02)
     distance, near = cKDTree(whole.points).query(ours.points)
     assert np.quantile(distance, 0.95) < 1e-3 * np.median(np.linalg.norm(whole.points, axis=1))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from refdepth.errors import InputError
+from refdepth.pipeline.compact import packed
 from refdepth.pipeline.items import ItemStore, safe_name
 
 
@@ -52,6 +53,15 @@ def test_arrays_without_a_record_are_no_finished_item(store: ItemStore) -> None:
     assert path == store.folder / "left" / "c.jpg.npz"
     np.testing.assert_array_equal(store.arrays("left/c.jpg")["depth"], np.ones(3))
     assert not store.is_done("left/c.jpg")
+
+
+def test_packed_arrays_are_read_as_the_maps_they_stand_for(store: ItemStore) -> None:
+    values = np.linspace(1, 2, 12, dtype=np.float32).reshape(3, 4)
+    store.write("b.jpg", packed(values=values), {})
+    np.testing.assert_allclose(store.arrays("b.jpg")["values"], values, rtol=2.0**-14)
+    store.write("b.jpg", {"values.packed": np.zeros(5, np.uint8)}, {})
+    with pytest.raises(InputError, match=r"b\.jpg\.npz"):
+        store.arrays("b.jpg")
 
 
 def test_unreadable_arrays_are_reported_with_their_path(store: ItemStore) -> None:

@@ -6,6 +6,7 @@ import pytest
 from tiny_checkpoints import save_depth_anything, save_dpt
 
 from refdepth.errors import ConfigurationError
+from refdepth.pipeline.api import refuse_combinations
 from refdepth.pipeline.config import RunInputs, RunRequest, build_config
 from refdepth.pipeline.priors import choose_prior, prior_note
 from refdepth.pipeline.workspace import Workspace
@@ -35,3 +36,14 @@ def test_a_kind_that_the_network_leaves_open_is_told_with_the_run(tmp_path: Path
     request = asked(model, "metric")
     found = choose_prior(workspace, request, None, looking=False)
     assert "no metres are claimed" in prior_note(request, found)
+
+
+def test_a_kind_goes_with_a_named_network_and_not_with_one_that_is_known(tmp_path: Path) -> None:
+    given = {"model": None, "poses": None, "depth_maps": None, "depth_unit": None}
+    for model in (str(tmp_path), "owner/name"):
+        config = asked(Path(model), "affine").config
+        refuse_combinations(config, **given, depth_kind="affine", depth_model=model)
+    for model in ("auto", "sweep"):
+        config = asked(Path(model), "affine").config
+        with pytest.raises(ConfigurationError, match=f"--depth-model {model} is known"):
+            refuse_combinations(config, **given, depth_kind="affine", depth_model=None)

@@ -6,6 +6,8 @@ from PIL import Image
 from wall_scene import wall_scene
 
 from refdepth import devices
+from refdepth.cli.exit_codes import ExitCode
+from refdepth.cli.main import run
 from refdepth.errors import ConfigurationError, UnavailableError
 from refdepth.pipeline.cancellation import Cancellation
 from refdepth.pipeline.config import RunInputs, RunRequest, build_config
@@ -135,6 +137,28 @@ def test_every_combination_works_or_is_refused_before_any_stage(begin, quality, 
             expected = refusal(quality, renderer, device, cuda=cuda) or StageBeganError
             with pytest.raises(expected):
                 begin(quality, renderer, device, cuda=cuda)
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (["--device", "mps"], ExitCode.UNAVAILABLE),
+        (["--device", "mps", "--until", "depth"], ExitCode.UNAVAILABLE),
+        (["--device", "mps", "--until", "sfm"], 0),
+        (["--renderer", "nvdiffrast"], ExitCode.UNAVAILABLE),
+        (["--renderer", "nvdiffrast", "--device", "cpu"], ExitCode.USAGE),
+        (["--renderer", "nvdiffrast", "--until", "scale"], 0),
+        (["--renderer", "torch"], 0),
+    ],
+)
+def test_a_dry_run_refuses_what_a_run_would(tmp_path, monkeypatch, options, code):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.new("RGB", (64, 48)).save(photos / "a.png")
+    command = ["reconstruct", str(photos), str(tmp_path / "out"), "--depth-model", "sweep"]
+    assert run([*command, "--dry-run", *options]) == code
 
 
 @pytest.mark.parametrize(

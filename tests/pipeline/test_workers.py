@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from pool_works import Fatal, Hang, Order, Raise, Shout, Slow, Threads
+from pool_works import Fatal, Hang, Keeping, Order, Raise, Shout, Slow, Threads
 
 from refdepth.errors import InputError, Interrupted, ResourceError
 from refdepth.pipeline import plan, workers
@@ -54,6 +54,22 @@ def test_all_items_are_done_by_processes_that_stay(pool: WorkerPool) -> None:
     again = {item.result[1] for item in pool.run(Shout(), NAMES, watch())}
     assert len(processes) == 2
     assert again <= processes
+
+
+def test_processes_that_rest_stay_and_keep_nothing(pool: WorkerPool, tmp_path: Path) -> None:
+    def kept() -> tuple[set[bool], set[int]]:
+        results = [item.result for item in pool.run(Keeping(), NAMES, watch())]
+        return {there for there, _ in results}, {process for _, process in results}
+
+    list(pool.run(Shout(), NAMES, watch()))  # both have started
+    before, first = kept()
+    list(pool.run(Slow(tmp_path, seconds=0.3, steps=1), NAMES, watch()))  # both are opened anew
+    again, _ = kept()
+    pool.rest()
+    rested, last = kept()
+    assert (before, rested) == ({False}, {False})
+    assert True in again
+    assert last <= first
 
 
 def test_neighbours_go_to_the_same_worker(pool: WorkerPool, tmp_path: Path) -> None:

@@ -26,6 +26,18 @@ class Shout:
 
 
 @dataclass(frozen=True)
+class Keeping:
+    """Leaves a thing for later works; whether it was there, and the process."""
+
+    cost: Cost = NOTHING
+
+    def open(self, desk: Desk) -> Callable[[str], tuple[bool, int]]:
+        there = bool(desk.kept)
+        desk.keep("thing", os.getpid)
+        return lambda name: (there, os.getpid())
+
+
+@dataclass(frozen=True)
 class Slow:
     """Writes a file of its name at the start and another at the end, with steps in between."""
 

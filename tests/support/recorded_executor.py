@@ -36,6 +36,9 @@ class RecordedExecutor:
     def peak_mb(self) -> float:
         return self.inner.peak_mb()
 
+    def rest(self) -> None:
+        self.inner.rest()
+
     def close(self) -> None:
         self.closed = True
         self.inner.close()

@@ -59,7 +59,10 @@ def save_dpt_dinov2(folder: Path) -> None:
     _save(DPTForDepthEstimation(config), folder, settings)
 
 
-def save_depth_pro(folder: Path, *, field_of_view: bool = True) -> None:
+def save_depth_pro(
+    folder: Path, *, field_of_view: bool = True, degrees: float | None = None
+) -> None:
+    """`degrees`: the field of view that it sees in every picture."""
     from transformers import DepthProConfig, DepthProForDepthEstimation
 
     backbone = _dinov2(16, 4, layers=4)
@@ -78,7 +81,13 @@ def save_depth_pro(folder: Path, *, field_of_view: bool = True) -> None:
         num_fov_head_layers=0,
     )
     size = {"height": 32, "width": 32}
-    _save(DepthProForDepthEstimation(config), folder, _settings("DepthPro", size=size), ())
+    model = DepthProForDepthEstimation(config)
+    _save(model, folder, _settings("DepthPro", size=size), ())
+    if degrees is not None:
+        for name, parameter in model.named_parameters():
+            if name.startswith("fov_model.head"):
+                parameter.data.fill_(degrees if name.endswith("bias") else 0)
+        model.save_pretrained(folder)
 
 
 def save_glpn(folder: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,10 @@ from refdepth.geometry.mesh import GridMesh
 from refdepth.geometry.working_view import WorkingView
 from refdepth.precision import widest_float
 from refdepth.refine.mesh import torch_mesh
-from refdepth.refine.mesh.appearance import build_level
+from refdepth.refine.mesh.appearance import Level, build_level
 from refdepth.refine.mesh.gauss_newton import GaussNewton, PointTargets
 from refdepth.refine.mesh.result import SurfaceResult, check_depth, moved, summary, unchanged
-from refdepth.refine.mesh.schedule import Checkpoint, Steps, split_evenly
+from refdepth.refine.mesh.schedule import Checkpoint, Steps, VoidSteps, split_evenly
 from refdepth.refine.mesh.settings import SurfaceSettings
 from refdepth.refine.mesh.surface import (
     anchor_on_depth,
@@ -30,6 +31,7 @@ from refdepth.refine.mesh.surface import (
 )
 from refdepth.refine.mesh.torch_mesh import TensorMesh
 from refdepth.render import Renderer, computing_device
+from refdepth.render.torch_renderer import TorchRenderer
 from refdepth.types.scene import SparseDepth
 
 SAVE_EVERY = 2
@@ -71,19 +73,9 @@ def refine_surface(
     if not len(mesh.triangles):
         return unchanged(depth, "no_surface")
     scales = [scale * reduction for scale in settings.scales]
-    steps = Steps(
-        split_evenly(iterations, len(scales)),
-        save_every=SAVE_EVERY,
-        checkpoint=checkpoint,
-        progress=progress,
-    )
-    solver = GaussNewton(mesh, points, settings, renderer)
-    state = steps.resume()
-    correction = solver.unmoved
-    if state is not None:
-        correction = put_like(state["correction"], correction)
-    for index, scale in enumerate(scales):
-        level = build_level(
+    levels = [
+        partial(
+            build_level,
             ref.on(device),
             [source.on(device) for source in sources],
             scale,
@@ -91,18 +83,33 @@ def refine_surface(
             window_px=settings.window_px,
             device=renderer.device,
         )
-        for _ in steps.remaining(index):
-            correction, energy = solver.step(level, correction)
-            steps.finish(energy, partial(_state, correction))
+        for scale in scales
+    ]
+    count = mesh.triangle_count if isinstance(mesh, TensorMesh) else len(mesh.triangles)
+
+    def taken(drawing: Renderer, void: SupportsFloat = 0.0) -> tuple[Steps, Array, float]:
+        steps = Steps(
+            split_evenly(iterations, len(scales)),
+            save_every=SAVE_EVERY,
+            checkpoint=checkpoint,
+            progress=progress,
+            void=void,
+        )
+        correction = _solved(GaussNewton(mesh, points, settings, drawing), steps, levels)
+        return steps, correction, *steps.fetch(count)
+
+    try:
+        found = taken(*_for_steps(renderer))
+    except VoidSteps:
+        found = None
+    steps, correction, triangles = found or taken(renderer)
+    if not triangles:
+        return unchanged(depth, "no_surface")
     change: Array
     if isinstance(mesh, TensorMesh):
         change = torch_mesh.spread_to_pixels(mesh, correction, start)
-        (triangles,) = steps.fetch(mesh.triangle_count)
-        if not triangles:
-            return unchanged(depth, "no_surface")
     else:
         change = spread_to_pixels(mesh, correction.astype(np.float32), start)
-        triangles = len(mesh.triangles)
     record = summary(
         "gauss_newton", renderer, sources, int(triangles), steps.summary(scales), began
     )
@@ -137,6 +144,26 @@ def _meshed(
     )
     index, weight, change = torch_mesh.anchor_on_depth(on, depth, xy, measured)
     return on, PointTargets(index=index, weight=weight, change=change, error_px=error_px)
+
+
+def _for_steps(renderer: Renderer) -> tuple[Renderer, SupportsFloat]:
+    """What draws the steps without each waiting for the device, and a number that is not 0 where
+    that came to nothing."""
+    return renderer.for_steps() if isinstance(renderer, TorchRenderer) else (renderer, 0.0)
+
+
+def _solved(solver: GaussNewton, steps: Steps, levels: Sequence[Callable[[], Level]]) -> Array:
+    """The correction (V,) after what remains of the `steps`."""
+    state = steps.resume()
+    correction = solver.unmoved
+    if state is not None:
+        correction = put_like(state["correction"], correction)
+    for index, build in enumerate(levels):
+        level = build()
+        for _ in steps.remaining(index):
+            correction, energy = solver.step(level, correction)
+            steps.finish(energy, partial(_state, correction))
+    return correction
 
 
 def _state(correction: Array) -> dict[str, NDArray]:

@@ -7,12 +7,16 @@ from typing import Any, Protocol, SupportsFloat
 
 import numpy as np
 
-from refdepth.arrays import fetch_numbers
+from refdepth.arrays import fetch_numbers, is_tensor
 
 State = dict[str, np.ndarray]
 
 _RECORDED_LOSSES = 100
 """Largest number of losses that a level's summary lists."""
+
+
+class VoidSteps(Exception):  # noqa: N818  (an event)
+    """What was fetched says that the steps so far came to nothing."""
 
 
 class Checkpoint(Protocol):
@@ -31,7 +35,8 @@ class Steps:
     """A schedule of `counts` steps, one number for each level of the pyramid.
 
     After each step call `finish`; it reports, and every `save_every` steps saves what the solver
-    gives. `resume` hands that back and remembers how far it was.
+    gives. `resume` hands that back and remembers how far it was. A number that says by not being 0
+    that the steps are `void` may live on a device: `VoidSteps` is raised where others are fetched.
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class Steps:
         save_every: int,
         checkpoint: Checkpoint | None = None,
         progress: Callable[[int, int], None] | None = None,
+        void: SupportsFloat = 0.0,
     ) -> None:
         self.counts = counts
         self.total = sum(counts)
@@ -49,6 +55,7 @@ class Steps:
         self._save_every = save_every
         self._checkpoint = checkpoint
         self._progress = progress
+        self._void = void
 
     def resume(self) -> State | None:
         """The saved state to go on from, or None for a fresh start."""
@@ -77,9 +84,13 @@ class Steps:
 
     def fetch(self, *others: SupportsFloat) -> list[float]:
         """`others`, fetched together with the losses: one wait for a device where they live."""
-        numbers = fetch_numbers([*self._losses, *others])
-        self._losses = [*numbers[: self.done]]
-        return numbers[self.done :]
+        numbers: list[SupportsFloat] = [*self._losses, *others]
+        void = self._void if any(map(is_tensor, numbers)) else 0.0  # else it was asked before
+        *fetched, void = fetch_numbers([*numbers, void])
+        if void:
+            raise VoidSteps
+        self._losses = [*fetched[: self.done]]
+        return fetched[self.done :]
 
     def summary(self, scales: list[int]) -> list[dict[str, Any]]:
         """For each level its scale, steps, the loss before its first and last step, and some of

@@ -148,7 +148,7 @@ def spread_to_pixels(
     part[np.unique(mesh.triangles)] = 1
     moving = part.reshape(grid)
     with np.errstate(divide="ignore"):
-        log_vertex = np.log(mesh.depth.reshape(grid))
+        log_vertex = np.where(moving > 0, np.log(mesh.depth.reshape(grid)), 0)
     values = correction.reshape(grid)
     first, down = _between(rows, depth.shape[0])
     left, right = _between(columns, depth.shape[1])
@@ -159,15 +159,21 @@ def spread_to_pixels(
         norm = np.full_like(total, 1e-12)
         top, below = first[some], down[some]
         for row, row_share in ((top, 1 - below), (np.minimum(top + 1, grid[0] - 1), below)):
+            of_vertices = [part[row] for part in (log_vertex, moving, values)]
             for column, share in ((left, 1 - right), (np.minimum(left + 1, grid[1] - 1), right)):
-                at = np.ix_(row, column)
-                known = moving[at] > 0
-                gap = np.abs(np.where(known, log_vertex[at], 0) - log_pixel)
-                # The floors let a pixel far from all its vertices still follow the nearest.
-                likeness = np.exp(-SAME_SURFACE * gap) + 1e-6
-                weight = (row_share[:, None] * share + 1e-6) * likeness * known
-                total += weight * values[at]
+                gap, known, value = (np.take(part, column, axis=1) for part in of_vertices)
+                gap -= log_pixel
+                np.abs(gap, out=gap)
+                gap *= -SAME_SURFACE
+                likeness = np.exp(gap, out=gap)
+                likeness += 1e-6  # a pixel far from all its vertices still follows the nearest
+                weight = row_share[:, None] * share
+                weight += 1e-6
+                weight *= likeness
+                weight *= known
                 norm += weight
+                weight *= value
+                total += weight
         out[some] = total / norm
     return out
 

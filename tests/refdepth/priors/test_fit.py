@@ -121,6 +121,27 @@ def test_reliable_points_decide_between_two_answers(depth: np.ndarray) -> None:
     )
 
 
+def test_one_wall_with_most_points_does_not_flatten_the_line() -> None:
+    """Four in five points lie on a wall at one depth; the rest of the room comes nearer."""
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    depth = np.where(x < 40, 4.0, 1.5 + 0.0625 * (x - 40) + 0.01 * x)
+    off = np.exp(0.09 * np.sin(x / 9 + 1) * np.cos(y / 8))
+    prior = without_scale(depth * off, PriorKind.INVERSE_AFFINE, 0.5, -0.1)
+    for seed in range(3):
+        wall = sparse_points(depth, 600, seed, region=(0.5, 1.0))
+        rest = sparse_points(depth[:, 40:], 150, seed)
+        rest.xy[:, 0] += 40
+        both = {k: np.concatenate([v, vars(rest)[k]]) for k, v in vars(wall).items()}
+        fit = fit_scale(prior, SparseDepth(**both), SETTINGS)
+        assert np.mean(np.abs(np.log(apply_fit(prior, fit) / depth))) < 0.06  # flat: 0.13
+
+
+def test_a_flat_fit_is_told(depth: np.ndarray) -> None:
+    prior = without_scale(depth, PriorKind.INVERSE_AFFINE, 0.5, 0.05)
+    assert not fit_scale(prior, sparse_points(depth), SETTINGS).flat
+    assert fit_scale(prior, sparse_points(np.full(SHAPE, 3.0)), SETTINGS).flat
+
+
 def test_order_of_points_does_not_matter_and_repeats_are_identical(depth: np.ndarray) -> None:
     prior = without_scale(
         depth * (1 + 0.1 * np.random.default_rng(0).random(SHAPE)),

@@ -15,7 +15,7 @@ from refdepth.api import refine_scene, scale_scene
 from refdepth.errors import ConfigurationError, InputError
 from refdepth.priors.fit import fit_scale
 from refdepth.priors.network import NetworkPrior
-from refdepth.priors.network_kinds import kind_note, read_configuration
+from refdepth.priors.network_kinds import kind_note, read_configuration, tells_focal_length
 from refdepth.refine.settings import RefineSettings
 from refdepth.synthetic import make_scene
 from refdepth.synthetic.scene import SyntheticScene
@@ -183,3 +183,28 @@ def test_networks_without_a_size_get_large_photos_shrunk(checkpoints: Path) -> N
         assert height % multiple == width % multiple == 0
         assert height * width == pytest.approx(640 * 480, rel=0.06)
         assert width / height == pytest.approx(4 / 3, rel=0.04)
+
+
+@pytest.mark.parametrize("degrees", [25.0, 60.0, 110.0])
+def test_the_focal_length_that_depth_pro_sees(tmp_path: Path, degrees: float) -> None:
+    """Half a picture's width over the focal length is the tangent of half the angle."""
+    tiny.save_depth_pro(tmp_path / "wide", degrees=degrees)
+    assert tells_focal_length(read_configuration(tmp_path / "wide"))
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    focal = NetworkPrior(tmp_path / "wide", device="cpu").focal_length(pixels)
+    assert focal is not None
+    assert np.degrees(2 * np.arctan(0.5 / focal)) == pytest.approx(degrees, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["depth_pro_blind", "depth_anything", "tipsv2"])
+def test_other_networks_see_no_focal_length(checkpoints: Path, name: str) -> None:
+    assert not tells_focal_length(read_configuration(checkpoints / name))
+    network = NetworkPrior(checkpoints / name, device="cpu")
+    assert network.focal_length(np.zeros((48, 64, 3), np.uint8)) is None
+
+
+@pytest.mark.parametrize("degrees", [-20.0, 0.0, 179.0, float("nan")])
+def test_what_no_lens_sees_is_no_focal_length(tmp_path: Path, degrees: float) -> None:
+    tiny.save_depth_pro(tmp_path / "odd", degrees=degrees)
+    network = NetworkPrior(tmp_path / "odd", device="cpu")
+    assert network.focal_length(np.zeros((48, 64, 3), np.uint8)) is None

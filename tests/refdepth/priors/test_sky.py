@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from refdepth.priors.fit import ScaleFit, apply_fit, fit_scene
+from refdepth.refine.sky import contradicted
 from refdepth.synthetic import PriorError, make_scene
 from refdepth.synthetic.outdoors import make_outdoors
 from refdepth.synthetic.scene import SyntheticScene
@@ -85,6 +86,33 @@ def test_far_ground_with_points_on_it_is_no_sky(outdoors: tuple[SyntheticScene, 
     fit = fit_scene({name: prior}, {name: points})[name]
     assert fit.sky_from is None
     assert np.isfinite(apply_fit(prior, fit, sky=np.inf)).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_farthest_wall_taken_for_sky_leaves_the_sky_where_it_is(
+    tmp_path: Path, kind: PriorKind
+) -> None:
+    """The farthest points lie on it."""
+    made = make_outdoors(seed=2, views=5, width=240, height=180)
+    scene = made.to_scene(tmp_path)
+    depth, surface = made.views[2].depth, made.views[2].surface
+    large = [k for k in np.unique(surface) if np.mean(surface == k) > 0.05 and k >= 0]
+    wall = max(large, key=lambda k: np.median(depth[surface == k]))
+    priors = {}
+    for index, (view, name) in enumerate(zip(made.views, scene.names, strict=True)):
+        prior = made.simulated_prior(index, kind=kind)
+        sky = np.median(prior.values[view.depth == 0])
+        values = np.where(view.surface == wall, sky, prior.values).astype(np.float32)
+        priors[name] = replace(prior, values=values)
+    fits = fit_scene(priors, {view.name: scene.sparse_depth(view) for view in scene.views})
+    for view, name in zip(made.views[1:4], scene.names[1:4], strict=True):
+        scaled = apply_fit(priors[name], fits[name], sky=np.inf)
+        assert np.isinf(scaled[view.depth == 0]).mean() > 0.9
+        points = scene.sparse_depth(scene[name])
+        back = contradicted(scaled, points)
+        right = np.abs(back[view.surface == wall] / view.depth[view.surface == wall] - 1) < 0.1
+        assert right.mean() > 0.6
+        assert np.isinf(back[view.depth == 0]).mean() > 0.9
 
 
 def test_a_fit_with_sky_is_plain_json_and_comes_back(

@@ -176,5 +176,6 @@ def test_strips_of_a_photo_give_what_the_whole_gives(monkeypatch: pytest.MonkeyP
     whole = sharpen_edges(rough, levels, REACH)
     assert (whole != rough).mean() > 0.005
     monkeypatch.setattr("refdepth.geometry.grid.ROWS_AT_A_TIME", 7)
+    monkeypatch.setattr("refdepth.refine.edges.ROWS", 7)
     np.testing.assert_array_equal(sharpen_edges(rough, levels, REACH), whole)
     np.testing.assert_array_equal(sharpen_edges(rough, levels / np.float32(255), REACH), whole)

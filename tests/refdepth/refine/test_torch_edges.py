@@ -42,7 +42,7 @@ def test_pixels_move_where_the_loop_moves_them(
     smeared, solid = rng.random(values.shape) < 0.4, rng.random(values.shape, dtype=np.float32)
     expected = np.empty_like(values)
     offsets = np.array(taps, np.int64)
-    edges.move_to_a_side(values, smeared, solid, image, offsets, 0.8, 0.02, expected)
+    edges.move_to_a_side(values, smeared, solid, image, 1.0, offsets, 0.8, 0.02, expected)
     on = [torch.from_numpy(part) for part in (values, smeared, solid, image)]
     found = torch_edges.move_to_a_side(*on, offsets, 0.8, 0.02).numpy()
     assert (expected != values)[smeared & ~np.isnan(values)].mean() > 0.3

@@ -102,7 +102,49 @@ def test_a_picture_waits_once_for_its_device(make_views, monkeypatch):
         TorchRenderer(DEVICE).render(
             q, triangles, **{**views.arguments, "uv": uv, "texture": texture}
         )
-    assert watch.waits == {"render/torch_visibility.py draw": 1}, watch.text()
+    assert watch.waits == {"render/torch_visibility.py _lengths": 1}, watch.text()
+
+
+def test_of_pictures_that_show_nearly_the_same_the_first_waits(make_views, monkeypatch):
+    views = make_views(relief=0.9, motion=0.3, dtype=torch.float32)
+    size = views.height, views.width
+    monkeypatch.setattr(torch_visibility, "BLOCK", 37)
+    monkeypatch.setattr(torch_visibility, "CANDIDATES", 101)
+    with biting() as watch:
+        q, triangles = views.q.to(DEVICE), views.triangles.to(DEVICE)
+        renderer, exceeded = TorchRenderer(DEVICE).for_steps()
+        renderer.visibility(q, triangles, *size)
+        for zoom in (0.98, 0.8, 0.0, -1.0, 1.001):  # fewer candidates, none, and a few more
+            moved = q * q.new_tensor([zoom, zoom, 1])
+            watch.clear()
+            found = renderer.visibility(moved, triangles, *size)
+            assert not watch.waits, watch.text()
+            whole = TorchRenderer(DEVICE).visibility(moved, triangles, *size)
+            assert torch.equal(found.triangle_id.cpu(), whole.triangle_id.cpu())
+            assert torch.equal(found.depth.cpu(), whole.depth.cpu())
+        assert not exceeded.item()
+
+
+def test_a_triangle_that_has_left_the_picture_is_not_drawn_below_it():
+    corners = torch.tensor([[[0.0, 0.0, 1.0], [4.0, 0.0, 1.0], [0.0, 40.0, 1.0]]])
+    triangle = torch.tensor([[0, 1, 2]], dtype=torch.int32)
+    renderer, exceeded = tensors.for_steps()
+    assert renderer.visibility(corners, triangle, 8, 8).coverage.sum() > 20
+    assert not renderer.visibility(corners + torch.tensor([0, 8, 0]), triangle, 8, 8).coverage.any()
+    assert not exceeded
+
+
+@pytest.mark.parametrize("change", [1.3, -1.0])
+def test_a_picture_that_shows_more_than_the_first_is_told(make_views, change):
+    """Nothing at first, too: all of it lies beside the picture."""
+    views = make_views()
+    renderer, exceeded = tensors.for_steps()
+    for zoom in (change, 1.0) if change < 0 else (1.0, change):
+        assert not exceeded
+        q = views.q * views.q.new_tensor([zoom, zoom, 1])
+        q[..., :2] /= 3
+        renderer.visibility(q, views.triangles, views.height, views.width)
+    assert exceeded
 
 
 @pytest.fixture(params=["biting", pytest.param("cuda", marks=pytest.mark.gpu)])

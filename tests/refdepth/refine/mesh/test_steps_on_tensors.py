@@ -14,7 +14,9 @@ from refdepth.geometry.working_view import WorkingView
 from refdepth.refine.mesh.refine import refine_surface
 from refdepth.refine.mesh.result import SurfaceResult
 from refdepth.refine.mesh.settings import Appearance, SurfaceSettings
+from refdepth.render import torch_visibility
 from refdepth.render.cpu import CpuRenderer
+from refdepth.render.torch_renderer import TorchRenderer
 from refdepth.types.camera import PinholeCamera, pose_matrix
 from refdepth.types.scene import PosedImage, SparseDepth
 
@@ -123,12 +125,15 @@ class _Kept:
 
     def __init__(self, state: dict[str, np.ndarray] | None = None) -> None:
         self.state = state
+        self.saved: list[int] = []
+        """After how many steps each time."""
 
     def load(self) -> dict[str, np.ndarray] | None:
         return self.state
 
     def save(self, state: dict[str, np.ndarray]) -> None:
         self.state = {name: value.copy() for name, value in state.items()}
+        self.saved.append(len(state["losses"]))
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bits() -> None:
@@ -137,3 +142,36 @@ def test_an_interrupted_run_goes_on_to_the_same_bits() -> None:
     assert len(kept.state["losses"]) == 4
     again = refine(OnTensors(), start(), checkpoint=_Kept(kept.state))
     np.testing.assert_array_equal(again.depth, whole.depth)
+
+
+class ReadsEachTime(TorchRenderer):
+    """Waits for its device at every picture."""
+
+    def for_steps(self) -> tuple[TorchRenderer, torch.Tensor]:
+        return self, torch.zeros((), dtype=torch.bool)
+
+
+@pytest.mark.parametrize("scales", [(2, 1), (1,)])
+def test_a_mesh_that_grows_between_steps_is_drawn_whole(
+    scales: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins too near, and more of it comes into the pictures as it moves away."""
+    monkeypatch.setattr(torch_visibility, "MARGIN", 0.025)
+    depth, cpu = (0.7 * start()).astype(np.float32), torch.device("cpu")
+    told: list[torch.Tensor] = []
+    for_steps = TorchRenderer.for_steps
+
+    def watched(renderer: TorchRenderer) -> tuple[TorchRenderer, torch.Tensor]:
+        made = for_steps(renderer)
+        told.append(made[1])
+        return made
+
+    monkeypatch.setattr(TorchRenderer, "for_steps", watched)
+    kept = _Kept()
+    options = {"settings": SETTINGS.model_copy(update={"scales": scales}), "iterations": 8}
+    found = refine(TorchRenderer(cpu), depth, checkpoint=kept, **options)
+    expected = refine(ReadsEachTime(cpu), depth, **options)
+    assert told == [True]
+    np.testing.assert_array_equal(found.depth, expected.depth)
+    assert found.record["levels"] == expected.record["levels"]
+    assert kept.saved == [2, 4, 6]  # none of steps that came to nothing
