@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,6 +24,9 @@ LEAST_LINK = 1e-4
 their surroundings."""
 ANCHOR = 1e-3
 """Pull towards no change: decides where nothing else does."""
+SIDE_PX = 100.0
+"""Smoothness is meant for a grid of so many pixels a side, and grows with the side: of a finer grid
+more pixels together say how far off the prior is somewhere."""
 
 
 class ViewProblem:
@@ -113,7 +117,7 @@ class ViewProblem:
             xp.concat([values for values, _ in opinions]),
             xp.concat([weights for _, weights in opinions]),
             *self.links(base),
-            smoothness=settings.smoothness,
+            smoothness=settings.smoothness * math.sqrt(math.prod(base.shape)) / SIDE_PX,
             outlier=settings.outlier,
             sure=sure,
             anchor=ANCHOR,

@@ -156,7 +156,7 @@ class RefineSettings(Settings):
     )
     propagation: PropagationSettings = setting(
         PropagationSettings(),
-        "How corrections spread from sure to unsure pixels",
+        "How corrections spread from sure to unsure pixels; smoothness as on a grid 100 px a side",
         expert=True,
     )
     consistency: ConsistencySettings = setting(

@@ -45,6 +45,6 @@ class SurfaceSettings(MeshedSettings):
     """Gauss-Newton steps on the rendered mesh."""
 
     smoothness: float = setting(
-        20.0, "Stiffness of the correction, in pixels of parallax between vertices", gt=0
+        8.0, "Stiffness of the correction, in pixels of parallax between vertices", gt=0
     )
     point_weight: float = setting(1.0, "Pull of the SfM points", ge=0)
