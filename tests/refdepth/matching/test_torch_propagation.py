@@ -149,12 +149,14 @@ def opinions(count: int, shape: tuple[int, int]) -> tuple[Grid, ...]:
 @pytest.mark.parametrize("count", [0, 1, 5])
 @pytest.mark.parametrize("shape", [(40, 57), (1, 9), (6, 1)])
 @pytest.mark.parametrize("started", [False, True])
+@pytest.mark.parametrize("twicing", [False, True])
 def test_corrections_spread_as_by_the_loops(
-    count: int, shape: tuple[int, int], started: bool
+    count: int, shape: tuple[int, int], started: bool, twicing: bool
 ) -> None:
     """Up to what the tolerance of the solver leaves open."""
     *given, start = opinions(count, shape)
     how = {"smoothness": 8.0, "outlier": 0.03, "anchor": 1e-3, "rounds": 3, "sure": 0.25}
+    how["twicing"] = twicing
     loops = propagate(*given, **how, start=start if started else None)
     on = tensors(*given)
     found = torch_propagation.propagate(
