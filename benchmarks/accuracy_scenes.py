@@ -66,7 +66,9 @@ class Task:
                 for name, fit in fits.items()
             }
         )
-        return {name: apply_fit(priors[name], fit) for name, fit in fits.items()}, errors
+        shapes = {view.name: view.camera.shape for view in self.scene.views}
+        scaled = {name: apply_fit(priors[name], fit, shapes[name]) for name, fit in fits.items()}
+        return scaled, errors
 
 
 def synthetic_tasks(
