@@ -22,7 +22,7 @@ Tensor = torch.Tensor
 CYCLES = 32
 """Iterations of a solve. Of the corrections of a view 98 in 100 need fewer than 24, few over 30."""
 STIFF = 30.0
-"""Smoothness from which on a solve takes `STIFF_CYCLES`: corrections of large pictures need some 40,
+"""Smoothness from which on a solve takes `STIFF_CYCLES`: corrections of large pictures need 40,
 evidence pooled over whole surfaces, which weak links separate, 45 to 95."""
 STIFF_CYCLES = 96
 TOLERANCE = 1e-4
