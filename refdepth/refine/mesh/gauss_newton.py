@@ -106,9 +106,9 @@ class GaussNewton:
         for row, value in zip((matrix, rhs), self._sparse(correction, full_parallax), strict=True):
             row += value
         # In pixels of parallax stiffness means the same in every picture, whatever its size.
-        links = [full_parallax**2 * link for link in self.links]
-        rhs -= laplacian(*links, correction.reshape(self.shape)).reshape(-1)
-        grid = matrix.reshape(self.shape), links[0], links[1], rhs.reshape(self.shape)
+        across, down = (full_parallax**2 * link for link in self.links)
+        rhs -= laplacian(across, down, correction.reshape(self.shape)).reshape(-1)
+        grid = matrix.reshape(self.shape), across, down, rhs.reshape(self.shape)
         change = solve(*grid).reshape(-1)
         limit = LARGEST_STEP_PX / at_least(typical, 1e-6)
         return correction + xp.clip(change, -limit, limit), energy
