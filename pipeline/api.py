@@ -142,7 +142,7 @@ def build_request(
             normal_maps=_optional(normal_maps, "--normal-maps"),
             views=tuple(views),
         ),
-        config=_with_absolute_model(config),
+        config=_with_absolute_models(config),
     )
 
 
@@ -197,13 +197,19 @@ def output_folder(out: Path) -> Workspace:
     return Workspace(out)
 
 
-def _with_absolute_model(config: RunConfig) -> RunConfig:
-    """A checkpoint folder is found again from wherever a later command is run."""
+def _with_absolute_models(config: RunConfig) -> RunConfig:
+    """Checkpoint folders are found again from wherever a later command is run."""
     folder = local_folder(config.depth.model)
-    if folder is None:
-        return config
-    depth = config.depth.model_copy(update={"model": str(folder.resolve())})
-    return config.model_copy(update={"depth": depth})
+    if folder is not None:
+        depth = config.depth.model_copy(update={"model": str(folder.resolve())})
+        config = config.model_copy(update={"depth": depth})
+    refine = config.refine
+    folder = local_folder(refine.upsampler.model)
+    if folder is not None:
+        upsampler = refine.upsampler.model_copy(update={"model": str(folder.resolve())})
+        refine = refine.model_copy(update={"upsampler": upsampler})
+        config = config.model_copy(update={"refine": refine})
+    return config
 
 
 def _optional(path: str | Path | None, option: str) -> str | None:

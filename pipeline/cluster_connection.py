@@ -207,10 +207,9 @@ def _no_answer(address: str, why: str) -> UnavailableError:
 
 def _expectation(workspace: Path, request: RunRequest) -> Expected:
     given = [getattr(request.inputs, name) for name in type(request.inputs).model_fields]
-    model = Path(request.config.depth.model)
+    models = Path(request.config.depth.model), Path(request.config.refine.upsampler.model)
     paths = [Path(value) for value in given if isinstance(value, str)]
-    if model.is_absolute():
-        paths.append(model)
+    paths += [model for model in models if model.is_absolute()]
     return Expected(
         workspace=workspace,
         probe=f"{TEMPORARY_PREFIX}cluster-{secrets.token_hex(8)}",

@@ -90,7 +90,8 @@ def choose_prior(
     if found is not None and (looking or found["prior"] == SWEEP):
         return found
     if looking:
-        return _network(request, _cached(workspace, request))
+        model = AUTO_MODEL if settings.model == AUTO else settings.model
+        return _network(request, at_hand(workspace, model, settings.revision))
     if found is not None and found["model"] != LOCAL:
         return _network(request, find_checkpoint(found["model"], found["revision"]))
     model = AUTO_MODEL if settings.model == AUTO else settings.model
@@ -180,8 +181,13 @@ def cost_of_network(request: RunRequest, checkpoint: Checkpoint) -> Cost:
     """What a network takes for a photo."""
     device = request.config.runtime.device
     on_gpu = device == DeviceName.MPS or (device != DeviceName.CPU and bool(gpus()))
+    return Cost(seconds=_NETWORK_SECONDS, bytes=weights_bytes(checkpoint), gpu=float(on_gpu))
+
+
+def weights_bytes(checkpoint: Checkpoint) -> int:
+    """Memory of a network with the libraries that it needs."""
     weights = sum(path.stat().st_size for path in checkpoint.folder.iterdir())
-    return Cost(seconds=_NETWORK_SECONDS, bytes=_NETWORK_BYTES + 2 * weights, gpu=float(on_gpu))
+    return _NETWORK_BYTES + 2 * weights
 
 
 def describe(identity: Mapping[str, Any]) -> str:
@@ -249,10 +255,8 @@ def _found_before(request: RunRequest, finished: Manifest | None) -> dict[str, A
     return _identity(request, found["model"], found["revision"])
 
 
-def _cached(workspace: Workspace, request: RunRequest) -> Checkpoint:
-    """The checkpoint where it is at hand and has been read before."""
-    settings = request.config.depth
-    model = AUTO_MODEL if settings.model == AUTO else settings.model
+def at_hand(workspace: Workspace, model: str, revision: str | None) -> Checkpoint:
+    """The checkpoint where it is at hand and has been read before; else raises `NotKnownYet`."""
 
     def known(path: Path) -> str:
         digest = workspace.known_hash(path)
@@ -260,7 +264,7 @@ def _cached(workspace: Workspace, request: RunRequest) -> Checkpoint:
             raise NotKnownYet(f"weights in {path.parent} are looked up when the stage runs")
         return digest
 
-    checkpoint = cached_checkpoint(model, settings.revision, digest=known)
+    checkpoint = cached_checkpoint(model, revision, digest=known)
     if checkpoint is None:
         raise NotKnownYet(f"weights of {model} are looked up when the stage runs")
     return checkpoint

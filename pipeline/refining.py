@@ -19,6 +19,7 @@ from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.stage import Brief
 from refdepth.pipeline.stages.depth import load_normals
 from refdepth.pipeline.stages.scale import load_scaled
+from refdepth.pipeline.upsampling import open_upsampler
 from refdepth.pipeline.views import WorkingViews, load_scene
 from refdepth.pipeline.work import Cost, Desk
 from refdepth.types.depth_map import DepthMap
@@ -106,11 +107,12 @@ class SecondRounds:
     """How far off each view's scaled prior is taken to be, in log depth."""
 
     def open(self, desk: Desk) -> Callable[[str], None]:
-        """Loads the scene and gets a renderer."""
+        """Loads the scene and gets a renderer, and the network that adds detail where one does."""
         from refdepth.refine.rounds import second_round
 
         table = _Table(self.brief, desk)
         engine = Engine(self.brief.config, renders=True)
+        upsampler = open_upsampler(self.brief.request, self.brief.inputs)
 
         def make(name: str) -> None:
             checkpoint = FileCheckpoint(
@@ -122,8 +124,11 @@ class SecondRounds:
                 source_depths = tuple(map(table.first_depth, self.sources[name]))
 
                 def work(*, renderer: Renderer | None, device: torch.device | None) -> RefinedView:
+                    if upsampler is not None:
+                        upsampler.device = "cpu" if device is None else device.type
                     return second_round(
                         **inputs,
+                        upsampler=upsampler,
                         first=first,
                         source_depths=source_depths,
                         renderer=renderer,

@@ -95,6 +95,8 @@ def refine_scene(
     from refdepth.geometry.working_view import WorkingView
     from refdepth.io.images import load_photo
     from refdepth.matching.neighbours import closest_views, select_sources
+    from refdepth.priors.checkpoints import find_checkpoint
+    from refdepth.priors.prompted import PromptedNetwork
     from refdepth.refine.calibration import Calibration, Evidence
     from refdepth.refine.judges import Judges
     from refdepth.refine.rounds import check_renderer, first_round, second_round
@@ -129,6 +131,11 @@ def refine_scene(
     check_renderer(settings, renderer)
     device = computing_device(renderer)
 
+    upsampler = None
+    if settings.upsamples:
+        asked = settings.upsampler
+        upsampler = PromptedNetwork(find_checkpoint(asked.model, asked.revision))
+        upsampler.device = "cpu" if device is None else device.type
     judges = Judges(known, settings.judging_points)
     given = normals or {}
 
@@ -163,6 +170,7 @@ def refine_scene(
             first=first[name],
             source_depths=[first[other] for other in sources[name]],
             renderer=renderer,
+            upsampler=upsampler,
             device=device,
         )
     curve = Calibration.of(

@@ -37,6 +37,12 @@ from refdepth.pipeline.refining import (
     SecondRounds,
 )
 from refdepth.pipeline.stage import StageContext, StageOutcome
+from refdepth.pipeline.upsampling import (
+    REQUESTED,
+    requested,
+    upsampler_identity,
+    with_upsampler,
+)
 from refdepth.pipeline.views import (
     load_scene,
     photo_names,
@@ -72,10 +78,11 @@ class RefineStage:
     def inputs(
         self, workspace: Workspace, request: RunRequest, *, looking: bool
     ) -> Mapping[str, Any]:
-        """Nothing from outside. Before a run a device or renderer that cannot be had is refused."""
+        """The network that adds detail, where one does. Before a run a device or renderer that
+        cannot be had is refused."""
         if not looking:
             check_engine(request.config)
-        return {}
+        return upsampler_identity(workspace, request, looking=looking)
 
     def selection(self, request: RunRequest) -> Mapping[str, Any]:
         """Which views were asked for."""
@@ -111,6 +118,11 @@ class RefineStage:
         needed = work.with_sources(name for name in selected if name in chosen)
         missing = [name for name in needed if not work.first.is_done(name)]
         gpu = gpu_share(context.config) if todo or missing else 0.0
+        cost = _with_closer(
+            _cost(scene, context.config, _SECOND_SECONDS, gpu), scene, context.config
+        )
+        if todo:  # else no network is asked for
+            cost = with_upsampler(cost, scene, context.request, context.inputs)
         context.perform(
             "matching views",
             FirstRounds(
@@ -125,9 +137,7 @@ class RefineStage:
             "refining views",
             SecondRounds(
                 brief=context.brief,
-                cost=_with_closer(
-                    _cost(scene, context.config, _SECOND_SECONDS, gpu), scene, context.config
-                ),
+                cost=cost,
                 sources={name: work.sources(name) for name in todo},
                 errors=work.errors,
             ),
@@ -153,7 +163,10 @@ class RefineStage:
         work.first.remove_others(scene.names)
         if not left:  # a kill may have come between a result and the end of its checkpoint
             shutil.rmtree(context.folder / CHECKPOINTS, ignore_errors=True)
-        return _outcome(work, selected, left, names, calibration)
+        outcome = _outcome(work, selected, left, names, calibration)
+        network = requested(context.config)
+        summary = outcome.summary if network is None else {**outcome.summary, REQUESTED: network}
+        return replace(outcome, summary=summary)
 
 
 class _Plan:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,18 +13,17 @@ from numpy.typing import NDArray
 
 from refdepth.cores import one_torch_thread
 from refdepth.devices import select_device
-from refdepth.errors import InputError, StageError
+from refdepth.errors import StageError
 from refdepth.io.images import load_photo
 from refdepth.priors.checkpoints import Checkpoint, find_checkpoint
-from refdepth.priors.network_kinds import licence_of, read_configuration, settle_kind
+from refdepth.priors.network_kinds import read_configuration, settle_kind
+from refdepth.priors.network_model import open_model
 from refdepth.priors.network_pixels import focal_of, open_preparation, values_of
 from refdepth.types.prior import Prior, PriorKind
 from refdepth.types.scene import Scene, View
 
 if TYPE_CHECKING:
     import torch
-
-logger = logging.getLogger(__name__)
 
 
 class NetworkPrior:
@@ -127,49 +124,17 @@ class _Network:
 
     def __init__(self, checkpoint: Checkpoint, device: str, kind: PriorKind | None) -> None:
         import torch
-        from transformers import AutoConfig, AutoModelForDepthEstimation
 
         self._device = select_device(device).type
         self._dtype = torch.float16 if self._device == "cuda" else torch.float32
-        where = {"local_files_only": True, "trust_remote_code": False}
         configuration = read_configuration(checkpoint.folder)
         self.kind, self._in_metres = settle_kind(configuration, kind, checkpoint.folder)
-        try:
-            self._config = AutoConfig.from_pretrained(checkpoint.folder, **where)
-            self._prepare = open_preparation(checkpoint.folder, self._config)
-            with _quiet():
-                model, report = AutoModelForDepthEstimation.from_pretrained(
-                    checkpoint.folder,
-                    use_safetensors=True,
-                    dtype=self._dtype,
-                    output_loading_info=True,
-                    **where,
-                )
-        except (MemoryError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:
-            # transformers raises ImportError, KeyError, OSError, ValueError, SafetensorError, ...
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise InputError(
-                f"not a depth checkpoint that can be loaded ({reason}).",
-                subject=checkpoint.folder,
-                action="Give a depth-estimation model saved by transformers.",
-            ) from error
-        absent = sorted(report["missing_keys"])
-        if absent:
-            raise InputError(
-                f"{len(absent)} weights are missing, {absent[0]} among them.",
-                subject=checkpoint.folder,
-                action="Give the complete checkpoint.",
-            )
-        self._model = model.to(self._device).eval()
-        logger.info(
-            "loaded %s (%s, %s values; %s) on %s",
-            checkpoint.model,
-            self._config.model_type,
-            self.kind,
-            licence_of(checkpoint.model),
-            self._device,
+        self._model, self._config, self._prepare = open_model(
+            checkpoint,
+            open_preparation,
+            device=self._device,
+            dtype=self._dtype,
+            values=f"{self.kind} values",
         )
 
     @one_torch_thread()
@@ -196,17 +161,3 @@ class _Network:
         with torch.inference_mode():
             outputs: Mapping[str, Any] = self._model(seen.to(self._device, self._dtype))
         return outputs
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' progress bar: the run has its own."""
-    from transformers.utils import logging as transformers_logging
-
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()

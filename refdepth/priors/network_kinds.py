@@ -18,8 +18,10 @@ _STATED_TYPE = "depth_anything"
 """Says `depth_estimation_type`, and its head is another one for each."""
 _DPT = "dpt"
 
+_PROMPTED_TYPE = "prompt_depth_anything"
 _OTHER_USES = {
-    "prompt_depth_anything": "needs a depth map to start from, which is not given to it here",
+    _PROMPTED_TYPE: "needs a depth map to start from: refine.upsampler.model has it add detail to"
+    " the refined one, and it is no prior",
     "chmv2": "gives the height of trees, not depth",
 }
 
@@ -30,6 +32,8 @@ LICENCES = {
     "depth-anything/Depth-Anything-V2-Base-hf": "CC-BY-NC-4.0: not for commercial use",
     "depth-anything/Depth-Anything-V2-Large-hf": "CC-BY-NC-4.0: not for commercial use",
     DEPTH_PRO: "apple-amlr: for research",
+    "depth-anything/prompt-depth-anything-vits-hf": "Apache-2.0",
+    "depth-anything/prompt-depth-anything-vits-transparent-hf": "Apache-2.0",
     "google/tipsv2-b14-dpt": "Apache-2.0",
     "Intel/zoedepth-kitti": "MIT",
     "Intel/zoedepth-nyu-kitti": "MIT",
@@ -89,6 +93,17 @@ def tells_focal_length(configuration: Mapping[str, Any]) -> bool:
     return configuration.get("model_type") == _FOCAL_TYPE and bool(
         configuration.get("use_fov_model", False)
     )
+
+
+def check_prompted(configuration: Mapping[str, Any], subject: Path) -> None:
+    """Raises `ConfigurationError` for a network that does not start from a depth map."""
+    model_type = configuration.get("model_type")
+    if model_type != _PROMPTED_TYPE:
+        raise ConfigurationError(
+            f"names a {model_type!r} model, which takes no depth map to start from ({subject}).",
+            subject="refine.upsampler.model",
+            action=f"Give a {_PROMPTED_TYPE!r} model, or leave it empty.",
+        )
 
 
 def settle_kind(

@@ -3,7 +3,7 @@ grid, some rows at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -39,17 +39,27 @@ def look_closer(
     if _finer(ref, settings) is ref:
         return depth
     fine, *near = (_finer(view, settings) for view in (ref, *sources))
+
+    def moved(part: WorkingView, there: Array) -> Array:
+        return _moved(part, near, there, settings)
+
+    return by_parts(moved, fine, settings.working_pixels, depth)
+
+
+def by_parts(function: Callable[..., Array], fine: WorkingView, pixels: int, *maps: Array) -> Array:
+    """`function` of a view and of `maps` (H, W; photo's grid), a map (H, W) as well, for some rows
+    of the view `fine` at a time: about `pixels` of its grid."""
     factor = fine.grid.factor
-    rows_at_once = max(LEAST_ROWS, settings.working_pixels // fine.grid.shape[1] - 2 * HALO_ROWS)
+    rows_at_once = max(LEAST_ROWS, pixels // fine.grid.shape[1] - 2 * HALO_ROWS)
     done = []
     for inner, around in _parts(fine.grid.shape[0], rows_at_once):
         part = fine.part(around)
         first = around.start * factor
-        there = depth[first : first + part.grid.photo.height]
-        found = _moved(part, near, there, settings)
+        there = (values[first : first + part.grid.photo.height] for values in maps)
+        found = function(part, *there)
         skipped = inner.start * factor - first
         done.append(found[skipped : skipped + (inner.stop - inner.start) * factor])
-    return namespace(depth).concat(done)
+    return namespace(done[0]).concat(done)
 
 
 def _finer(view: WorkingView, settings: RefineSettings) -> WorkingView:

@@ -27,6 +27,7 @@ from refdepth.refine.settings import Method, RefineSettings
 from refdepth.refine.sky import left_out, place_sky
 from refdepth.refine.slant import search
 from refdepth.refine.transfer import Transferred, opinions, transfer
+from refdepth.refine.upsample import Upsampler, take_detail
 from refdepth.refine.wide import bend_to_photos, measured_error, moved
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import PosedImage, SparseDepth
@@ -172,6 +173,7 @@ def second_round(
     source_depths: Sequence[DepthMap],
     settings: RefineSettings | None = None,
     renderer: Renderer | None = None,
+    upsampler: Upsampler | None = None,
     seed: int = 0,
     prior_error: float | None = None,
     normals: Map | None = None,
@@ -187,7 +189,8 @@ def second_round(
     `sources`, each on its working grid; `prior_error` and `normals` are as in `first_round`. The
     confidence is a guess from this view alone: a scene's is made from the `trust` of all (see
     `calibration`). The
-    gradient steps need a `renderer`; `checkpoint` and `progress` belong to them. Where the
+    gradient steps need a `renderer`; `checkpoint` and `progress` belong to them. An `upsampler`
+    adds detail to depth that was searched for (see `upsample`). Where the
     neighbour left out does not see an improvement, `scaled` stays, or what the first round made of
     a prior far off. Deterministic for a `seed`, interrupted or not. `device` is as in
     `first_round`. Raises `ValueError` when gradient steps are asked for without a renderer
@@ -260,6 +263,12 @@ def second_round(
         if settings.closer.max_pixels:
             depth = look_closer(view, near, depth, settings)
             clock.lap("closer")
+        if upsampler is not None:
+            detailed, record["detail_share"] = take_detail(
+                view, near, depth, upsampler, settings, farthest=sky.farthest
+            )
+            depth = sky.kept(depth, detailed)
+            clock.lap("detail")
     photo = ref.photo() if settings.edge_reach else None
     mask = ref.photo_mask() if photo is None else photo.mask
     sharp = _sharpened(depth, photo, settings)

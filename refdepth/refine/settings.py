@@ -106,6 +106,30 @@ class CloserSettings(Settings):
     stay: float = setting(0.05, "Weight of no change against a sure pixel", gt=0)
 
 
+class UpsamplerSettings(Settings):
+    """A network that adds detail to the refined depth of large photos."""
+
+    model: str = setting(
+        "",
+        "Prompt Depth Anything: a hub id or a local checkpoint folder; empty: no detail is added",
+    )
+    revision: str | None = setting(
+        None, "Revision of a hub model: a commit, tag or branch; none means the model's default"
+    )
+    max_pixels: int = setting(
+        1_500_000,
+        "Pixels of the photo that the network sees, and of the grid on which photos are compared,"
+        " at most; where that is no finer than the working grid nothing is added",
+        unit="px",
+        ge=1024,
+    )
+    match: MatchSettings = setting(MatchSettings(), "How windows are compared")
+    spread: PropagationSettings = setting(
+        PropagationSettings(smoothness=2.0, rounds=3),
+        "How the factor is smoothed that brings what the network says to the refined depth",
+    )
+
+
 class RefineSettings(Settings):
     """How a scaled prior is refined against its neighbours."""
 
@@ -154,6 +178,11 @@ class RefineSettings(Settings):
         "How large photos are searched again, finer, around the depth found",
         expert=True,
     )
+    upsampler: UpsamplerSettings = setting(
+        UpsamplerSettings(),
+        "A network that adds detail to the refined depth of large photos",
+        expert=True,
+    )
     propagation: PropagationSettings = setting(
         PropagationSettings(),
         "How corrections spread from sure to unsure pixels; smoothness as on a grid 100 px a side",
@@ -196,7 +225,8 @@ class RefineSettings(Settings):
         return cls()
 
     def result_fields(self) -> dict[str, Any]:
-        """See `Settings.result_fields`; without the groups that the chosen method does not read."""
+        """See `Settings.result_fields`; without the groups that the chosen method does not read.
+        Where a network adds detail, what its name stands for is left to who reads it."""
         fields = super().result_fields()
         if self.method is Method.PAPER:
             unread = {"wide", "search", "search_again", "propagation", "surface", "iterations"}
@@ -205,7 +235,20 @@ class RefineSettings(Settings):
             unread = {"paper"} if self.iterations else {"paper", "surface"}
             if not self.closer.max_pixels:
                 unread.add("closer")
+        if self.upsamples:
+            fields["upsampler"] = {
+                name: value
+                for name, value in fields["upsampler"].items()
+                if name not in ("model", "revision")
+            }
+        else:
+            unread.add("upsampler")
         return {name: value for name, value in fields.items() if name not in unread}
+
+    @property
+    def upsamples(self) -> bool:
+        """Whether a network adds detail to the refined depth."""
+        return bool(self.upsampler.model) and self.method is not Method.PAPER
 
     @property
     def gradient_steps(self) -> int:
@@ -225,5 +268,13 @@ class RefineSettings(Settings):
     @property
     def finer_grid(self) -> dict[str, int]:
         """The same of the grid of a closer look: the working grid where it is no finer."""
-        most = max(self.closer.max_pixels, self.working_pixels)
+        return self._finer(self.closer.max_pixels)
+
+    @property
+    def upsampler_grid(self) -> dict[str, int]:
+        """The same of the grid on which a network adds detail."""
+        return self._finer(self.upsampler.max_pixels)
+
+    def _finer(self, pixels: int) -> dict[str, int]:
+        most = max(pixels, self.working_pixels)
         return {"max_pixels": most, "least_factor": self.least_reduction}

@@ -27,6 +27,28 @@ def save_depth_anything(
     _save(DepthAnythingForDepthEstimation(config), folder, _fitted_settings(size, 14))
 
 
+def save_prompt_depth_anything(folder: Path, kind: str = "metric") -> None:
+    from transformers import PromptDepthAnythingConfig, PromptDepthAnythingForDepthEstimation
+
+    config = PromptDepthAnythingConfig(
+        backbone_config=_dinov2(28, 14, out_indices=[1, 2], apply_layernorm=True),
+        patch_size=14,
+        reassemble_hidden_size=16,
+        neck_hidden_sizes=[8, 16],
+        reassemble_factors=[2, 1],
+        fusion_hidden_size=16,
+        head_hidden_size=8,
+        depth_estimation_type=kind,
+    )
+    settings = _settings(
+        "PromptDepthAnything",
+        size={"height": 70, "width": 70},
+        keep_aspect_ratio=True,
+        ensure_multiple_of=14,
+    )
+    _save(PromptDepthAnythingForDepthEstimation(config), folder, settings)
+
+
 def save_dpt(folder: Path) -> None:
     from transformers import DPTConfig, DPTForDepthEstimation
 
