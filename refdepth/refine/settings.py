@@ -125,7 +125,7 @@ class UpsamplerSettings(Settings):
     )
     match: MatchSettings = setting(MatchSettings(), "How windows are compared")
     spread: PropagationSettings = setting(
-        PropagationSettings(smoothness=2.0, rounds=3),
+        PropagationSettings(smoothness=8.0, image_edge=0.0, rounds=3),
         "How the factor is smoothed that brings what the network says to the refined depth",
     )
 

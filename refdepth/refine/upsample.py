@@ -17,8 +17,11 @@ from refdepth.matching.propagation import propagate, solve
 from refdepth.matching.search import edge_links
 from refdepth.refine.closer import by_parts
 from refdepth.refine.problem import ANCHOR, LEAST_LINK
-from refdepth.refine.settings import RefineSettings, UpsamplerSettings
-from refdepth.refine.slant import CLEAR_GAIN, POOLING
+from refdepth.refine.settings import RefineSettings
+from refdepth.refine.slant import POOLING
+
+CLEAR_GAIN = 0.02
+"""Pooled gain in correlation from which detail is taken."""
 
 
 class Upsampler(Protocol):
@@ -67,7 +70,7 @@ def take_detail(
     fine, *near = (view.at(grid.factor) for view in (ref, *sources))
 
     def judged(part: WorkingView, own: Array, its: Array) -> Array:
-        better = _gain(part, near, own, its, settings.upsampler) > CLEAR_GAIN
+        better = _gain(part, near, own, its, settings) > CLEAR_GAIN
         return part.grid.grow(namespace(own).astype(better, own.dtype))
 
     share = by_parts(judged, fine, settings.working_pixels, depth, other)
@@ -112,18 +115,17 @@ def _gain(
     sources: Sequence[WorkingView],
     own: Array,
     its: Array,
-    settings: UpsamplerSettings,
+    settings: RefineSettings,
 ) -> Array:
     """How much more the photos correlate over `its` depth than over the `own` (photo's grid of
     `ref`; h, w on its working grid), pooled over surfaces that edges of either bound."""
-    windows = Windows.of(ref, settings.match)
+    match, edges = settings.upsampler.match, settings.propagation
+    windows = Windows.of(ref, match)
     comparison = Comparison.of(windows, sources)
     one, two = ref.grid.shrink_depth(own), ref.grid.shrink_depth(its)
     xp = namespace(one)
-    best = settings.match.best_sources
-    gain = comparison.cost(one, best) - comparison.cost(two, best)
+    gain = comparison.cost(one, match.best_sources) - comparison.cost(two, match.best_sources)
     weight = windows.texture * ref.usable * (one > 0) + 1e-3
-    spread = settings.spread
     link_x, link_y = (
         xp.minimum(*links)
         for links in zip(
@@ -131,8 +133,8 @@ def _gain(
                 edge_links(
                     ref.gray,
                     depth,
-                    image_edge=spread.image_edge,
-                    depth_edge=spread.depth_edge,
+                    image_edge=edges.image_edge,
+                    depth_edge=edges.depth_edge,
                     floor=LEAST_LINK,
                 )
                 for depth in (one, two)

@@ -46,7 +46,7 @@ def save_prompt_depth_anything(folder: Path, kind: str = "metric") -> None:
         keep_aspect_ratio=True,
         ensure_multiple_of=14,
     )
-    _save(PromptDepthAnythingForDepthEstimation(config), folder, settings)
+    _save(PromptDepthAnythingForDepthEstimation(config), folder, settings, ("head", "neck"))
 
 
 def save_dpt(folder: Path) -> None:
