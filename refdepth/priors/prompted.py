@@ -34,10 +34,10 @@ class PromptedNetwork:
         """Where it runs; may be changed between photos."""
 
     def __call__(
-        self, image: NDArray[np.float32], prompt: NDArray[np.float32], shape: tuple[int, int]
+        self, pixels: NDArray[np.uint8], prompt: NDArray[np.float32], shape: tuple[int, int]
     ) -> NDArray[np.float32]:
-        """Depth of an RGB picture in [0, 1] (H, W, 3) at about `shape`, in the unit of `prompt`
-        (h, w; all known), which covers the same; NaN where the network gives none.
+        """Depth of an RGB picture (H, W, 3) at about `shape`, in the unit of `prompt` (h, w; all
+        known), which covers the same; NaN where the network gives none.
 
         Raises `ConfigurationError` for a network of another kind, `InputError` for files that are
         no whole model, `UnavailableError` for weights that cannot be had.
@@ -45,7 +45,6 @@ class PromptedNetwork:
         least, most = float(prompt.min()), float(prompt.max())
         if most - least <= _FLAT * most:
             return np.full(prompt.shape, np.nan, np.float32)
-        pixels = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
         # Stretched here: so it is the same to the network in any unit.
         seen = self._seen(pixels, (prompt - least) / (most - least), shape)
         depth = least + (most - least) * seen

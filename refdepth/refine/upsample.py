@@ -20,19 +20,22 @@ from refdepth.refine.problem import ANCHOR, LEAST_LINK
 from refdepth.refine.settings import RefineSettings
 from refdepth.refine.slant import POOLING
 
-CLEAR_GAIN = 0.02
+CLEAR_GAIN = 0.05
 """Pooled gain in correlation from which detail is taken."""
+LEAST_POOLING = 0.15
+"""How much of it still goes across edges: a few pixels that edges close in would decide alone, and
+among many such some correlate better by chance."""
 
 
 class Upsampler(Protocol):
     """What says more of a depth map than it holds."""
 
     def __call__(
-        self, image: NDArray[np.float32], prompt: NDArray[np.float32], shape: tuple[int, int]
+        self, pixels: NDArray[np.uint8], prompt: NDArray[np.float32], shape: tuple[int, int]
     ) -> NDArray[np.float32]:
-        """Depth of an RGB picture in [0, 1] (H, W, 3) at about `shape`, spread evenly over all of
-        it and in the unit of `prompt` (h, w; all known), the depth to start from; what is not
-        positive and finite is unknown."""
+        """Depth of an RGB picture (H, W, 3) at about `shape`, spread evenly over all of it and in
+        the unit of `prompt` (h, w; all known), the depth to start from; what is not positive and
+        finite is unknown."""
         ...
 
 
@@ -62,7 +65,7 @@ def take_detail(
         return depth, 0.0
     prompt = np.where(prompt > 0, prompt, np.median(prompt[prompt > 0]))
     prompt = np.minimum(prompt, np.inf if farthest is None else farthest).astype(np.float32)
-    told = upsampler(ref.photo().image, prompt, grid.shape)
+    told = upsampler(_pixels(ref.photo().image), prompt, grid.shape)
     told = np.where(np.isfinite(told) & (told > 0), told, np.nan).astype(np.float32)
     photo = ref.grid.photo.shape
     step = photo[0] / told.shape[0], photo[1] / told.shape[1]
@@ -77,6 +80,12 @@ def take_detail(
     xp = namespace(depth)
     taken = (share > 0.5) & (depth > 0)
     return xp.where(taken, other, depth), float(xp.mean(xp.astype(taken, xp.float32)))
+
+
+def _pixels(image: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.uint8]:
+    if image.dtype == np.uint8:
+        return image.astype(np.uint8, copy=False)
+    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
 def _fitted(
@@ -118,7 +127,7 @@ def _gain(
     settings: RefineSettings,
 ) -> Array:
     """How much more the photos correlate over `its` depth than over the `own` (photo's grid of
-    `ref`; h, w on its working grid), pooled over surfaces that edges of either bound."""
+    `ref`; h, w on its working grid), pooled over surfaces that edges of either set apart."""
     match, edges = settings.upsampler.match, settings.propagation
     windows = Windows.of(ref, match)
     comparison = Comparison.of(windows, sources)
@@ -135,7 +144,7 @@ def _gain(
                     depth,
                     image_edge=edges.image_edge,
                     depth_edge=edges.depth_edge,
-                    floor=LEAST_LINK,
+                    floor=LEAST_POOLING,
                 )
                 for depth in (one, two)
             ),

@@ -55,8 +55,8 @@ class Says:
     prompt: Map | None = None
     shape: tuple[int, int] = (0, 0)
 
-    def __call__(self, image: Map, prompt: Map, shape: tuple[int, int]) -> Map:
-        assert image.shape == (*self.depth.shape, 3)
+    def __call__(self, pixels: NDArray[np.uint8], prompt: Map, shape: tuple[int, int]) -> Map:
+        assert (pixels.shape, pixels.dtype) == ((*self.depth.shape, 3), np.uint8)
         self.prompt, self.shape = prompt, shape
         rows, columns = (
             ((np.arange(count) + 0.5) * size / count).astype(int)
@@ -109,6 +109,10 @@ def slow_factor(shape: tuple[int, int]) -> Map:
     return np.exp(0.05 * np.sin(2.5 * rows) + 0.05 * columns).astype(np.float32)
 
 
+def pixels_of(view: SyntheticView) -> NDArray[np.uint8]:
+    return np.round(view.image * 255).astype(np.uint8)
+
+
 def off(depth: Map, view: SyntheticView) -> Map:
     return np.abs(depth / view.depth - 1)
 
@@ -153,7 +157,7 @@ def test_nonsense_makes_nothing_worse(
     says = Says(nonsense(kind, view))
     found, share = take_detail(working[0], working[1:], depth, says, SETTINGS)
     assert np.isfinite(found).all()
-    assert share < 0.05
+    assert share < 0.02
     before, after = off(depth, view), off(found, view)
     assert np.mean(after > 0.01) < 0.005
     assert np.median(after) == pytest.approx(np.median(before), abs=2e-5)
@@ -246,18 +250,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_network_answers_in_the_unit_it_is_asked_in(tiny: Path, view: SyntheticView) -> None:
-    network = PromptedNetwork(tiny)
+    network, pixels = PromptedNetwork(tiny), pixels_of(view)
     prompt = view.depth[::5, ::5]
-    told = network(view.image, prompt, (120, 160))
+    told = network(pixels, prompt, (120, 160))
     assert told.shape == (126, 168)  # patches of 14
     assert np.ptp(told) > 0.01 * prompt.mean()
-    in_feet = network(view.image, prompt / np.float32(0.3048), (120, 160))
+    in_feet = network(pixels, prompt / np.float32(0.3048), (120, 160))
     np.testing.assert_allclose(in_feet * 0.3048, told, rtol=1e-4)
-    other = network(view.image, prompt[:, ::-1].copy(), (120, 160))
+    other = network(pixels, prompt[:, ::-1].copy(), (120, 160))
     assert np.abs(other / told - 1).max() > 1e-3  # it looks at what it is told
-    dark = network(0 * view.image, prompt, (120, 160))
+    dark = network(0 * pixels, prompt, (120, 160))
     assert np.abs(dark / told - 1).max() > 1e-3
-    assert np.isnan(network(view.image, np.full_like(prompt, 2.0), (120, 160))).all()
+    assert np.isnan(network(pixels, np.full_like(prompt, 2.0), (120, 160))).all()
 
 
 def test_the_network_is_the_one_that_transformers_runs(tiny: Path, view: SyntheticView) -> None:
@@ -265,10 +269,10 @@ def test_the_network_is_the_one_that_transformers_runs(tiny: Path, view: Synthet
 
     prompt = view.depth[::5, ::5].copy()
     shape = 126, 168
-    told = PromptedNetwork(tiny)(view.image, prompt, shape)
+    told = PromptedNetwork(tiny)(pixels_of(view), prompt, shape)
     processor = AutoImageProcessor.from_pretrained(tiny, backend="pil")
     inputs = processor(
-        images=np.round(view.image * 255).astype(np.uint8),
+        images=pixels_of(view),
         prompt_depth=prompt,
         prompt_scale_to_meter=1.0,
         size={"height": shape[0], "width": shape[1]},
@@ -294,8 +298,8 @@ def test_untrained_weights_do_no_harm_through_all_of_it(tiny: Path, tmp_path: Pa
         )
         depth = refine_scene(scene, scaled, settings=settings, views=[name])[name].depth
         errors.append(np.abs(depth / truth[name] - 1))
-    assert np.median(errors[1]) < 1.02 * np.median(errors[0])
-    assert np.mean(errors[1] > 0.03) < np.mean(errors[0] > 0.03) + 0.01
+    assert np.mean(errors[1]) < 1.01 * np.mean(errors[0])
+    assert np.mean(errors[1] > 0.03) < np.mean(errors[0] > 0.03) + 0.002
 
 
 def test_another_kind_of_network_is_refused(tmp_path: Path, view: SyntheticView) -> None:
@@ -303,7 +307,7 @@ def test_another_kind_of_network_is_refused(tmp_path: Path, view: SyntheticView)
 
     save_depth_anything(tmp_path / "plain")
     with pytest.raises(ConfigurationError, match=r"refine\.upsampler\.model.*'depth_anything'"):
-        PromptedNetwork(tmp_path / "plain")(view.image, view.depth, (120, 160))
+        PromptedNetwork(tmp_path / "plain")(pixels_of(view), view.depth, (120, 160))
 
 
 @pytest.mark.parametrize(
