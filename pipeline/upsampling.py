@@ -25,8 +25,9 @@ UPSAMPLER = "upsampler"
 REQUESTED = "upsampler_requested"
 """Under which the stage's summary has what it was asked for as."""
 _SETTING = "refine.upsampler.model"
-_SECONDS, _BYTES = 20.0, 1000
-"""Of a core, for a megapixel that the network sees, and memory for each of its pixels."""
+_SECONDS, _BYTES, _PHOTO_BYTES = 20.0, 900, 20
+"""Of a core, for a megapixel that the network sees; memory for each of its pixels, the comparison
+with the neighbours among it, and for each of the photo's."""
 
 
 def upsampler_identity(
@@ -97,11 +98,12 @@ def with_upsampler(
     grid = WorkGrid.for_photo(camera, **settings.upsampler_grid)
     if grid.factor == WorkGrid.for_photo(camera, **settings.grid).factor:
         return cost
-    cells = grid.shape[0] * grid.shape[1]
+    cells, pixels = grid.shape[0] * grid.shape[1], camera.width * camera.height
+    weights = weights_bytes(_checkpoint(request, inputs[UPSAMPLER]))
     return replace(
         cost,
         seconds=cost.seconds + _SECONDS * cells / 1e6,
-        bytes=cost.bytes + weights_bytes(_checkpoint(request, inputs[UPSAMPLER])) + _BYTES * cells,
+        bytes=cost.bytes + weights + _BYTES * cells + _PHOTO_BYTES * pixels,
     )
 
 

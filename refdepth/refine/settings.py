@@ -226,7 +226,7 @@ class RefineSettings(Settings):
 
     def result_fields(self) -> dict[str, Any]:
         """See `Settings.result_fields`; without the groups that the chosen method does not read.
-        Where a network adds detail, what its name stands for is left to who reads it."""
+        Which network adds detail is not said: a name may come to stand for another one."""
         fields = super().result_fields()
         if self.method is Method.PAPER:
             unread = {"wide", "search", "search_again", "propagation", "surface", "iterations"}

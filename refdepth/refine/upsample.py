@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.arrays import Array, fetch, namespace, put_like
-from refdepth.geometry.grid import WorkGrid, by_strips, depth_grown, log_ratio
+from refdepth.arrays import Array, fetch, is_tensor, namespace, put_like
+from refdepth.geometry.grid import WorkGrid, by_strips, depth_grown, log_ratio, strips
 from refdepth.geometry.working_view import WorkingView
 from refdepth.matching.cost import Comparison, Windows
 from refdepth.matching.propagation import propagate, solve
@@ -83,9 +83,11 @@ def take_detail(
 
 
 def _pixels(image: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.uint8]:
+    """A photo (H, W, 3), in [0, 1] or of bytes, as bytes."""
     if image.dtype == np.uint8:
         return image.astype(np.uint8, copy=False)
-    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    parts = [image[rows].clip(0, 1) * np.float32(255) for rows in strips(len(image))]
+    return np.concatenate([np.rint(part).astype(np.uint8) for part in parts])
 
 
 def _fitted(
@@ -151,4 +153,7 @@ def _gain(
             strict=True,
         )
     )
-    return solve(weight, POOLING * link_x, POOLING * link_y, weight * gain)
+    system = weight, POOLING * link_x, POOLING * link_y, weight * gain
+    if not is_tensor(gain):  # as the solver on the CPU is compiled
+        system = tuple(part.astype(np.float64) for part in system)
+    return solve(*system)
