@@ -264,10 +264,10 @@ def second_round(
             depth = look_closer(view, near, depth, settings)
             clock.lap("closer")
         if upsampler is not None:
-            detailed, record["detail_share"] = take_detail(
+            detailed, share = take_detail(
                 view, near, depth, upsampler, settings, farthest=sky.farthest
             )
-            depth = sky.kept(depth, detailed)
+            depth, record["detail_share"] = sky.kept(depth, detailed), round(share, 4)
             clock.lap("detail")
     photo = ref.photo() if settings.edge_reach else None
     mask = ref.photo_mask() if photo is None else photo.mask
