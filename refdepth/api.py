@@ -83,8 +83,9 @@ def refine_scene(
     slants to try; the published method has a term for them.
     `settings` default to the preset `balanced`; `renderer`, which also says where all the rest is
     computed, to the best there is where there are gradient steps. A network that they name under
-    `upsampler` adds detail to what is refined. Deterministic for a `seed` on one device. Raises `InputError` for a view without a scaled depth map, `ValueError` for a `renderer`
-    that cannot take the steps of `settings`.
+    `upsampler` adds detail to what is refined. Deterministic for a `seed` on one device.
+    Raises `InputError` for a view without a scaled depth map, `ValueError` for a `renderer` that
+    cannot take the steps of `settings`.
 
     Example::
 
