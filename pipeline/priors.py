@@ -257,6 +257,7 @@ def _found_before(request: RunRequest, finished: Manifest | None) -> dict[str, A
 
 def at_hand(workspace: Workspace, model: str, revision: str | None) -> Checkpoint:
     """The checkpoint where it is at hand and has been read before; else raises `NotKnownYet`."""
+
     def known(path: Path) -> str:
         digest = workspace.known_hash(path)
         if digest is None:
