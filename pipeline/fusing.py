@@ -122,12 +122,14 @@ class Rounds(_Comparison):
     """The depth of a view after a round of consensus is stored; after the last one that is what
     views agree on, and who has the same surface is stored beside it."""
 
+    beside: Mapping[str, tuple[str, ...]]
+    """Views that were taken from where each was."""
     turn: int
     """Which round, from 1."""
 
     def open(self, desk: Desk) -> Callable[[str], None]:
         """Loads the scene."""
-        from refdepth.fusion import beside_of, draw_together
+        from refdepth.fusion import draw_together
 
         settings, scene, making = self.brief.config.fuse, self.scene(), self.making
         stored, drawn = making.after(self.turn - 1), making.after(self.turn)
@@ -139,10 +141,10 @@ class Rounds(_Comparison):
         def draw(name: str) -> None:
             if drawn.arrays_path(name).exists():
                 return
-            sources = [scene[source] for source in self.sources[name]]
-            found = draw_together(
-                scene[name], sources, before, settings, beside_of(scene[name], scene)
+            sources, beside = (
+                [scene[other] for other in others[name]] for others in (self.sources, self.beside)
             )
+            found = draw_together(scene[name], sources, before, settings, beside)
             if last:
                 self.brief.items().write_arrays(name, packed(**vars(found.depth_map)))
                 drawn.write_arrays(name, {"voters": found.voters})

@@ -3,7 +3,7 @@ agree on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from refdepth.pipeline.views import load_scene, photo_names, select_views
 from refdepth.pipeline.work import Cost
 from refdepth.pipeline.workspace import Workspace
 from refdepth.types.cloud import PointCloud
-from refdepth.types.scene import Scene
+from refdepth.types.scene import Scene, View
 
 _CLOUD = "cloud.ply"
 _SECONDS, _BYTES = 1.2, 100
@@ -129,26 +129,32 @@ class _Chosen:
     """On the grids of fusion."""
     sources: Mapping[str, tuple[str, ...]]
     """The views that each is compared with, best first."""
+    beside: Mapping[str, tuple[str, ...]]
+    """Those taken from the same place: other faces of a panorama."""
     cost: Cost
     """Of checking one."""
 
     @classmethod
     def of(cls, context: StageContext, photos: Scene) -> _Chosen:
         """Finds their neighbours."""
-        from refdepth.fusion import sources_of
+        from refdepth.fusion import beside_of, sources_of
 
         scene, settings = on_grids(photos, context.config), context.config.fuse
-        sources = {}
+        sources, beside = {}, {}
         for view in scene.views:
             context.cancellation.check()
-            found = sources_of(view, scene, settings)
-            sources[view.name] = tuple(source.name for source in found)
+            sources[view.name] = _names(sources_of(view, scene, settings))
+            beside[view.name] = _names(beside_of(view, scene))
         cost = _cost(scene, settings.neighbours)
-        return cls(photos=photos, scene=scene, sources=sources, cost=cost)
+        return cls(photos=photos, scene=scene, sources=sources, beside=beside, cost=cost)
 
     def cost_of(self, seconds: float) -> Cost:
         """Of other work on a view, `seconds` for a megapixel."""
         return replace(self.cost, seconds=seconds / _SECONDS * self.cost.seconds)
+
+
+def _names(views: Iterable[View]) -> tuple[str, ...]:
+    return tuple(view.name for view in views)
 
 
 def _agree(context: StageContext, making: Making, chosen: _Chosen) -> dict[str, Checked]:
@@ -166,7 +172,8 @@ def _agree(context: StageContext, making: Making, chosen: _Chosen) -> dict[str, 
     rounds = context.config.fuse.rounds
     begun = [turn for turn in range(1, rounds + 1) if making.after(turn).folder.exists()]
     for turn in range(max(begun, default=1), rounds + 1):  # one begins when that before it is done
-        context.perform("drawing views together", Rounds(**common, turn=turn), names)
+        work = Rounds(**common, beside=chosen.beside, turn=turn)
+        context.perform("drawing views together", work, names)
         discard(making.after(turn - 1).folder)
     return checks
 

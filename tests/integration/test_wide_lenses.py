@@ -13,6 +13,7 @@ from PIL import Image
 from refdepth._pycolmap import pycolmap
 from refdepth.cli.main import run
 from refdepth.evaluation.alignment import robust_sim3
+from refdepth.fusion import FusionSettings, beside_of, check_view, draw_together, sources_of
 from refdepth.ingest.panoramas import FACE_FROM_PANORAMA, Face, face_focal_px
 from refdepth.pipeline.results import Results
 from refdepth.pipeline.stages.prepare import read_table
@@ -77,6 +78,29 @@ def test_all_panoramas_are_placed_and_their_depth_is_right(
         true = exact_face(by_name[row.given], row.face.face, row.width)
         right.append((np.abs(depth * scale / true - 1) < 0.05).mean())
     assert np.mean(right) > 0.6
+
+
+def test_faces_fade_into_each_other_in_the_stage_as_in_the_library(walk: Path) -> None:
+    results, settings = Results(Workspace(walk)), FusionSettings()
+    scene, refined = results.scene, results.refined
+    sources = {view.name: sources_of(view, scene, settings) for view in scene.views}
+    maps = {
+        view.name: check_view(view, sources[view.name], refined, settings).depth_map
+        for view in scene.views
+    }
+    for _ in range(settings.rounds):
+        before = dict(maps)
+        for view in scene.views:
+            beside = beside_of(view, scene)
+            assert len(beside) == 5
+            drawn = draw_together(view, sources[view.name], before.__getitem__, settings, beside)
+            maps[view.name] = drawn.depth_map
+    # What is stored between rounds is rounded, so that single pixels fall on the other side.
+    stored, expected = (
+        np.concatenate([of(name).depth.ravel() for name in scene.names])
+        for of in (results.fused, maps.__getitem__)
+    )
+    assert (np.abs(stored - expected) > 3e-4 * expected).mean() < 1e-3
 
 
 def test_a_finished_run_is_not_made_again(walk: Path) -> None:

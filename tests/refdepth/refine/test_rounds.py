@@ -1,6 +1,7 @@
 """Both rounds on a small room with exact depth."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,13 +63,17 @@ class Room:
 
 @pytest.fixture(scope="module", params=["smooth", "objectwise"])
 def room(request, tmp_path_factory) -> Room:
-    synthetic = make_scene("room", seed=1, views=6, width=240, height=180)
-    scene = synthetic.to_scene(tmp_path_factory.mktemp("room"))
+    return make_room(tmp_path_factory.mktemp("room"), request.param, 240, 180)
+
+
+def make_room(folder: Path, error: str, width: int, height: int) -> Room:
+    synthetic = make_scene("room", seed=1, views=6, width=width, height=height)
+    scene = synthetic.to_scene(folder)
     room = Room(scene, {}, {}, {}, {})
     for index, view in enumerate(synthetic.views):
         name = scene.names[index]
         assert name.split(".")[0] == view.name.split(".")[0]
-        prior = synthetic.simulated_prior(index, error=request.param)
+        prior = synthetic.simulated_prior(index, error=error)
         fit = fit_scale(prior, scene.sparse_depth(scene[name]), ScaleSettings())
         room.photos[name] = WorkingView.of(load_photo(scene[name]), **SETTINGS.grid)
         room.truth[name] = view.depth
@@ -199,9 +204,11 @@ def test_the_published_method_with_a_renderer_without_gradients_is_refused(room)
         room.second(room.scene.names[0], settings=RefineSettings.preset("paper"), renderer=renderer)
 
 
-def test_an_exact_prior_is_not_shifted_on_slopes(room):
+def test_an_exact_prior_is_not_shifted_on_slopes(tmp_path):
     """Depth that is taken beside a block's centre would be off by its slope times the distance: the
-    error would regress on the slope of log depth."""
+    error would regress on the slope of log depth. Smaller pictures leave more to chance: views of
+    240x180 come to anything from -0.06 to 0.09 pixels, of 480x360 to 0 to 0.025."""
+    room = make_room(tmp_path, "smooth", 480, 360)
     names, truth = room.scene.names, room.truth
     first = {n: first_round(**(room.arguments(n) | {"scaled": truth[n]})).depth_map for n in names}
     products = squares = 0.0
