@@ -1,7 +1,8 @@
 """Accurate dense depth from photos: monocular priors fitted to structure from motion and refined
 against the neighbouring views.
 
-What is named here is the public interface. Heavy parts are imported when they are first used.
+What is named here is the public interface. Parts are imported when they are first used, so that the
+command line answers before NumPy is loaded.
 """
 
 from __future__ import annotations
@@ -10,12 +11,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from refdepth.errors import RefdepthError
-from refdepth.types.camera import PinholeCamera
-from refdepth.types.cloud import PointCloud
-from refdepth.types.depth_map import DepthMap
-from refdepth.types.mesh import TriangleMesh
-from refdepth.types.prior import DepthPrior, Prior, PriorKind
-from refdepth.types.scene import PosedImage, Scene, SparseDepth, SparsePoints, View
 
 if TYPE_CHECKING:
     from refdepth.api import refine_scene, scale_scene
@@ -34,6 +29,12 @@ if TYPE_CHECKING:
     from refdepth.refine.settings import RefineSettings
     from refdepth.render import select_renderer
     from refdepth.settings import Quality
+    from refdepth.types.camera import PinholeCamera
+    from refdepth.types.cloud import PointCloud
+    from refdepth.types.depth_map import DepthMap
+    from refdepth.types.mesh import TriangleMesh
+    from refdepth.types.prior import DepthPrior, Prior, PriorKind
+    from refdepth.types.scene import PosedImage, Scene, SparseDepth, SparsePoints, View
 
 _LATER = {
     "Quality": "refdepth.settings",
@@ -61,6 +62,18 @@ _LATER = {
     "apply_fit": "refdepth.priors.fit",
     "fit_scale": "refdepth.priors.fit",
     "select_sources": "refdepth.matching.neighbours",
+    "PinholeCamera": "refdepth.types.camera",
+    "PointCloud": "refdepth.types.cloud",
+    "DepthMap": "refdepth.types.depth_map",
+    "TriangleMesh": "refdepth.types.mesh",
+    "DepthPrior": "refdepth.types.prior",
+    "Prior": "refdepth.types.prior",
+    "PriorKind": "refdepth.types.prior",
+    "PosedImage": "refdepth.types.scene",
+    "Scene": "refdepth.types.scene",
+    "SparseDepth": "refdepth.types.scene",
+    "SparsePoints": "refdepth.types.scene",
+    "View": "refdepth.types.scene",
 }
 
 __all__ = [
