@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from refdepth.matching.neighbours import select_sources
     from refdepth.pipeline.api import reconstruct
     from refdepth.pipeline.results import Results
-    from refdepth.priors.fit import ScaleFit, ScaleSettings, apply_fit, fit_scale
+    from refdepth.priors.fit import ScaleSettings, apply_fit, fit_scale
     from refdepth.priors.maps import MapsPrior
     from refdepth.priors.network import NetworkPrior
+    from refdepth.priors.scale_fit import ScaleFit
     from refdepth.priors.sweep import SweepPrior
     from refdepth.refine.rounds import RefinedView, first_round, second_round
     from refdepth.refine.settings import RefineSettings
@@ -40,7 +41,7 @@ _LATER = {
     "Quality": "refdepth.settings",
     "reconstruct": "refdepth.pipeline.api",
     "Results": "refdepth.pipeline.results",
-    "ScaleFit": "refdepth.priors.fit",
+    "ScaleFit": "refdepth.priors.scale_fit",
     "WorkingView": "refdepth.geometry.working_view",
     "refine_scene": "refdepth.api",
     "scale_scene": "refdepth.api",

@@ -10,7 +10,7 @@ from refdepth.pipeline.engine import stage_names
 from refdepth.pipeline.metric import read_scale
 from refdepth.pipeline.report.facts import LOW_ACCEPTANCE, ViewFacts, accepted_share, read_facts
 from refdepth.pipeline.results import Results
-from refdepth.priors.fit import ScaleFlag
+from refdepth.priors.scale_fit import ScaleFlag
 
 _FEW_REGISTERED = 0.9
 _NOTHING_TO_JUDGE = {"no_prior", "no_sources"}

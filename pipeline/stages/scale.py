@@ -21,7 +21,9 @@ from refdepth.pipeline.views import load_scene, photo_names
 from refdepth.pipeline.work import Cost, Desk
 from refdepth.pipeline.workspace import Workspace
 from refdepth.priors.beside import with_points_beside
-from refdepth.priors.fit import ScaleFit, apply_fit, borrowed_fit, fit_scale
+from refdepth.priors.borrowing import borrowed_fit
+from refdepth.priors.fit import apply_fit, fit_scale
+from refdepth.priors.scale_fit import ScaleFit
 from refdepth.types.prior import Prior
 from refdepth.types.scene import Scene, View
 

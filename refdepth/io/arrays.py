@@ -1,13 +1,16 @@
-"""NumPy's own files, read without trusting them."""
+"""Arrays in files, NumPy's own or pictures, read without trusting them."""
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from refdepth.errors import InputError
 
 _MAX_VALUES = 1 << 28
 
@@ -39,3 +42,25 @@ def load_archive(path: Path, key: str) -> NDArray[Any]:
             raise ValueError(f"it holds {', '.join(names) or 'nothing'}, no array named {key!r}")
         with archive.open(archive.namelist()[names.index(key) if key in names else 0]) as file:
             return load_array(file)
+
+
+def read_values(
+    path: Path, key: str, picture: Callable[[Path], NDArray[Any]], *, what: str
+) -> NDArray[Any]:
+    """The array in a file by its suffix: an `.npy`, an `.npz` (`key`, or its only array), or what
+    `picture` reads of any other. Raises `InputError` that says `what` the file cannot be read as.
+    """
+    try:
+        if path.suffix.lower() == ".npy":
+            with path.open("rb") as file:
+                return load_array(file)
+        if path.suffix.lower() == ".npz":
+            return load_archive(path, key)
+        return picture(path)
+    except Exception as error:
+        # Damaged files make the parsers raise anything: zlib.error, TokenError, TypeError, ...
+        raise InputError(
+            f"cannot be read as a {what} ({error}).",
+            subject=path,
+            action="Give the file again, or leave it out.",
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from refdepth.errors import ConfigurationError, InputError
-from refdepth.io.arrays import load_archive, load_array
+from refdepth.io.arrays import read_values
 from refdepth.types.camera import PinholeCamera
 
 SUFFIXES = (".npy", ".npz", ".tiff", ".tif", ".png")
@@ -40,21 +41,7 @@ def read_depth_file(path: Path, *, png_scale: float = MILLIMETRE) -> NDArray[np.
         raise InputError(
             "not a depth map format.", subject=path, action=f"Use one of {', '.join(SUFFIXES)}."
         )
-    try:
-        if path.suffix.lower() == ".npy":
-            with path.open("rb") as file:
-                values = load_array(file)
-        elif path.suffix.lower() == ".npz":
-            values = load_archive(path, _KEY)
-        else:
-            values = _load_picture(path, png_scale)
-    except Exception as error:
-        # Damaged files make the parsers raise anything: zlib.error, TokenError, TypeError, ...
-        raise InputError(
-            f"cannot be read as a depth map ({error}).",
-            subject=path,
-            action="Give the file again, or leave it out.",
-        ) from error
+    values = read_values(path, _KEY, partial(_load_picture, png_scale=png_scale), what="depth map")
     return _checked(values, path)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from refdepth.errors import InputError
-from refdepth.io.arrays import load_archive, load_array
+from refdepth.io.arrays import read_values
 
 SUFFIXES = (".npy", ".npz", ".png")
 """Readable formats. Where a map exists in several, the earlier is taken."""
@@ -27,21 +27,7 @@ def read_normal_file(path: Path) -> NDArray[np.float32]:
     array; a picture as level / 127.5 - 1, black where unknown. Raises `InputError` for files that
     cannot be read, are not three numbers a pixel, or mostly point away from the camera.
     """
-    try:
-        if path.suffix.lower() == ".npy":
-            with path.open("rb") as file:
-                values = load_array(file)
-        elif path.suffix.lower() == ".npz":
-            values = load_archive(path, _KEY)
-        else:
-            values = _load_picture(path)
-    except Exception as error:
-        # Damaged files make the parsers raise anything: zlib.error, TokenError, TypeError, ...
-        raise InputError(
-            f"cannot be read as a normal map ({error}).",
-            subject=path,
-            action="Give the file again, or leave it out.",
-        ) from error
+    values = read_values(path, _KEY, _load_picture, what="normal map")
     if values.ndim != 3 or values.shape[2] != 3 or 0 in values.shape or values.dtype.kind != "f":
         raise InputError(
             f"is {values.dtype} {values.shape}, not three floating-point numbers a pixel.",

@@ -8,18 +8,17 @@ varies slowly over the picture where left-out points show that it helps (see `be
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from enum import StrEnum
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.geometry.grid import strips
-from refdepth.priors.bend import Bend, fit_bend
+from refdepth.priors.bend import fit_bend
+from refdepth.priors.borrowing import borrowed_fit, borrowed_line
 from refdepth.priors.observed import CELLS, observe
 from refdepth.priors.resolution import in_photo
-from refdepth.priors.robust_line import fit_line, improve_line, log_error, weighted_median
+from refdepth.priors.robust_line import fit_line, log_error
+from refdepth.priors.scale_fit import WEAK, ScaleFit, ScaleFlag
 from refdepth.priors.sky import contradicting, line_to_sky, sky_from
 from refdepth.settings import Settings, setting
 from refdepth.types.prior import Prior, PriorKind
@@ -32,11 +31,6 @@ _LEFT_OUT_QUANTILES = (0.5, 0.75, 0.9)
 _SAMPLES = 300
 _OPPOSED, _RELATED = -0.3, 0.2
 """Rank correlation of prior and points below which they are opposed; from which on related."""
-_FLAT = 0.01
-"""Relative difference of depth between the prior's median and its 10 % or 90 % quantile, under
-which a fit is flat."""
-_BORROWED_SHARE = 0.1
-"""Weight of a borrowed fit against all of a weak view's own points."""
 
 
 class ScaleSettings(Settings):
@@ -66,99 +60,6 @@ class ScaleSettings(Settings):
         " if a quarter of them is further off in log depth than this.",
         ge=0,
     )
-
-
-class ScaleFlag(StrEnum):
-    """What is doubtful about a fit."""
-
-    NO_POINTS = "no_points"
-    """Nothing to fit to: depth is unknown unless the scene's fit was borrowed."""
-    FEW_POINTS = "few_points"
-    BADLY_SPREAD = "badly_spread"
-    """The points lie in too small a part of the picture."""
-    POOR_FIT = "poor_fit"
-    OPPOSED = "opposed"
-    """The prior grows where it should shrink: probably of another kind than said."""
-    UNRELATED = "unrelated"
-    """The prior says nothing of the points: constant, or of another photo."""
-    BORROWED = "borrowed"
-    """The scene's fit was used."""
-
-
-_WEAK = {ScaleFlag.NO_POINTS, ScaleFlag.FEW_POINTS, ScaleFlag.BADLY_SPREAD}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScaleFit:
-    """How one view's prior becomes depth, and how well it fits."""
-
-    kind: PriorKind
-    a: float
-    """Slope of t = a x + b; 0 means that there is no fit."""
-    b: float
-    near: float
-    """Nearest depth that is believed, SfM units."""
-    far: float
-    """Farthest depth that is believed, SfM units; what lies beyond is sky."""
-    sky_from: float | None = None
-    """Depth of the line, without `bend`, from which the prior says sky; None: it does not."""
-    points: int = 0
-    """SfM points used, and those that stand in for them (see `with_points_beside`)."""
-    inliers: int = 0
-    residual_quantiles: Mapping[str, float] = field(default_factory=dict)
-    """Relative depth error of the points at some quantiles, `"0.5"` being the median."""
-    coverage: float = 0.0
-    """Share of the picture's 8 x 8 cells that hold an inlier."""
-    prior_center: float = 0.0
-    """Median of the prior over the picture."""
-    prior_spread: float = 0.0
-    """Half the distance between the prior's 10 % and 90 % quantiles over the picture."""
-    bend: Bend | None = None
-    """The slowly varying factor on the line's depth; None where there is none."""
-    left_out_before: Mapping[str, float] = field(default_factory=dict)
-    """Quantiles of |log depth error| of the line at points spread over the picture."""
-    left_out_quantiles: Mapping[str, float] = field(default_factory=dict)
-    """The same with `bend`, each point with its part of the picture left out of it: what to expect
-    between the points. Without `bend` those of the line."""
-    samples: Sequence[tuple[float, float, bool]] = ()
-    """Some of the points as (prior value, depth, inlier), for a scatter plot."""
-    flags: tuple[ScaleFlag, ...] = ()
-
-    @property
-    def weak(self) -> bool:
-        """Whether the view's own points cannot carry a fit."""
-        return bool(_WEAK.intersection(self.flags))
-
-    @property
-    def flat(self) -> bool:
-        """Whether it puts the whole picture at nearly one depth."""
-        return self.a * self.prior_spread < _FLAT * (self.a * self.prior_center + self.b)
-
-    @property
-    def median_residual(self) -> float:
-        """Median relative depth error of the points; NaN without points."""
-        return self.residual_quantiles.get("0.5", float("nan"))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        values = asdict(self)
-        values["kind"] = self.kind.value
-        values["flags"] = [flag.value for flag in self.flags]
-        values["samples"] = [list(sample) for sample in self.samples]
-        return values
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ScaleFit:
-        """The inverse of `to_dict`."""
-        return cls(
-            **{
-                **values,
-                "kind": PriorKind(values["kind"]),
-                "bend": Bend.from_dict(values["bend"]) if values["bend"] else None,
-                "flags": tuple(ScaleFlag(flag) for flag in values["flags"]),
-                "samples": tuple((float(x), float(z), bool(i)) for x, z, i in values["samples"]),
-            }
-        )
 
 
 def fit_scale(
@@ -197,7 +98,7 @@ def fit_scale(
     near, far = _bounds(points.depth[inlier] if inlier.any() else points.depth, settings)
 
     if flags and fallback is not None and fallback.kind == prior.kind:
-        a, b = _borrow(fallback, center, spread, x, target, weight)
+        a, b = borrowed_line(fallback, center, spread, x, target, weight)
         error = log_error(a, b, x, target)
         inlier = error <= settings.inlier_error
         near = min(near, fallback.near) if len(x) else fallback.near
@@ -211,7 +112,7 @@ def fit_scale(
     ratio = _log_depth_ratio(prior.kind, a * x[good] + b, target[good])
     bend, before, after = None, ratio, ratio
     far_off = len(ratio) > 0 and float(np.quantile(np.abs(ratio), 0.75)) > settings.bend_from
-    if far_off and not _WEAK.intersection(flags):
+    if far_off and not WEAK.intersection(flags):
         bend, before, after = fit_bend(points.xy[good], ratio, weight[good], prior.covers)
     return ScaleFit(
         kind=prior.kind,
@@ -275,79 +176,6 @@ def fit_scene(
         for name in [name for name, fit in fits.items() if fit.weak]:
             fits[name] = fit_scale(priors[name], points[name], settings, fallback=fallback)
     return fits
-
-
-def borrowed_fit(fits: Sequence[ScaleFit]) -> ScaleFit | None:
-    """What a view without points of its own may assume: the typical fit of the others.
-
-    None where no fit is sound. Networks that keep one scale from photo to photo give similar a
-    and b; maps normalised photo by photo do not, but put the picture's median at a similar depth.
-    Whichever holds better for these fits is used: `prior_spread` is 0 in the first case.
-    """
-    sound = [fit for fit in fits if not fit.weak and ScaleFlag.POOR_FIT not in fit.flags]
-    if not sound:
-        return None
-    near = float(np.median([fit.near for fit in sound]))
-    far = float(np.median([fit.far for fit in sound]))
-    plain = np.array([(fit.a, fit.b) for fit in sound])
-    normal = np.array(
-        [(fit.a * fit.prior_spread, fit.a * fit.prior_center + fit.b) for fit in sound]
-    )
-    typical = ScaleFit(kind=sound[0].kind, a=0.0, b=0.0, near=near, far=far)
-    absolute = replace(typical, a=float(np.median(plain[:, 0])), b=float(np.median(plain[:, 1])))
-    relative = replace(
-        typical,
-        a=float(np.median(normal[:, 0])),
-        b=float(np.median(normal[:, 1])),
-        prior_spread=1.0,
-    )
-    if sound[0].kind == PriorKind.METRIC or _misses(absolute, sound) <= _misses(relative, sound):
-        return absolute
-    return relative
-
-
-def _misses(candidate: ScaleFit, fits: Sequence[ScaleFit]) -> float:
-    """Median log ratio between what the fits and the candidate say at three values of the prior."""
-    errors = []
-    for fit in fits:
-        a, b = _denormalised(candidate, fit.prior_center, fit.prior_spread)
-        x = fit.prior_center + fit.prior_spread * np.array([-1.0, 0.0, 1.0])
-        errors.append(log_error(a, b, x, np.maximum(fit.a * x + fit.b, 1e-12)))
-    return float(np.median(errors))
-
-
-def _denormalised(fallback: ScaleFit, center: float, spread: float) -> tuple[float, float]:
-    """(a, b) of a borrowed fit for a prior of this median and spread."""
-    if fallback.prior_spread == 0 or spread == 0:
-        return fallback.a, fallback.b
-    a = fallback.a / spread
-    return a, fallback.b - a * center
-
-
-def _borrow(
-    fallback: ScaleFit, center: float, spread: float, x: Array, target: Array, weight: Array
-) -> tuple[float, float]:
-    """The fallback's line, moved to the scale of the view's own points where it has three or more
-    and then fitted to them, with some weight on staying where the fallback is over the picture."""
-    a, b = _denormalised(fallback, center, spread)
-    t = a * x + b
-    good = t > 0
-    if good.sum() < 3:
-        return a, b
-    scale = float(np.exp(weighted_median(np.log(target[good] / t[good]), weight[good])))
-    a, b = a * scale, b * scale
-    if fallback.kind == PriorKind.METRIC:
-        return a, b
-    held = center + spread * np.array([-1.0, 0.0, 1.0])
-    held = held[a * held + b > 0]
-    share = _BORROWED_SHARE * weight.sum() / max(len(held), 1)
-    return improve_line(
-        a,
-        b,
-        np.concatenate([x, held]),
-        np.concatenate([target, a * held + b]),
-        np.concatenate([weight, np.full(len(held), share)]),
-    )
 
 
 def _quantiles(error: Array, at: Sequence[float]) -> dict[str, float]:

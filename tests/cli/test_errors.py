@@ -169,7 +169,7 @@ def test_a_hub_model_that_cannot_be_had_is_said_with_the_way_to_get_it(
 def test_help_lists_the_commands_and_imports_nothing_heavy() -> None:
     code = (
         "import sys; from refdepth.cli.main import run; code = run(['--help']); "
-        "heavy = {'torch', 'open3d', 'numba', 'pycolmap', 'transformers', 'pydantic'}; "
+        "heavy = {'torch', 'open3d', 'numba', 'pycolmap', 'transformers', 'pydantic', 'numpy'}; "
         "assert heavy.isdisjoint(sys.modules), heavy & set(sys.modules); sys.exit(code)"
     )
     done = subprocess.run(

@@ -21,7 +21,7 @@ from refdepth.pipeline.files import hash_json, write_arrays, write_json
 from refdepth.pipeline.manifest import FileRecord, Manifest
 from refdepth.pipeline.registry import STAGES
 from refdepth.pipeline.workspace import Workspace
-from refdepth.priors.fit import ScaleFit, ScaleFlag
+from refdepth.priors.scale_fit import ScaleFit, ScaleFlag
 from refdepth.types.camera import PinholeCamera
 from refdepth.types.cloud import PointCloud
 from refdepth.types.prior import PriorKind

@@ -8,14 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from refdepth.priors.fit import (
-    ScaleFit,
-    ScaleFlag,
-    ScaleSettings,
-    apply_fit,
-    borrowed_fit,
-    fit_scale,
-)
+from refdepth.priors.borrowing import borrowed_fit
+from refdepth.priors.fit import ScaleSettings, apply_fit, fit_scale
+from refdepth.priors.scale_fit import ScaleFit, ScaleFlag
 from refdepth.synthetic import Spoiling, SyntheticScene, make_scene, spoil_prior
 from refdepth.types.prior import Prior, PriorKind
 from refdepth.types.scene import Scene, SparseDepth

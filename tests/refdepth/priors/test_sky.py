@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refdepth.priors.fit import ScaleFit, apply_fit, fit_scene
+from refdepth.priors.fit import apply_fit, fit_scene
+from refdepth.priors.scale_fit import ScaleFit
 from refdepth.refine.sky import contradicted
 from refdepth.synthetic import PriorError, make_scene
 from refdepth.synthetic.outdoors import make_outdoors
