@@ -115,7 +115,7 @@ def test_other_faults_are_not_taken_for_a_lack_of_memory() -> None:
 
 
 SHORT = """
-import os, resource, sys
+import os, resource, signal, sys
 import numpy, refdepth.pipeline.memory as memory
 from pathlib import Path
 
@@ -127,6 +127,7 @@ def limit_to(kilobytes):
 IMPORT_IN_LITTLE_MEMORY = """
 for kilobytes in range(200, 8_000, 97):
     if os.fork() == 0:
+        signal.alarm(20)
         try:
             limit_to(kilobytes)
             import sympy
@@ -156,7 +157,11 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="limits of the addres
 
 @linux
 def test_errors_of_native_code_that_was_refused_memory_are_known() -> None:
-    """Python's importer itself fails without an exception (CPython 3.11: one time in ten)."""
+    """Python's importer itself fails without an exception (CPython 3.11: one time in ten).
+
+    A process that was refused memory in the middle of an import may also wait for itself for ever;
+    the alarm ends it.
+    """
     said = Counter(said_by(IMPORT_IN_LITTLE_MEMORY))
     assert said["MemoryError True"] > 20
     assert {line for line in said if line.startswith("SystemError")} <= {"SystemError True"}
