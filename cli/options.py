@@ -53,6 +53,16 @@ Cluster = Annotated[
         show_default=False,
     ),
 ]
+MaxMemory = Annotated[
+    float | None,
+    typer.Option(
+        metavar="GB",
+        help="Memory to stay within where work can be split, all processes together. \\[default:"
+        " what the run was given, else three quarters of what is free]",
+        min=0,
+        show_default=False,
+    ),
+]
 Distances = Annotated[
     list[str] | None,
     typer.Option(

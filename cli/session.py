@@ -38,10 +38,11 @@ def working_on(
     go_on: str,
     workers: int | str | None = None,
     cluster: str | None = None,
+    max_memory_gb: float | None = None,
 ) -> Iterator[Engine]:
     """An engine on a locked workspace. `request` replaces what was asked of it; None keeps that.
-    `go_on` is the command that continues after an interruption; `workers` and `cluster` hold for
-    this command alone."""
+    `go_on` is the command that continues after an interruption; `workers`, `cluster` and
+    `max_memory_gb` hold for this command alone."""
     cancellation = Cancellation()
     message = f"Stopped; what is finished is saved. Go on with: {go_on}"
 
@@ -69,8 +70,8 @@ def working_on(
         if not lock.guarded:
             logger.warning(_UNGUARDED)
             progress.note(_UNGUARDED)
-        runtime = request.config.runtime.for_command(workers=workers, cluster=cluster)
-        executor = choose_executor(runtime, workspace.root, request)
+        request = request.for_command(workers=workers, cluster=cluster, max_memory_gb=max_memory_gb)
+        executor = choose_executor(workspace.root, request)
         stack.callback(executor.close)
         try:
             yield Engine(

@@ -93,8 +93,8 @@ def reconstruct(
     with WorkspaceLock(workspace.root):
         workspace.clean()
         workspace.write_request(request)
-        runtime = config.runtime.for_command(cluster=cluster)
-        executor = choose_executor(runtime, workspace.root, request)
+        request = request.for_command(cluster=cluster)
+        executor = choose_executor(workspace.root, request)
         try:
             engine = Engine(workspace, request, progress=progress, executor=executor)
             engine.reconstruct(resume=resume)

@@ -97,10 +97,6 @@ class RuntimeSettings(Settings):
     )
     seed: int = setting(0, "Seed of all random choices.", ge=0, lt=2**31)
 
-    def for_command(self, **values: Any) -> RuntimeSettings:
-        """With other values for one command, where they are given."""
-        return self.model_copy(update={k: v for k, v in values.items() if v is not None})
-
 
 class RunConfig(Settings):
     """All settings of a run."""
@@ -142,6 +138,14 @@ class RunRequest(Settings):
     format: int = setting(1, "Version of this file's layout.", ge=1, le=1)
     inputs: RunInputs = setting(..., "Paths given from outside.")
     config: RunConfig = setting(RunConfig(), "All settings.")
+
+    def for_command(self, **values: Any) -> RunRequest:
+        """With other `RuntimeSettings` for one command, where values are given."""
+        given = {name: value for name, value in values.items() if value is not None}
+        runtime = self.config.runtime.model_copy(update=given)
+        return self.model_copy(
+            update={"config": self.config.model_copy(update={"runtime": runtime})}
+        )
 
 
 def build_config(

@@ -44,6 +44,7 @@ class Engine:
         loaded. Raises `ConfigurationError` or `UnavailableError` where what is asked for cannot be.
         """
         self._renderer = chosen_renderer(config) if renders or _has_choice(config) else None
+        self._lost = ""
         self._gradient_steps = renders and bool(config.refine.gradient_steps)
 
     def run(self, name: str, work: Task[Result]) -> tuple[Result, dict[str, Any]]:
@@ -52,7 +53,7 @@ class Engine:
 
         device = computing_device(self._renderer)
         if device is None:
-            return self._on_cpu(work)
+            return self._on_cpu(work, self._lost)
         pieces: list[Callable[[], AbstractContextManager[None]]] = [nullcontext, smaller_pieces]
         for number, limits in enumerate(pieces):
             try:
@@ -66,8 +67,7 @@ class Engine:
             if number < len(pieces) - 1:
                 logger.warning("%s: %s; again in smaller pieces", name, reason)
         logger.warning("%s: %s; computed on the CPU", name, reason)
-        found, made_on = self._on_cpu(work)
-        return found, {**made_on, "instead_of": f"{device.type}: {reason}"}
+        return self._on_cpu(work, f"{device.type}: {reason}")
 
     def _reason(self, error: Exception, device: torch.device) -> str:
         """Why a device did not do a view. Raises `error` where that is no matter of the device."""
@@ -75,14 +75,19 @@ class Engine:
             return "out of memory (refine.working_pixels sets how much a view takes)"
         if not is_lost(error):
             raise error
-        self._renderer = None
-        return str(error).strip().splitlines()[0]
+        reason = str(error).strip().splitlines()[0]
+        self._renderer, self._lost = None, f"{device.type}: {reason}"
+        return reason
 
-    def _on_cpu(self, work: Task[Result]) -> tuple[Result, dict[str, Any]]:
+    def _on_cpu(self, work: Task[Result], instead_of: str) -> tuple[Result, dict[str, Any]]:
+        """`instead_of`: the device that did not do it, and why; empty where none was asked."""
         from refdepth.render import select_renderer
 
         renderer = select_renderer("cpu") if self._gradient_steps else None
-        return work(renderer=renderer, device=None), _made_on(renderer)
+        made_on = _made_on(renderer)
+        if instead_of:
+            made_on["instead_of"] = instead_of
+        return work(renderer=renderer, device=None), made_on
 
 
 def chosen_renderer(config: RunConfig) -> Renderer | None:

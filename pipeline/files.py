@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -35,7 +36,9 @@ def replacing(path: Path, *, size: int | None = None) -> Iterator[Path]:
     Raises `ResourceError` when the file system refuses (full, read-only, gone); `size` in bytes,
     where known, tells how much space is needed.
     """
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name[-100:]}")
+    # Of its own on every machine that works in the folder.
+    token = secrets.token_hex(4)
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{token}-{path.name[-100:]}")
     try:
         yield temporary
         _sync(temporary)

@@ -22,9 +22,8 @@ def report(out: OptionalWorkspace = Path(), workers: Workers = None) -> None:
     workspace = Workspace.find(out)
     executor: Executor
     try:
-        request = workspace.request()
-        runtime = request.config.runtime.for_command(workers=parse_workers(workers))
-        executor = choose_executor(runtime, workspace.root, request)
+        request = workspace.request().for_command(workers=parse_workers(workers))
+        executor = choose_executor(workspace.root, request)
     except InputError:  # another version's: there is a report nevertheless
         executor = SerialExecutor()
     with closing(executor):

@@ -11,6 +11,7 @@ import typer
 from refdepth.cli.options import (
     Cluster,
     Debug,
+    MaxMemory,
     Quiet,
     Wait,
     Workers,
@@ -38,6 +39,7 @@ def stage(
     ] = None,
     workers: Workers = None,
     cluster: Cluster = None,
+    max_memory: MaxMemory = None,
     wait: Wait = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -64,6 +66,7 @@ def stage(
         go_on=go_on,
         workers=parse_workers(workers),
         cluster=cluster,
+        max_memory_gb=max_memory,
     ) as engine:
         status = engine.run_stage(name, resume=resume or bool(views), views=tuple(views or ()))
         report_on(engine)
