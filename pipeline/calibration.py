@@ -104,7 +104,7 @@ def is_refined(second: ItemStore, final: ItemStore, name: str) -> bool:
 
 def hash_array(values: NDArray[Any]) -> str:
     """What tells arrays of one type apart."""
-    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:32]
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()[:32]
 
 
 def key_of(curve: Calibration) -> str:

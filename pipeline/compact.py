@@ -28,7 +28,8 @@ def rounded(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """`values` to 2**-14 (6e-5) of themselves, far below what any view knows of depth. What is
     unknown (0 or NaN) stays so; rounding again changes nothing."""
     raw = values.view(np.uint32) + np.uint32(1 << (_SPARE_BITS - 1))
-    return (raw >> _SPARE_BITS << _SPARE_BITS).view(np.float32)
+    raw &= np.uint32(-1 << _SPARE_BITS & 0xFFFFFFFF)
+    return raw.view(np.float32)
 
 
 def in_levels(confidence: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -60,13 +60,12 @@ class _Comparison(_ViewStep):
     def cache(
         self, desk: Desk, scene: Scene, label: str, load: Callable[[str], DepthMap]
     ) -> DepthCache:
-        """Depth maps of one step, shared by the works of this process; those of two steps are
-        kept at a time."""
+        """Depth maps of one step, shared by the works of this process."""
         from refdepth.fusion import DepthCache
 
         settings = self.brief.config.fuse.model_dump_json()
         key = label, self.brief.root, self.brief.inputs.get("refine"), scene.names, settings
-        return desk.keep(key, lambda: DepthCache(load, scene, desk.cache_bytes / 2 / 2**20))
+        return desk.keep(key, lambda: DepthCache(load, scene, desk.cache_bytes / 2**20))
 
 
 @dataclass(frozen=True, kw_only=True)

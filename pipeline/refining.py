@@ -114,30 +114,33 @@ class SecondRounds:
         engine = Engine(self.brief.config, renders=True)
         upsampler = open_upsampler(self.brief.request, self.brief.inputs)
 
+        def refined(name: str, checkpoint: FileCheckpoint) -> tuple[RefinedView, dict[str, Any]]:
+            inputs = table.inputs(name, self.sources[name], self.errors[name])
+            first = table.first_depth(name)
+            source_depths = tuple(map(table.first_depth, self.sources[name]))
+
+            def work(*, renderer: Renderer | None, device: torch.device | None) -> RefinedView:
+                if upsampler is not None:
+                    upsampler.device = "cpu" if device is None else device.type
+                return second_round(
+                    **inputs,
+                    upsampler=upsampler,
+                    first=first,
+                    source_depths=source_depths,
+                    renderer=renderer,
+                    device=device,
+                    checkpoint=checkpoint,
+                    progress=lambda done, steps: desk.step(done / steps),
+                )
+
+            return engine.run(name, work)
+
         def make(name: str) -> None:
             checkpoint = FileCheckpoint(
                 self.brief.folder / CHECKPOINTS / f"{name}.npz", self.brief.item_fingerprint
             )
             if not is_refined(table.second, table.final, name):
-                inputs = table.inputs(name, self.sources[name], self.errors[name])
-                first = table.first_depth(name)
-                source_depths = tuple(map(table.first_depth, self.sources[name]))
-
-                def work(*, renderer: Renderer | None, device: torch.device | None) -> RefinedView:
-                    if upsampler is not None:
-                        upsampler.device = "cpu" if device is None else device.type
-                    return second_round(
-                        **inputs,
-                        upsampler=upsampler,
-                        first=first,
-                        source_depths=source_depths,
-                        renderer=renderer,
-                        device=device,
-                        checkpoint=checkpoint,
-                        progress=lambda done, steps: desk.step(done / steps),
-                    )
-
-                table.write_second(name, *engine.run(name, work))
+                table.write_second(name, *refined(name, checkpoint))
             checkpoint.discard()
 
         return make

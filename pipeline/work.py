@@ -18,9 +18,6 @@ Value = TypeVar("Value")
 Result = TypeVar("Result")
 Result_co = TypeVar("Result_co", covariant=True)
 
-_KEPT = 2
-"""Things that a process keeps between works, the newest: those of earlier stages go."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
@@ -46,14 +43,14 @@ class Desk:
     cache_bytes: int
     """Memory for what is kept between items. No result depends on it."""
     kept: dict[Hashable, Any] = field(default_factory=dict)
-    """What works have left for later ones in the same process."""
+    """What a work has left for later ones in the same process, by its key."""
 
     def keep(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """What `make` returned for `key` before, in this process, or returns now: for what several
-        works of a run share. `key` has to hold all that it was made from."""
+        works of a run share. `key` has to hold all that it was made from. What was kept under
+        another key goes: works follow each other, and what one does not want none after it will."""
         if key not in self.kept:
-            while len(self.kept) >= _KEPT:
-                self.kept.pop(next(iter(self.kept)))
+            self.kept.clear()
             self.kept[key] = make()
         found: Value = self.kept[key]
         return found

@@ -223,5 +223,5 @@ def _cost(scene: Scene, neighbours: int) -> Cost:
     return Cost(
         seconds=_SECONDS * pixels / 1e6,
         bytes=_BYTES * pixels + _PHOTO_BYTES * photo,
-        cache_bytes=2 * (neighbours + 1) * 8 * pixels,
+        cache_bytes=(neighbours + 1) * 8 * pixels,
     )

@@ -144,9 +144,10 @@ def move_to_a_side(
     x `taps`, elsewhere `log_depth`. A pixel weighs `solid` exp(-difference of colour / likeness -
     nearness distance^2); `image` is (H, W, C), 0 to `white`."""
     height, width = log_depth.shape
-    unit = np.float32(white)
+    n = len(taps) ** 2
+    value, weight, below = np.empty(n), np.empty(n), np.empty(n)
+    sharpness = 1 / (white * likeness)
     for y in range(height):
-        value, weight = np.empty(len(taps) ** 2, np.float32), np.empty(len(taps) ** 2)
         for x in range(width):
             out[y, x] = log_depth[y, x]
             if not smeared[y, x] or np.isnan(log_depth[y, x]):
@@ -157,22 +158,33 @@ def move_to_a_side(
                     v, u = y + dy, x + dx
                     if not (0 <= v < height and 0 <= u < width) or np.isnan(log_depth[v, u]):
                         continue
-                    difference = 0.0
+                    difference = np.float32(0)
                     for channel in range(image.shape[2]):
-                        there = np.float32(image[v, u, channel]) / unit
-                        here = np.float32(image[y, x, channel]) / unit
-                        difference += float(abs(there - here))
-                    alike = np.exp(-difference / likeness - nearness * (dy * dy + dx * dx))
-                    own = solid[v, u] * alike
-                    place = count
-                    while place > 0 and value[place - 1] > log_depth[v, u]:
-                        value[place], weight[place] = value[place - 1], weight[place - 1]
-                        place -= 1
-                    value[place], weight[place] = log_depth[v, u], own
+                        there = np.float32(image[v, u, channel])
+                        difference += abs(there - np.float32(image[y, x, channel]))
+                    distance = sharpness * difference + nearness * (dy * dy + dx * dx)
+                    value[count] = log_depth[v, u]
+                    weight[count] = solid[v, u] * np.exp(np.float32(-distance))
+                    total += weight[count]
                     count += 1
-                    total += own
-            half, place = weight[0], 0
-            while half < 0.5 * total and place < count - 1:
-                place += 1
-                half += weight[place]
-            out[y, x] = value[place]
+            add_weights_up_to(value[:count], weight[:count], below)
+            best = np.inf
+            for i in range(count):
+                if below[i] >= 0.5 * total and value[i] < best:
+                    best = value[i]
+            out[y, x] = best
+
+
+@kernel
+def add_weights_up_to(
+    value: NDArray[np.float64], weight: NDArray[np.float64], below: NDArray[np.float64]
+) -> None:
+    """Fills the first N of `below` with the sum of the `weight` (N,) of all that have no larger
+    `value` (N,). N^2 additions that become vector instructions take less than sorting a few."""
+    n = np.uint64(len(value))
+    for i in range(n):
+        below[i] = 0
+    for j in range(n):
+        own, added = value[j], weight[j]
+        for i in range(n):
+            below[i] += added if own <= value[i] else 0.0

@@ -283,10 +283,12 @@ def second_round(
             share = ref.grid.grow(accept(held_out, seen, shrink(start), shrink(scaled)).share)
             before = taken_over(start, scaled, share)
         verdict = accept(held_out, seen, shrink(before), shrink(sharp))
-        if is_tensor(sharp) or not verdict.in_full:  # nobody waits for a device to answer that
-            xp, share = namespace(sharp), ref.grid.grow(verdict.share)
-            mixed = _sharpened(taken_over(before, depth, share), photo, settings)
-            sharp = xp.where(verdict.in_full, sharp, xp.where(share > 0, mixed, before))
+        if is_tensor(sharp):  # nobody waits for a device to answer whether all is taken over
+            mixed = _taken_over_in_part(before, depth, verdict.share, ref.grid, photo, settings)
+            sharp = namespace(sharp).where(verdict.in_full, sharp, mixed)
+        elif not verdict.in_full:
+            del sharp  # maps of a large photo are large
+            sharp = _taken_over_in_part(before, depth, verdict.share, ref.grid, photo, settings)
         clock.lap("acceptance")
     sharp = sky.removed(sharp)
     trust = view_trust(problem.comparison, ref.grid.shrink_depth(sharp), transferred, settings)
@@ -324,6 +326,21 @@ def taken_over(scaled: Array, depth: Array, share: Array) -> Array:
     """
     exp = namespace(scaled).exp
     return by_strips(lambda a, b, c: a * exp(log_ratio(b, a) * c), scaled, depth, share)
+
+
+def _taken_over_in_part(
+    before: Array,
+    depth: Array,
+    share: Array,
+    grid: WorkGrid,
+    photo: PosedImage | None,
+    settings: RefineSettings,
+) -> Array:
+    """`taken_over`, with sharp edges, where a `share` (working grid) of `depth` is; else `before`
+    (photo's grid, as `depth`)."""
+    grown = grid.grow(share)
+    mixed = _sharpened(taken_over(before, depth, grown), photo, settings)
+    return by_strips(lambda part, a, b: namespace(a).where(part > 0, b, a), grown, before, mixed)
 
 
 def _sharpened(depth: Array, photo: PosedImage | None, settings: RefineSettings) -> Array:
