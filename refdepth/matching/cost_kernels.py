@@ -37,7 +37,8 @@ def describe_windows(
 ) -> None:
     """Fills `weights` (H, ceil(W / TILE), side, side * TILE) with each pixel's window weights,
     which sum to 1: bilateral in the grey level (`sigma_gray` <= 0: equal), 0 outside the picture;
-    and `mean` and `square` (H, W), zero before, with the weighted mean and mean square.
+    and `mean` and `square` (H, W) with the weighted mean and mean square of the grey levels less
+    the pixel's own: of a nearly plain window little would be left of those themselves.
 
     Pixel (y, x) weighs row i and column j of its window with
     weights[y, x // TILE, i, j * TILE + x % TILE].
@@ -61,13 +62,15 @@ def describe_windows(
                             weight = np.exp(-abs(gray[yy, xx] - gray[y, x]) / sigma_gray)
                     own[i, j * TILE + place] = weight
                     total += weight
+            first, second = 0.0, 0.0
             for i in range(max(radius - y, 0), min(side, height + radius - y)):
                 for j in range(max(radius - x, 0), min(side, width + radius - x)):
                     share = np.float32(own[i, j * TILE + place] / total)
-                    value = gray[y + i - radius, x + j - radius]
+                    value = np.float64(gray[y + i - radius, x + j - radius] - gray[y, x])
                     own[i, j * TILE + place] = share
-                    mean[y, x] += share * value
-                    square[y, x] += share * value * value
+                    first += share * value
+                    second += share * value * value
+            mean[y, x], square[y, x] = first, second
 
 
 @parallel_kernel
@@ -184,8 +187,9 @@ def match_tile(
                 here = y0 + r, slice(x0, x0 + columns)
                 windows = weights[y0 + r, tile]
                 sums[:] = 0
+                middle = warped[r + radius, radius:], own[r + radius, radius:]
                 for i in range(len(lanes)):
-                    add_window_row(windows[i], warped[r + i], own[r + i], lanes, sums)
+                    add_window_row(windows[i], warped[r + i], own[r + i], middle, lanes, sums)
                 correlate(sums, mean[here], variance[here], seen[r + radius, radius:], cost)
                 for k in range(best):
                     keep_smaller(cost, kept[r, k])
@@ -198,20 +202,24 @@ def match_tile(
 
 
 @kernel
-def add_window_row(weights: Row, warped: Row, own: Row, lanes: Lanes, sums: Row) -> None:
+def add_window_row(
+    weights: Row, warped: Row, own: Row, middle: tuple[Row, Row], lanes: Lanes, sums: Row
+) -> None:
     """Adds one row of the windows of a tile's row to its `sums` (3 * TILE) of w j, w j^2 and
     w g j, with the weights w (side * TILE), a source's grey levels j and the reference's g
-    (TILE + side - 1)."""
+    (TILE + side - 1), both less those in the windows' `middle` (TILE each)."""
     n = np.uint64(TILE)
+    middle_j, middle_g = middle
     for x in range(n):
+        less_j, less_g = middle_j[x], middle_g[x]
         mean, square, product = sums[x], sums[n + x], sums[n + n + x]
         for lane in range(len(lanes)):
             k = np.uint64(lane)
-            value = warped[x + k]
+            value = warped[x + k] - less_j
             weighted = weights[k * n + x] * value
             mean += weighted
             square += weighted * value
-            product += weighted * own[x + k]
+            product += weighted * (own[x + k] - less_g)
         sums[x], sums[n + x], sums[n + n + x] = mean, square, product
 
 
