@@ -28,6 +28,7 @@ class Windows:
     """Support weights of the pixels of each window, which sum to 1, as `describe_windows` stores
     them."""
     mean: Array
+    """Of each window's grey levels, less the pixel's own."""
     variance: Array
     texture: Array
     """How much a window has to say, in [0, 1]."""
@@ -47,7 +48,7 @@ class Windows:
         else:
             height, width = gray.shape
             weights = np.zeros((height, -(-width // TILE), side, side * TILE), np.float32)
-            mean, square = np.zeros_like(gray), np.zeros_like(gray)
+            mean, square = np.empty_like(gray), np.empty_like(gray)
             describe_windows(gray, settings.support_gray, weights, mean, square)
         variance = at_least(square - mean**2, MIN_VARIANCE)
         return cls(

@@ -25,10 +25,11 @@ ALIVE = 9
 
 def describe_windows(gray: Tensor, side: int, support_gray: float) -> tuple[Tensor, Tensor, Tensor]:
     """The windows of a picture (H, W): their weights, which sum to 1, bilateral in the grey level
-    (`support_gray` <= 0: equal), 0 outside the picture; their weighted mean and mean square (H, W).
+    (`support_gray` <= 0: equal), 0 outside the picture; the weighted mean and mean square (H, W) of
+    the grey levels less the pixel's own.
 
     Weights (side * side, 2, H, W) are those of each place of the window, row by row, and the same
-    times the grey level there. Grey levels are less the pixel's own.
+    times the grey level there less the pixel's own.
     """
     inside = _places(torch.ones_like(gray), side)
     weights = gray.new_empty((side * side, 2, *gray.shape))
@@ -140,7 +141,8 @@ def _compare(
     missing where not `seen`."""
     height, width = mean.shape
     side = round(len(weights) ** 0.5)
-    # Without a border of its own: weights are 0 there, and what is read has to be a number.
+    # Without a border of its own: weights are 0 there, and what is read has to be a number. Grey
+    # levels count less that in the window's middle, as in the loops.
     padded = functional.pad(warped, (side // 2,) * 4)
     sums = warped.new_zeros((2, *warped.shape))
     square = torch.zeros_like(warped)

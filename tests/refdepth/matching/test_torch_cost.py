@@ -104,8 +104,8 @@ class Case:
         assert found.is_contiguous()
         assert found.shape == volume.shape
         off = np.abs(found.numpy() - volume)
-        assert np.mean(off > 5e-4) < 1e-3
-        assert off.mean() < 3e-5
+        assert np.mean(off > 1e-4) < 1e-3
+        assert off.mean() < 1e-5
         return volume
 
 
@@ -140,15 +140,14 @@ def test_a_masked_source_has_no_vote_and_the_others_keep_theirs() -> None:
 
 
 def test_plain_windows_cost_as_the_loops_say() -> None:
-    """Of either picture, or of both. What is left of a difference of equal numbers is divided by
-    the least variance: of plain windows the third digit is rounding in the loops as well."""
+    """Of either picture, or of both: those that are all plain do not correlate."""
     case = Case.of((30, 40), [(30, 40)])
     case.gray[:, :20] = 0.5
     case.images[:, :, 5:15] = 0.25
     found, loops = case.by_tensors()[0].numpy(), case.by_loops()[0]
-    np.testing.assert_allclose(found, loops, atol=0.02)
+    np.testing.assert_allclose(found, loops, atol=2e-4)
     plain = found[2:-2, 5:10]
-    assert np.all((np.abs(plain - 1) < 0.02) | (plain == np.float32(MISSING_COST)))
+    assert np.all((np.abs(plain - 1) < 1e-4) | (plain == np.float32(MISSING_COST)))
 
 
 def test_points_behind_a_camera_and_no_depth_are_missing() -> None:
