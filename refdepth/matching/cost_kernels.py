@@ -33,14 +33,15 @@ Lanes = tuple[int, ...]
 @kernel
 def describe_windows(
     gray: NDArray[np.float32],
+    usable: NDArray[np.bool_],
     sigma_gray: float,
     weights: NDArray[np.float32],
     mean: NDArray[np.float32],
     square: NDArray[np.float32],
 ) -> None:
     """Fills `weights` (H, ceil(W / TILE), side, side * TILE) with each pixel's window weights,
-    which sum to 1: bilateral in the grey level (`sigma_gray` <= 0: equal), 0 outside the picture;
-    and `mean` and `square` (H, W) with the weighted mean and mean square of the grey levels less
+    which sum to 1: bilateral in the grey level (`sigma_gray` <= 0: equal), 0 outside the picture
+    and, for pixels that are `usable` (H, W), where those around are not; and `mean` and `square` (H, W) with the weighted mean and mean square of the grey levels less
     the pixel's own.
 
     Pixel (y, x) weighs row i and column j of its window with
@@ -59,7 +60,8 @@ def describe_windows(
                 for j in range(side):
                     xx = x + j - radius
                     weight = 0.0
-                    if 0 <= yy < height and 0 <= xx < width:
+                    inside = 0 <= yy < height and 0 <= xx < width
+                    if inside and (usable[yy, xx] or not usable[y, x]):
                         weight = 1.0
                         if sigma_gray > 0:
                             weight = np.exp(-abs(gray[yy, xx] - gray[y, x]) / sigma_gray)

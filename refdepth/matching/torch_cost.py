@@ -23,15 +23,21 @@ ALIVE = 9
 """Numbers of four bytes a pixel and hypothesis that comparing one source needs at once."""
 
 
-def describe_windows(gray: Tensor, side: int, support_gray: float) -> tuple[Tensor, Tensor, Tensor]:
+def describe_windows(
+    gray: Tensor, usable: Tensor, side: int, support_gray: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """The windows of a picture (H, W): their weights, which sum to 1, bilateral in the grey level
-    (`support_gray` <= 0: equal), 0 outside the picture; the weighted mean and mean square (H, W) of
-    the grey levels less the pixel's own.
+    (`support_gray` <= 0: equal), 0 outside the picture and, for pixels that are `usable` (H, W),
+    where those around are not; the weighted mean and mean square (H, W) of the grey levels less the
+    pixel's own.
 
     Weights (side * side, 2, H, W) are those of each place of the window, row by row, and the same
     times the grey level there less the pixel's own.
     """
     inside = _places(torch.ones_like(gray), side)
+    inside = inside * (_places(usable.to(gray.dtype), side) + (~usable).to(gray.dtype)).clamp_(
+        max=1
+    )
     weights = gray.new_empty((side * side, 2, *gray.shape))
     share, less = weights.unflatten(0, (side, side)).unbind(2)
     torch.sub(_places(gray, side), gray, out=less)

@@ -60,12 +60,18 @@ class Case:
         gray = picture(rng, shape)
         return cls(gray, depth.astype(np.float32), factors, A, b, images, usable, sizes, **how)
 
+    @property
+    def mask(self) -> np.ndarray:
+        """Of the reference: some blocks are left out."""
+        y, x = np.indices(self.gray.shape)
+        return (x // 6 + y // 4) % 5 > 0
+
     def by_loops(self) -> tuple[Map, Map, Map]:
         """Volume, mean and mean square."""
         height, width = self.gray.shape
         weights = np.zeros((height, -(-width // TILE), self.side, self.side * TILE), np.float32)
         mean, square = np.zeros_like(self.gray), np.zeros_like(self.gray)
-        cost_kernels.describe_windows(self.gray, self.support, weights, mean, square)
+        cost_kernels.describe_windows(self.gray, self.mask, self.support, weights, mean, square)
         volume = np.empty((height, width, len(self.factors)), np.float32)
         cost_kernels.cost_volume(
             self.gray,
@@ -89,7 +95,8 @@ class Case:
     def by_tensors(self, device: str = "cpu", **how: int) -> tuple[torch.Tensor, ...]:
         parts = self.gray, self.depth, self.factors, self.A, self.b, self.images, self.usable
         gray, *on = [torch.from_numpy(part).to(device) for part in parts]
-        weights, mean, square = torch_cost.describe_windows(gray, self.side, self.support)
+        mask = torch.from_numpy(self.mask).to(device)
+        weights, mean, square = torch_cost.describe_windows(gray, mask, self.side, self.support)
         variance = (square - mean**2).clamp_min(MIN_VARIANCE)
         given = gray, weights, mean, variance, *on, self.sizes, self.best
         return torch_cost.cost_volume(*given, **how), mean, square
