@@ -41,8 +41,8 @@ def describe_windows(
 ) -> None:
     """Fills `weights` (H, ceil(W / TILE), side, side * TILE) with each pixel's window weights,
     which sum to 1: bilateral in the grey level (`sigma_gray` <= 0: equal), 0 outside the picture
-    and, for pixels that are `usable` (H, W), where those around are not; and `mean` and `square` (H, W) with the weighted mean and mean square of the grey levels less
-    the pixel's own.
+    and, for pixels that are `usable` (H, W), where those around are not; and `mean` and `square`
+    (H, W) with the weighted mean and mean square of the grey levels less the pixel's own.
 
     Pixel (y, x) weighs row i and column j of its window with
     weights[y, x // TILE, i, j * TILE + x % TILE].
