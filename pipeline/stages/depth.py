@@ -45,7 +45,7 @@ class DepthStage:
     """Undistorted photos in, one prior a view out."""
 
     name = "depth"
-    version = 8
+    version = 9
     upstream = ("sfm",)
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:

@@ -28,6 +28,7 @@ class Windows:
     """Support weights of the pixels of each window, which sum to 1, as `describe_windows` stores
     them."""
     mean: Array
+    """Of each window's grey levels, less the pixel's own."""
     variance: Array
     texture: Array
     """How much a window has to say, in [0, 1]."""
@@ -43,19 +44,22 @@ class Windows:
         if is_tensor(gray):
             from refdepth.matching import torch_cost
 
-            weights, mean, square = torch_cost.describe_windows(gray, side, settings.support_gray)
+            weights, mean, square = torch_cost.describe_windows(
+                gray, view.usable, side, settings.support_gray
+            )
         else:
             height, width = gray.shape
             weights = np.zeros((height, -(-width // TILE), side, side * TILE), np.float32)
-            mean, square = np.zeros_like(gray), np.zeros_like(gray)
-            describe_windows(gray, settings.support_gray, weights, mean, square)
+            mean, square = np.empty_like(gray), np.empty_like(gray)
+            describe_windows(gray, view.usable, settings.support_gray, weights, mean, square)
         variance = at_least(square - mean**2, MIN_VARIANCE)
+        deviation = namespace(variance).sqrt(variance)
         return cls(
             view=view,
             weights=weights,
             mean=mean,
             variance=variance,
-            texture=_texture(variance, side),
+            texture=_texture(deviation, view.usable, side),
         )
 
 
@@ -155,11 +159,11 @@ class Comparison:
         return self.volume(depth, as_it_is, best_sources)[..., 0]
 
 
-def _texture(variance: Array, side: int) -> Array:
-    """How much each window has to say (H, W), in [0, 1], from its grey-level variance.
+def _texture(deviation: Array, usable: Array, side: int) -> Array:
+    """How much each window has to say (H, W), in [0, 1], from the deviation of its grey levels.
 
-    The least of all windows around a pixel: a plain pixel beside a textured thing has texture in
-    its window, but that tells the depth of the thing, not its own.
+    The least of all `usable` windows around a pixel: a plain pixel beside a textured thing has
+    texture in its window, but that tells the depth of the thing, not its own.
     """
-    xp = namespace(variance)
-    return minimum_filter(at_most(xp.sqrt(variance) * TEXTURE_GAIN, 1.0), side)
+    texture = namespace(deviation).where(usable, at_most(deviation * TEXTURE_GAIN, 1.0), 1.0)
+    return minimum_filter(texture, side)

@@ -4,6 +4,9 @@ Work is split into tiles whose number does not depend on the thread count, and e
 a fixed order, so results are the same bit for bit on any number of threads. A tile's windows and
 pictures stay in a core's cache over all hypotheses. The passes over its rows are short loops, and
 those between whose arrays few distances have to be checked become vector instructions.
+
+The variance of a nearly plain window, 1e-5, is no difference that float32 can make of squares near
+1: grey levels are compared less that in the window's middle.
 """
 
 from __future__ import annotations
@@ -30,14 +33,16 @@ Lanes = tuple[int, ...]
 @kernel
 def describe_windows(
     gray: NDArray[np.float32],
+    usable: NDArray[np.bool_],
     sigma_gray: float,
     weights: NDArray[np.float32],
     mean: NDArray[np.float32],
     square: NDArray[np.float32],
 ) -> None:
     """Fills `weights` (H, ceil(W / TILE), side, side * TILE) with each pixel's window weights,
-    which sum to 1: bilateral in the grey level (`sigma_gray` <= 0: equal), 0 outside the picture;
-    and `mean` and `square` (H, W), zero before, with the weighted mean and mean square.
+    which sum to 1: bilateral in the grey level (`sigma_gray` <= 0: equal), 0 outside the picture
+    and, for pixels that are `usable` (H, W), where those around are not; and `mean` and `square`
+    (H, W) with the weighted mean and mean square of the grey levels less the pixel's own.
 
     Pixel (y, x) weighs row i and column j of its window with
     weights[y, x // TILE, i, j * TILE + x % TILE].
@@ -55,19 +60,22 @@ def describe_windows(
                 for j in range(side):
                     xx = x + j - radius
                     weight = 0.0
-                    if 0 <= yy < height and 0 <= xx < width:
+                    inside = 0 <= yy < height and 0 <= xx < width
+                    if inside and (usable[yy, xx] or not usable[y, x]):
                         weight = 1.0
                         if sigma_gray > 0:
                             weight = np.exp(-abs(gray[yy, xx] - gray[y, x]) / sigma_gray)
                     own[i, j * TILE + place] = weight
                     total += weight
+            first, second = 0.0, 0.0
             for i in range(max(radius - y, 0), min(side, height + radius - y)):
                 for j in range(max(radius - x, 0), min(side, width + radius - x)):
                     share = np.float32(own[i, j * TILE + place] / total)
-                    value = gray[y + i - radius, x + j - radius]
+                    value = np.float64(gray[y + i - radius, x + j - radius] - gray[y, x])
                     own[i, j * TILE + place] = share
-                    mean[y, x] += share * value
-                    square[y, x] += share * value * value
+                    first += share * value
+                    second += share * value * value
+            mean[y, x], square[y, x] = first, second
 
 
 @parallel_kernel
@@ -150,12 +158,13 @@ def match_tile(
     top, left = max(y0 - radius, 0), max(x0 - radius, 0)
     bottom, right = min(y0 + rows + radius, height), min(x0 + columns + radius, width)
     around = slice(left - x0 + radius, right - x0 + radius)
-    # The tile with a margin of a radius: grey levels, a source as warped, where it is seen.
+    # The tile with a margin of a radius: grey levels less the first, a source as warped, where it
+    # is seen.
     own = np.zeros((rows + 2 * radius, TILE + 2 * radius), np.float32)
     warped, seen = np.zeros_like(own), np.zeros_like(own)
     for y in range(top, bottom):
         for x in range(left, right):
-            own[y - y0 + radius, x - x0 + radius] = gray[y, x]
+            own[y - y0 + radius, x - x0 + radius] = gray[y, x] - gray[y0, x0]
     v = np.empty(right - left, np.float32)
     corner, nearest = np.empty(right - left, np.int32), np.empty(right - left, np.int32)
     sums, cost = np.empty(3 * TILE, np.float32), np.empty(TILE, np.float32)
@@ -184,9 +193,17 @@ def match_tile(
                 here = y0 + r, slice(x0, x0 + columns)
                 windows = weights[y0 + r, tile]
                 sums[:] = 0
+                middle = warped[r + radius, radius:]
                 for i in range(len(lanes)):
-                    add_window_row(windows[i], warped[r + i], own[r + i], lanes, sums)
-                correlate(sums, mean[here], variance[here], seen[r + radius, radius:], cost)
+                    add_window_row(windows[i], warped[r + i], own[r + i], middle, lanes, sums)
+                correlate(
+                    sums,
+                    own[r + radius, radius:],
+                    mean[here],
+                    variance[here],
+                    seen[r + radius, radius:],
+                    cost,
+                )
                 for k in range(best):
                     keep_smaller(cost, kept[r, k])
         for r in range(rows):
@@ -198,16 +215,19 @@ def match_tile(
 
 
 @kernel
-def add_window_row(weights: Row, warped: Row, own: Row, lanes: Lanes, sums: Row) -> None:
+def add_window_row(
+    weights: Row, warped: Row, own: Row, middle: Row, lanes: Lanes, sums: Row
+) -> None:
     """Adds one row of the windows of a tile's row to its `sums` (3 * TILE) of w j, w j^2 and
-    w g j, with the weights w (side * TILE), a source's grey levels j and the reference's g
-    (TILE + side - 1)."""
+    w g j, with the weights w (side * TILE), a source's grey levels j less those in the windows'
+    `middle` (TILE) and the reference's g (TILE + side - 1)."""
     n = np.uint64(TILE)
     for x in range(n):
+        less = middle[x]
         mean, square, product = sums[x], sums[n + x], sums[n + n + x]
         for lane in range(len(lanes)):
             k = np.uint64(lane)
-            value = warped[x + k]
+            value = warped[x + k] - less
             weighted = weights[k * n + x] * value
             mean += weighted
             square += weighted * value
@@ -216,15 +236,16 @@ def add_window_row(weights: Row, warped: Row, own: Row, lanes: Lanes, sums: Row)
 
 
 @kernel
-def correlate(sums: Row, mean: Row, variance: Row, seen: Row, cost: Row) -> None:
-    """1 - ZNCC (n,) from the sums of `add_window_row` and the reference's `mean` and `variance`
-    (n,); the cost of missing where `seen` is 0."""
+def correlate(sums: Row, own: Row, mean: Row, variance: Row, seen: Row, cost: Row) -> None:
+    """1 - ZNCC (n,) from the sums of `add_window_row` and what the reference has there (n,): grey
+    levels, the windows' `mean` less those, and `variance`. The cost of missing where `seen` is
+    0."""
     n = np.uint64(TILE)
     for i in range(len(mean)):
         x = np.uint64(i)
         spread = sums[n + x] - sums[x] * sums[x]
         spread = max(spread, np.float32(MIN_VARIANCE))
-        covariance = sums[n + n + x] - mean[x] * sums[x]
+        covariance = sums[n + n + x] - (own[x] + mean[x]) * sums[x]
         zncc = covariance / np.sqrt(spread * variance[x])
         bounded = min(max(np.float32(1) - zncc, np.float32(0)), np.float32(LARGEST_COST))
         cost[x] = bounded if seen[x] > 0 else np.float32(MISSING_COST)

@@ -23,29 +23,35 @@ ALIVE = 9
 """Numbers of four bytes a pixel and hypothesis that comparing one source needs at once."""
 
 
-def describe_windows(gray: Tensor, side: int, support_gray: float) -> tuple[Tensor, Tensor, Tensor]:
+def describe_windows(
+    gray: Tensor, usable: Tensor, side: int, support_gray: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """The windows of a picture (H, W): their weights, which sum to 1, bilateral in the grey level
-    (`support_gray` <= 0: equal), 0 outside the picture; their weighted mean and mean square (H, W).
+    (`support_gray` <= 0: equal), 0 outside the picture and, for pixels that are `usable` (H, W),
+    where those around are not; the weighted mean and mean square (H, W) of the grey levels less the
+    pixel's own.
 
     Weights (side * side, 2, H, W) are those of each place of the window, row by row, and the same
-    times the grey level there.
+    times the grey level there less the pixel's own.
     """
     inside = _places(torch.ones_like(gray), side)
-    there = _places(gray, side)
+    inside = inside * (_places(usable.to(gray.dtype), side) + (~usable).to(gray.dtype)).clamp_(
+        max=1
+    )
     weights = gray.new_empty((side * side, 2, *gray.shape))
-    share = weights[:, 0].unflatten(0, (side, side))
+    share, less = weights.unflatten(0, (side, side)).unbind(2)
+    torch.sub(_places(gray, side), gray, out=less)
     if support_gray > 0:
-        torch.sub(there, gray, out=share)
-        share.abs_().mul_(-1 / support_gray).exp_().mul_(inside)
+        torch.abs(less, out=share).mul_(-1 / support_gray).exp_().mul_(inside)
     else:
         share.copy_(inside)
     share.div_(share.sum(dim=(0, 1)))
-    product = weights[:, 1].unflatten(0, (side, side))
-    torch.mul(share, there, out=product)
-    mean, square = product.sum(dim=(0, 1)), torch.zeros_like(gray)
+    square = torch.zeros_like(gray)
     for i in range(side):
         for j in range(side):
-            square.addcmul_(product[i, j], there[i, j])
+            square.addcmul_(share[i, j], less[i, j].square())
+    less.mul_(share)
+    mean = less.sum(dim=(0, 1))
     return weights, mean, square
 
 
@@ -141,17 +147,20 @@ def _compare(
     missing where not `seen`."""
     height, width = mean.shape
     side = round(len(weights) ** 0.5)
-    # Without a border of its own: weights are 0 there, and what is read has to be a number.
+    # Without a border of its own: weights are 0 there, and what is read has to be a number. Grey
+    # levels count less that in the window's middle, as in the loops.
     padded = functional.pad(warped, (side // 2,) * 4)
-    squared = padded.square()
     sums = warped.new_zeros((2, *warped.shape))
     square = torch.zeros_like(warped)
+    value, weighted = torch.empty_like(warped), torch.empty_like(warped)
     for place, weight in enumerate(weights):
         i, j = divmod(place, side)
         window = slice(i, i + height), slice(j, j + width)
-        sums.addcmul_(weight[:, None], padded[:, *window])
-        square.addcmul_(weight[0], squared[:, *window])
-    del padded, squared
+        torch.sub(padded[:, *window], warped, out=value)
+        torch.mul(value, weight[0], out=weighted)
+        sums.addcmul_(weight[:, None], value)
+        square.addcmul_(weighted, value)
+    del padded, value, weighted
     warped_mean, product = sums
     spread = square.addcmul_(warped_mean, warped_mean, value=-1).clamp_(min=MIN_VARIANCE)
     zncc = product.addcmul_(warped_mean, mean, value=-1).div_(spread.mul_(variance).sqrt_())

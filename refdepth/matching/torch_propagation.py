@@ -20,10 +20,10 @@ from refdepth.precision import widest_float
 Tensor = torch.Tensor
 
 CYCLES = 32
-"""Iterations of a solve. Of the corrections of a view 98 in 100 need fewer than 24, few over 30."""
-STIFF = 30.0
-"""Smoothness from which on a solve takes `STIFF_CYCLES`: corrections of large pictures need 40,
-evidence pooled over whole surfaces, which weak links separate, 45 to 95."""
+"""Iterations of a solve. Gradient steps need some 20."""
+STIFF = 10.0
+"""Smoothness from which on a solve takes `STIFF_CYCLES`: corrections need 15 to 35, and 60 where
+few pixels are sure; evidence pooled over whole surfaces, which weak links separate, 45 to 95."""
 STIFF_CYCLES = 96
 TOLERANCE = 1e-4
 """Relative residual at which a solve is done."""

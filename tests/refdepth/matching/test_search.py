@@ -203,3 +203,21 @@ def test_results_do_not_depend_on_the_number_of_threads():
         numba.set_num_threads(before)
     assert np.array_equal(results[0].step, results[1].step)
     assert np.array_equal(results[0].zncc, results[1].zncc)
+
+
+def test_what_a_mask_leaves_out_is_in_no_other_window():
+    """Something that moved stands before the plane in the reference alone."""
+    ref, depth = _plane_view(0.0)
+    source, _ = _plane_view(0.2)
+    moved = np.zeros(CAMERA.shape, bool)
+    moved[20:50, 30:60] = True
+    image = ref.image.copy()
+    image[moved] = np.random.default_rng(0).random((moved.sum(), 3))
+    seen = replace(ref, image=image)
+    around = ndimage.maximum_filter(moved, PLAIN.window_px)
+    costs = [
+        _compare(photo, [source], 1, PLAIN).cost(depth)[around & ~moved]
+        for photo in (seen, replace(seen, mask=~moved))
+    ]
+    assert np.median(costs[0]) > 0.1
+    assert costs[1].max() < 0.02

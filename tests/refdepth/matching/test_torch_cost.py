@@ -60,12 +60,18 @@ class Case:
         gray = picture(rng, shape)
         return cls(gray, depth.astype(np.float32), factors, A, b, images, usable, sizes, **how)
 
+    @property
+    def mask(self) -> np.ndarray:
+        """Of the reference: some blocks are left out."""
+        y, x = np.indices(self.gray.shape)
+        return (x // 6 + y // 4) % 5 > 0
+
     def by_loops(self) -> tuple[Map, Map, Map]:
         """Volume, mean and mean square."""
         height, width = self.gray.shape
         weights = np.zeros((height, -(-width // TILE), self.side, self.side * TILE), np.float32)
         mean, square = np.zeros_like(self.gray), np.zeros_like(self.gray)
-        cost_kernels.describe_windows(self.gray, self.support, weights, mean, square)
+        cost_kernels.describe_windows(self.gray, self.mask, self.support, weights, mean, square)
         volume = np.empty((height, width, len(self.factors)), np.float32)
         cost_kernels.cost_volume(
             self.gray,
@@ -89,7 +95,8 @@ class Case:
     def by_tensors(self, device: str = "cpu", **how: int) -> tuple[torch.Tensor, ...]:
         parts = self.gray, self.depth, self.factors, self.A, self.b, self.images, self.usable
         gray, *on = [torch.from_numpy(part).to(device) for part in parts]
-        weights, mean, square = torch_cost.describe_windows(gray, self.side, self.support)
+        mask = torch.from_numpy(self.mask).to(device)
+        weights, mean, square = torch_cost.describe_windows(gray, mask, self.side, self.support)
         variance = (square - mean**2).clamp_min(MIN_VARIANCE)
         given = gray, weights, mean, variance, *on, self.sizes, self.best
         return torch_cost.cost_volume(*given, **how), mean, square
@@ -104,8 +111,8 @@ class Case:
         assert found.is_contiguous()
         assert found.shape == volume.shape
         off = np.abs(found.numpy() - volume)
-        assert np.mean(off > 5e-4) < 1e-3
-        assert off.mean() < 3e-5
+        assert np.mean(off > 1e-4) < 1e-3
+        assert off.mean() < 1e-5
         return volume
 
 
@@ -140,15 +147,14 @@ def test_a_masked_source_has_no_vote_and_the_others_keep_theirs() -> None:
 
 
 def test_plain_windows_cost_as_the_loops_say() -> None:
-    """Of either picture, or of both. What is left of a difference of equal numbers is divided by
-    the least variance: of plain windows the third digit is rounding in the loops as well."""
+    """Of either picture, or of both: those that are all plain do not correlate."""
     case = Case.of((30, 40), [(30, 40)])
     case.gray[:, :20] = 0.5
     case.images[:, :, 5:15] = 0.25
     found, loops = case.by_tensors()[0].numpy(), case.by_loops()[0]
-    np.testing.assert_allclose(found, loops, atol=0.02)
+    np.testing.assert_allclose(found, loops, atol=2e-4)
     plain = found[2:-2, 5:10]
-    assert np.all((np.abs(plain - 1) < 0.02) | (plain == np.float32(MISSING_COST)))
+    assert np.all((np.abs(plain - 1) < 1e-4) | (plain == np.float32(MISSING_COST)))
 
 
 def test_points_behind_a_camera_and_no_depth_are_missing() -> None:
