@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +16,7 @@ from refdepth.cli.options import (
     TagSize,
     Wait,
     device_option,
+    given_again,
     parse_workers,
     renderer_option,
 )
@@ -308,16 +307,13 @@ def reconstruct(
         if "refine" in making:
             check_engine(request.config)
         return
-    # Going on after an interruption means keeping what it has left.
-    again = [argument for argument in sys.argv[1:] if argument != "--no-resume"]
-    command = shlex.join(["refdepth", *again])
     with working_on(
         workspace,
         request,
         quiet=quiet,
         debug=debug,
         wait=wait,
-        go_on=command,
+        go_on=given_again("--no-resume"),  # which would drop what the interruption has left
         cluster=cluster,
     ) as engine:
         statuses = engine.reconstruct(until=until, resume=resume)

@@ -9,6 +9,7 @@ import pytest
 from recorded_executor import RecordedExecutor
 
 import refdepth.pipeline.choose_executor
+import refdepth.pipeline.exports
 from refdepth.cli.exit_codes import ExitCode
 from refdepth.cli.main import run
 from refdepth.cli.session import report_on
@@ -142,3 +143,17 @@ def test_a_run_draws_its_report_with_its_executor_and_can_be_stopped_there(
     cancellation.request()
     with pytest.raises(Interrupted):
         report_on(engine)
+
+
+def test_stopped_it_says_how_the_same_export_goes_on(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*arguments: object) -> str:
+        raise Interrupted("stopped.")
+
+    monkeypatch.setattr(refdepth.pipeline.exports, "write_format", stopped)
+    output = str(finished.parent / "exports")
+    arguments = ["export", str(finished), "--to", "depth", "--output", output, "--consistent"]
+    monkeypatch.setattr(sys, "argv", ["refdepth", *arguments])
+    assert run(arguments) == ExitCode.INTERRUPTED
+    assert f"Go on with: refdepth {' '.join(arguments)}\n" in capsys.readouterr().err
