@@ -6,15 +6,14 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import shutil
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-_LEAST_FREE = 1 << 20
-"""Bytes: a disk with less left is full."""
+from refdepth.writing import refused
+
 _BLOCK = 1 << 22
 _NO_ALLOCATION = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 """How file systems say that they cannot allocate ahead."""
@@ -38,11 +37,11 @@ def writing(copclib: Any, path: Path, config: Any) -> Iterator[Any]:
         # Its destructor would try to close the file again, and end the process where that fails.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(writer))
         if isinstance(error, RuntimeError):
-            raise _refused(path, str(error)) from error
+            raise refused(path, error) from error
         raise
     size, end = path.stat().st_size, _end_of(path)
     if size < end:
-        raise _refused(path, f"only {size} bytes are there")
+        raise refused(path, RuntimeError(f"{size} bytes are there, of {end}"))
 
 
 def allocate(path: Path, size: int) -> None:
@@ -58,11 +57,6 @@ def allocate(path: Path, size: int) -> None:
                     raise
         for start in range(0, size, _BLOCK):
             file.write(bytes(min(_BLOCK, size - start)))
-
-
-def _refused(path: Path, why: str) -> OSError:
-    full = shutil.disk_usage(path.parent).free < _LEAST_FREE
-    return OSError(errno.ENOSPC if full else errno.EIO, f"copclib: {why}", str(path))
 
 
 def _end_of(path: Path) -> int:

@@ -10,7 +10,8 @@ import pytest
 from refdepth.errors import ResourceError
 from refdepth.pipeline import files
 from refdepth.pipeline.manifest import Manifest, record_files
-from refdepth.pipeline.workspace import Workspace
+from refdepth.pipeline.registry import STAGES
+from refdepth.pipeline.workspace import STAGE_DIRS, Workspace
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
@@ -175,5 +176,6 @@ def test_cleaning_a_workspace_leaves_the_folders_of_others_alone(workspace: Work
     for path in (*theirs, *ours):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
+    assert tuple(stage.name for stage in STAGES) == STAGE_DIRS
     workspace.clean()
     assert [path for path in (*theirs, *ours) if path.exists()] == theirs
