@@ -317,23 +317,26 @@ def reconstruct(
         cluster=cluster,
     ) as engine:
         statuses = engine.reconstruct(until=until, resume=resume)
-        if scale.wanted:
-            measure_scale(
-                workspace,
-                scale,
-                executor=engine.executor,
-                progress=engine.progress,
-                cancellation=engine.cancellation,
-            )
-        if formats:
-            write_exports(
-                workspace,
-                formats,
-                options=ExportOptions(metres=metres),
-                force=True,
-                progress=engine.progress,
-                cancellation=engine.cancellation,
-                executor=engine.executor,
-            )
-        report_on(engine)
+        try:
+            if scale.wanted:
+                measure_scale(
+                    workspace,
+                    scale,
+                    executor=engine.executor,
+                    progress=engine.progress,
+                    cancellation=engine.cancellation,
+                )
+            if formats:
+                write_exports(
+                    workspace,
+                    formats,
+                    options=ExportOptions(metres=metres),
+                    force=True,
+                    progress=engine.progress,
+                    cancellation=engine.cancellation,
+                    executor=engine.executor,
+                )
+        finally:  # the run itself is finished, whatever became of these
+            if not engine.cancellation.requested:
+                report_on(engine)
     print_summary(workspace, statuses)

@@ -114,7 +114,7 @@ def scale_from_points(
         raise InputError(
             "no SfM point falls on known true depth, so the scale cannot be found.",
             subject=truth.subject,
-            action="Check that the ground truth belongs to these photos, or give the scale.",
+            action="Check that the ground truth belongs to these photos and lies in their grid.",
         )
     value = float(np.median(every))
     spread = float(np.median(np.abs(every / value - 1)))
