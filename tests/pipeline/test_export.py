@@ -20,6 +20,7 @@ from recorded_executor import RecordedExecutor
 import refdepth.fusion.cloud
 import refdepth.fusion.crosscheck
 import refdepth.pipeline.exports
+import refdepth.pipeline.files
 from refdepth._pycolmap import pycolmap
 from refdepth.errors import ConfigurationError, InputError, Interrupted, ResourceError
 from refdepth.pipeline.cancellation import Cancellation
@@ -447,3 +448,17 @@ def test_an_output_folder_that_is_a_file_is_refused(
     with pytest.raises(InputError, match="is a file") as refused:
         export(finished, [ExportFormat.CLOUD], folder=tmp_path / place)
     assert "--output" in str(refused.value)
+
+
+def test_a_full_workspace_can_be_exported_to_another_disk(
+    finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        if path.is_relative_to(finished.root):
+            raise ResourceError("no space left.", subject=path)
+        path.write_bytes(content)
+
+    monkeypatch.setattr(refdepth.pipeline.files, "write_bytes", full)
+    for force in (False, True):
+        export(finished, [ExportFormat.CLOUD], folder=tmp_path / "elsewhere", force=force)
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["cloud"]
