@@ -170,7 +170,7 @@ def open_ground_truth(
             subject=path,
             action=f"It needs depth maps ({', '.join(SUFFIXES)}, {', '.join(COLMAP_ENDINGS)}).",
         )
-    if names is not None:  # calibration and poses may lie beside them
+    if names is not None and len(there) > 1:  # calibration and poses may lie beside them
         there = [s for s in there if names.files(path, (s,), anywhere=True).files] or there
     suffix = there[0]
     kind = f"{suffix} depth maps"
