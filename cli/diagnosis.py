@@ -53,6 +53,7 @@ EXTRAS = {
     "pye57": ("pye57", "E57 export", "pip install 'refdepth[e57]'"),
     "opencv-python-headless": ("cv2", "printed tags", "pip install 'refdepth[tags]'"),
     "OpenEXR": ("OpenEXR", "EXR export", "pip install 'refdepth[exr]'"),
+    "ray": ("ray", "--cluster", "pip install 'refdepth[ray]'"),
 }
 
 LOOP_VARIABLES = ("NUMBA_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_")

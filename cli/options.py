@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -124,6 +126,12 @@ def with_debug(command: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {**inspect.get_annotations(command, eval_str=True), "debug": Debug}
     return run
+
+
+def given_again(*left_out: str) -> str:
+    """The command as it was typed, for whoever wants to go on after an interruption; flags
+    `left_out` do not count."""
+    return shlex.join(["refdepth", *(text for text in sys.argv[1:] if text not in left_out)])
 
 
 def elsewhere(cluster: str | None) -> list[str]:

@@ -8,9 +8,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from refdepth.errors import ConfigurationError
+from refdepth.errors import ConfigurationError, ResourceError
 from refdepth.pipeline.config import RunInputs
-from refdepth.pipeline.files import list_files, resource_error
+from refdepth.pipeline.files import FULL, list_files, resource_error
 from refdepth.pipeline.manifest import Manifest
 from refdepth.pipeline.spare import SPARES, Spare, spares_of
 from refdepth.pipeline.stage_status import StageStatus
@@ -97,19 +97,37 @@ def _why_kept(
 def drop(workspace: Workspace, parts: Sequence[Part]) -> None:
     """Removes those of `parts` that do not stay; the caller holds the workspace's lock.
 
-    A manifest says so before the files go: stopped at any moment, the stage counts as cleaned.
+    A manifest says so before the files go: stopped at any moment, the stage counts as cleaned. Only
+    on a disk that has no room for a manifest it is written after them.
     Raises `ResourceError` where the file system refuses.
     """
     for part in parts:
         if part.kept:
             continue
         folder = workspace.stage_dir(part.spare.stage)
-        manifest = Manifest.read(folder)
-        if manifest is not None:
-            _without(manifest, part.spare).write(folder)
+        said = _say_without(part.spare, folder)
         for path in part.files:
             _remove(folder / path)
+        if not said:
+            _say_without(part.spare, folder, required=True)
         logger.info("dropped %s: %d files, %d bytes", part.spare.name, len(part.files), part.bytes)
+
+
+def _say_without(spare: Spare, folder: Path, *, required: bool = False) -> bool:
+    """Has the manifest of a stage say that a kind of files is gone; False where the disk is too
+    full for that and it is not `required`."""
+    manifest = Manifest.read(folder)
+    rest = None if manifest is None else _without(manifest, spare)
+    if rest is None or rest is manifest:
+        return True
+    try:
+        rest.write(folder)
+    except ResourceError as error:
+        cause = error.__cause__
+        if required or not (isinstance(cause, OSError) and cause.errno in FULL):
+            raise
+        return False
+    return True
 
 
 def _without(manifest: Manifest, spare: Spare) -> Manifest:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdepth.errors import InputError
-from refdepth.pipeline.priors import input_photos
 from refdepth.pipeline.results import Results
+from refdepth.pipeline.views import input_photos
 from refdepth.pipeline.workspace import Workspace
 from refdepth.types.camera import camera_center
 from refdepth.types.depth_map import DepthMap
@@ -145,16 +145,20 @@ def _cloud(results: Results) -> NDArray[np.float64]:
     return read_ply_points(results.cloud_path)
 
 
+def _pose(stored: Any) -> NDArray[np.float64]:
+    pose = np.asarray(stored, dtype=np.float64)
+    if pose.shape not in ((3, 4), (4, 4)) or not np.isfinite(pose).all():
+        raise ValueError(f"a pose of shape {pose.shape} is not 4x4 finite numbers")
+    return pose
+
+
 def _cameras(results: Results, path: Path) -> dict[str, Any]:
     """Distances of the camera centres from true ones after a Sim3, in the truth's unit."""
     from refdepth.evaluation.alignment import robust_sim3
 
     try:
         stored = json.loads(path.read_text())
-        true = {
-            name: np.asarray(row["cam_from_world"], dtype=np.float64)
-            for name, row in stored.items()
-        }
+        true = {name: _pose(row["cam_from_world"]) for name, row in stored.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(
             f"holds no camera poses that can be read ({error}).",

@@ -107,7 +107,7 @@ def _mesh(source: Source, folder: Path) -> str:
     settings = source.results.workspace.request().config.mesh
     mesh = without_fragments(fuse_mesh(scene, source.agreed, settings, source.step("mesh")))
     write_mesh_ply(folder / "mesh.ply", mesh)
-    write_glb(folder / "mesh.glb", mesh, z_up=source.options.metres)
+    write_glb(folder / "mesh.glb", mesh, z_up=source.z_up)
     return f"{len(mesh.triangles):,} triangles"
 
 

@@ -13,7 +13,7 @@ from refdepth.pipeline.cancellation import Cancellation
 from refdepth.pipeline.executors import Executor
 from refdepth.pipeline.export_options import ExportOptions
 from refdepth.pipeline.export_views import KeptDepth
-from refdepth.pipeline.metric import metres_per_unit, metric_frame, read_scale
+from refdepth.pipeline.metric import metres_per_unit, metric_frame, read_scale, up_of
 from refdepth.pipeline.performing import perform
 from refdepth.pipeline.progress import Progress
 from refdepth.pipeline.results import Results
@@ -108,6 +108,11 @@ class Source:
     def metres_per_unit(self) -> float | None:
         """Metres in a unit of the export, where that is known."""
         return 1.0 if self.options.metres else metres_per_unit(self.results)
+
+    @property
+    def z_up(self) -> bool:
+        """Whether z points up in the export; else the axes are the scene's own."""
+        return self.options.metres and up_of(self.results) is not None
 
     @cached_property
     def utm(self) -> UtmClouds | None:

@@ -82,7 +82,7 @@ class OfViews:
         """From a view to what it was undistorted from; to None where its own grid is asked for."""
         if not sense.original:
             return lambda view: None
-        from refdepth.pipeline.priors import input_photos
+        from refdepth.pipeline.views import input_photos
 
         workspace = Workspace(self.root)
         sparse = workspace.stage_dir("sfm") / "sparse"

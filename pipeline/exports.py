@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-import shutil
+import secrets
 import time
 from collections.abc import Sequence
 from enum import StrEnum
@@ -13,16 +13,17 @@ from typing import Any, TypeVar
 from refdepth.errors import ConfigurationError, InputError
 from refdepth.io.depth_sets import DepthFile, DepthSense
 from refdepth.pipeline.cancellation import Cancellation
+from refdepth.pipeline.elsewhere import passing
 from refdepth.pipeline.executors import Executor, SerialExecutor
 from refdepth.pipeline.export_formats import write_format
 from refdepth.pipeline.export_notes import note
 from refdepth.pipeline.export_options import CloudFile, ExportFormat, ExportOptions, Grid
 from refdepth.pipeline.export_source import Source
-from refdepth.pipeline.files import replacing, write_json
+from refdepth.pipeline.files import replacing, resource_error, write_json
 from refdepth.pipeline.metric import world_of
 from refdepth.pipeline.progress import Progress, Silent
 from refdepth.pipeline.results import Results
-from refdepth.pipeline.workspace import Workspace
+from refdepth.pipeline.workspace import EXPORT_DIR, Workspace
 
 __all__ = [
     "CloudFile",
@@ -38,7 +39,6 @@ __all__ = [
 
 Kind = TypeVar("Kind", bound=StrEnum)
 
-EXPORT_DIR = "export"
 MARKER_NAME = "refdepth-export.json"
 """In every export; says what it is and in which unit, and that --force may replace it."""
 
@@ -123,14 +123,16 @@ def export(
     for format_, target in targets.items():
         started = time.monotonic()
         progress.stage_started(format_.value, "export")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as temporary:
+        _make_folder(target.parent)
+        with passing(workspace.root) as note, replacing(target) as temporary:
+            before = temporary.with_name(f"{temporary.name}-{secrets.token_hex(8)}")
+            note(temporary, before)
             temporary.mkdir()
             headline = write_format(format_, source, temporary)
             write_json(temporary / MARKER_NAME, _marker(source, format_, headline))
             _check_target(target, force=force)
             if target.exists():
-                shutil.rmtree(target)
+                target.rename(before)  # at once: half removed it would be no export any more
         progress.stage_finished(format_.value, time.monotonic() - started, headline)
     return targets
 
@@ -148,6 +150,17 @@ def refuse_metres(formats: Sequence[ExportFormat]) -> None:
             subject="--metres",
             action="Leave it out; `metres_per_unit` stands in refdepth-export.json.",
         )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(
+            "is a file, or lies in one.", subject=folder, action="Name a folder with --output."
+        ) from error
+    except OSError as error:
+        raise resource_error(error, folder) from error
 
 
 def _check_target(target: Path, *, force: bool) -> None:

@@ -23,6 +23,8 @@ from refdepth.io.json_text import to_json
 TEMPORARY_PREFIX = ".tmp-"
 """Names that start so are unfinished; whoever owns the workspace may remove them."""
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""How a file system says that it has no space left."""
 _SEAL = "sha256_of_content"
 _NEXT_TO_NOTHING = 1 << 20
 """Bytes: a disk with less left is full for a photo."""
@@ -56,7 +58,7 @@ def replacing(path: Path, *, size: int | None = None) -> Iterator[Path]:
 
 def resource_error(error: OSError, path: Path, *, size: int | None = None) -> ResourceError:
     """What the file system refused, in words. `size`: bytes that were to be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in FULL:
         facts = [] if size is None else [f"{size / 2**20:.1f} MiB needed"]
         folder = next((p for p in (path, *path.parents) if p.exists()), None)
         if folder is not None:
@@ -190,10 +192,12 @@ def list_files(folder: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-def remove_temporaries(folder: Path) -> int:
-    """Removes what an interrupted run left unfinished below `folder`; returns how many."""
+def remove_temporaries(folder: Path, *, below: bool = True) -> int:
+    """Removes what an interrupted run left unfinished in `folder` and, unless told otherwise,
+    `below`; returns how many."""
     patterns = (f"{TEMPORARY_PREFIX}*", ".*.partial")
-    leftovers = sorted({path for pattern in patterns for path in folder.rglob(pattern)})
+    look = folder.rglob if below else folder.glob
+    leftovers = sorted({path for pattern in patterns for path in look(pattern)})
     for leftover in leftovers:
         discard(leftover)
     return len(leftovers)

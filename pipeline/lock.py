@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from refdepth.errors import WorkspaceBusyError
-from refdepth.pipeline.files import resource_error
+from refdepth.pipeline.files import FULL, resource_error
 
 LOCK_NAME = ".refdepth.lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
@@ -99,7 +99,11 @@ class WorkspaceLock:
     def _name_owner(self) -> None:
         os.ftruncate(self._descriptor, 0)
         owner = {"pid": os.getpid(), "host": socket.gethostname()}
-        os.write(self._descriptor, json.dumps(owner).encode())
+        try:
+            os.write(self._descriptor, json.dumps(owner).encode())
+        except OSError as error:
+            if error.errno not in FULL:  # a command that frees space needs the lock, too
+                raise
 
     def _close(self) -> None:
         """Gives the lock back, whether or not it was taken."""

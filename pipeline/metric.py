@@ -134,20 +134,25 @@ def metric_frame(results: Results) -> MetricFrame:
     return frame_of(results, metres, None)[0]
 
 
+def up_of(results: Results) -> str | None:
+    """What z up of `metric_frame` comes from; None where up is not known, and z is the scene's."""
+    scale = read_scale(results)
+    if scale is not None and not scale.stale:
+        return scale.up
+    return frame_of(results, 1.0, None)[1]
+
+
 def world_of(results: Results) -> dict[str, Any]:
     """The axes of `metric_frame`, in words and numbers, for the index of an export."""
     scale = read_scale(results)
-    if scale is not None and not scale.stale:
-        up, origin = scale.up, scale.content["origin"]
-    else:
-        up, origin = frame_of(results, 1.0, None)[1], None
+    origin = None if scale is None or scale.stale else scale.content["origin"]
     axes = {
         "GPS": "x east, y north, z up",
         "cameras": "z up, guessed from how the cameras were held",
         None: "the scene's own; up is not known",
     }
     matrix = metric_frame(results).matrix.tolist()
-    return {"axes": axes[up], "origin": origin, "world_from_scene": matrix}
+    return {"axes": axes[up_of(results)], "origin": origin, "world_from_scene": matrix}
 
 
 def frame_of(

@@ -10,9 +10,9 @@ from refdepth.geometry.lens import undistorted_pixels
 from refdepth.geometry.photo_grid import sample_depth
 from refdepth.metric.distances import Place
 from refdepth.metric.lengths import Pick
-from refdepth.pipeline.priors import input_photos
 from refdepth.pipeline.results import Results
 from refdepth.pipeline.stages.prepare import read_table
+from refdepth.pipeline.views import input_photos
 from refdepth.types.camera import invert_pose, transform
 
 Array = NDArray[np.float64]
@@ -30,9 +30,9 @@ class PhotoPlaces:
 
     def undistorted(self, name: str, xy: Array) -> Array:
         """Undistorted pixels (N, 2) of pixels of the prepared photo (N, 2)."""
-        view, row = self.results.scene[name], self.rows[name]
+        view = self.results.scene[name]
         photo = self._photo_of(view)
-        return undistorted_pixels(view.camera, photo, xy * (photo.width / row.width))
+        return undistorted_pixels(view.camera, photo, xy * (photo.width / self.rows[name].width))
 
     def points(self, name: str, xy: Array) -> Array:
         """World points (N, 3) at undistorted pixels (N, 2) of a view: by the depth that views agree

@@ -11,14 +11,12 @@ import numpy as np
 from refdepth.devices import DeviceName
 from refdepth.errors import ConfigurationError, InputError, UnavailableError
 from refdepth.geometry.grid import WorkGrid
-from refdepth.geometry.lens import InputPhoto
 from refdepth.pipeline.config import RunRequest
 from refdepth.pipeline.devices import gpus
 from refdepth.pipeline.engines import Engine, gpu_share
 from refdepth.pipeline.manifest import Manifest
 from refdepth.pipeline.stage import NotKnownYet
-from refdepth.pipeline.stages.prepare import read_table
-from refdepth.pipeline.views import WorkingViews, photo_names
+from refdepth.pipeline.views import WorkingViews, input_photos, photo_names
 from refdepth.pipeline.work import Cost
 from refdepth.pipeline.workspace import Workspace
 from refdepth.priors.checkpoints import (
@@ -214,29 +212,6 @@ def prior_note(request: RunRequest, identity: Mapping[str, Any]) -> str:
         return kind_note(read_configuration(folder), request.config.depth.kind)
     asked = request.inputs.depth_maps is None and request.config.depth.model == AUTO
     return FALLBACK_NOTE if asked and identity["prior"] == SWEEP else ""
-
-
-def input_photos(workspace: Workspace) -> Callable[[View], InputPhoto]:
-    """From a view to the photo it was made from and the camera SfM found for that."""
-    from refdepth._pycolmap import pycolmap
-
-    model = pycolmap.Reconstruction(str(workspace.stage_dir("sfm") / "sparse"))
-    images = {image.name: image for image in model.images.values()}
-    rows = {row.name: row for row in read_table(workspace)}
-
-    def photo_of(view: View) -> InputPhoto:
-        row = rows[view.name]
-        camera = model.cameras[images[view.name].camera_id]
-        return InputPhoto(
-            name=row.original,
-            camera_model=camera.model.name,
-            width=camera.width,
-            height=camera.height,
-            camera_params=tuple(camera.params),
-            orientation=row.orientation,
-        )
-
-    return photo_of
 
 
 def _found_before(request: RunRequest, finished: Manifest | None) -> dict[str, Any] | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 
 from refdepth.errors import InputError, RefdepthError
+from refdepth.geometry.lens import InputPhoto
 from refdepth.geometry.working_view import WorkingView
 from refdepth.ingest import NameTable
 from refdepth.io.colmap_model import read_scene
@@ -50,6 +51,36 @@ def photo_names(workspace: Workspace) -> NameTable:
         return NameTable.of(read_table(workspace))
     except InputError:
         return NameTable({})
+
+
+def input_photos(workspace: Workspace) -> Callable[[View], InputPhoto]:
+    """From a view to the photo it was made from and the camera SfM found for that; raises
+    `InputError` for one that is not among the prepared photos any more."""
+    from refdepth._pycolmap import pycolmap
+
+    model = pycolmap.Reconstruction(str(workspace.stage_dir("sfm") / "sparse"))
+    images = {image.name: image for image in model.images.values()}
+    rows = {row.name: row for row in read_table(workspace)}
+
+    def photo_of(view: View) -> InputPhoto:
+        row = rows.get(view.name)
+        if row is None:
+            raise InputError(
+                "is not among the prepared photos any more.",
+                subject=view.name,
+                action="Run `refdepth reconstruct` to the end: photos have changed since.",
+            )
+        camera = model.cameras[images[view.name].camera_id]
+        return InputPhoto(
+            name=row.original,
+            camera_model=camera.model.name,
+            width=camera.width,
+            height=camera.height,
+            camera_params=tuple(camera.params),
+            orientation=row.orientation,
+        )
+
+    return photo_of
 
 
 @contextmanager

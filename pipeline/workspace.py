@@ -11,10 +11,15 @@ from pydantic import ValidationError
 
 from refdepth.errors import InputError
 from refdepth.pipeline.config import RunRequest
+from refdepth.pipeline.elsewhere import remove_noted
 from refdepth.pipeline.files import hash_file, hash_json, read_json, remove_temporaries, write_json
 
 REQUEST_NAME = "refdepth.json"
 LOG_NAME = "refdepth.log"
+STAGE_DIRS = ("prepare", "sfm", "depth", "scale", "refine", "fuse")
+"""Folders of the stages, which are called like these (see `registry`)."""
+EXPORT_DIR = "export"
+"""Where exports go if nothing else is said."""
 _HASH_CACHE = ".hashes.json"
 
 
@@ -71,8 +76,13 @@ class Workspace:
             write_json(self.root / REQUEST_NAME, content)
 
     def clean(self) -> None:
-        """Removes what an interrupted run left unfinished."""
-        remove_temporaries(self.root)
+        """Removes what an interrupted run left unfinished. Other folders in this one, photos among
+        them, are their owner's."""
+        remove_noted(self.root)
+        for folder in (self.root, self.root / EXPORT_DIR):
+            remove_temporaries(folder, below=False)
+        for stage in STAGE_DIRS:
+            remove_temporaries(self.stage_dir(stage))
 
     def content_hash(self, path: Path) -> str:
         """SHA-256 of a file, remembered by size and modification time."""

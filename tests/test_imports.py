@@ -26,6 +26,7 @@ COMMON = {
     "precision",
     "devices",
     "device_memory",
+    "writing",
     *COMPILING,
 }
 """What every room may import."""

@@ -17,7 +17,7 @@ def clean(
         list[str] | None,
         typer.Option(
             metavar="KIND",
-            help="Leave these: photos, matches, priors, scaled or rounds; may be repeated.",
+            help="Leave these: photos, matches, priors, rounds or tiles; may be repeated.",
             show_default=False,
         ),
     ] = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +14,7 @@ from refdepth.cli.options import (
     Wait,
     Workers,
     device_option,
-    elsewhere,
+    given_again,
     parse_workers,
     renderer_option,
 )
@@ -48,9 +47,10 @@ def demo(
     from refdepth.cli.session import report_on, working_on
     from refdepth.cli.summary import print_summary
     from refdepth.cli.tables import print_evaluation
-    from refdepth.pipeline.api import build_request, output_folder, quality_of
-    from refdepth.pipeline.config import build_config
+    from refdepth.pipeline.api import output_folder, quality_of
+    from refdepth.pipeline.config import RunInputs, RunRequest, build_config
     from refdepth.pipeline.evaluate import evaluate_workspace
+    from refdepth.pipeline.files import resource_error
     from refdepth.synthetic import make_scene
 
     settings = build_config(
@@ -65,19 +65,22 @@ def demo(
     workspace = output_folder(out)
     photos, exact = workspace.root / "photos", workspace.root / "exact"
     scene = make_scene("room", seed=seed)
-    scene.write_photos(photos)
-    scene.write_ground_truth(exact)
-    console.print(f"Photographed a synthetic room: {len(scene.views)} photos.")
-    request = build_request(settings, images=photos)
+    request = RunRequest(inputs=RunInputs(images=str(photos)), config=settings)
     with working_on(
         workspace,
         request,
         quiet=quiet,
         debug=debug,
         wait=wait,
-        go_on=shlex.join(["refdepth", "demo", str(out), *elsewhere(cluster)]),
+        go_on=given_again(),
         cluster=cluster,
     ) as engine:
+        try:
+            scene.write_photos(photos)
+            scene.write_ground_truth(exact)
+        except OSError as error:
+            raise resource_error(error, workspace.root) from error
+        console.print(f"Photographed a synthetic room: {len(scene.views)} photos.")
         statuses = engine.reconstruct()
         report_on(engine)
     print_summary(workspace, statuses)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +14,7 @@ from refdepth.cli.options import (
     Quiet,
     Wait,
     Workers,
-    elsewhere,
+    given_again,
     parse_workers,
 )
 
@@ -128,15 +127,13 @@ def export(
         metres=metres,
     )
     workspace = Workspace.find(out)
-    asked = [part for format_ in formats for part in ("--to", format_.value)]
-    go_on = shlex.join(["refdepth", "export", str(workspace.root), *asked, *elsewhere(cluster)])
     with working_on(
         workspace,
         None,
         quiet=quiet,
         debug=debug,
         wait=wait,
-        go_on=go_on,
+        go_on=given_again(),
         workers=parse_workers(workers),
         cluster=cluster,
     ) as engine:

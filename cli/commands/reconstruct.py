@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +16,7 @@ from refdepth.cli.options import (
     TagSize,
     Wait,
     device_option,
+    given_again,
     parse_workers,
     renderer_option,
 )
@@ -308,36 +307,36 @@ def reconstruct(
         if "refine" in making:
             check_engine(request.config)
         return
-    # Going on after an interruption means keeping what it has left.
-    again = [argument for argument in sys.argv[1:] if argument != "--no-resume"]
-    command = shlex.join(["refdepth", *again])
     with working_on(
         workspace,
         request,
         quiet=quiet,
         debug=debug,
         wait=wait,
-        go_on=command,
+        go_on=given_again("--no-resume"),  # which would drop what the interruption has left
         cluster=cluster,
     ) as engine:
         statuses = engine.reconstruct(until=until, resume=resume)
-        if scale.wanted:
-            measure_scale(
-                workspace,
-                scale,
-                executor=engine.executor,
-                progress=engine.progress,
-                cancellation=engine.cancellation,
-            )
-        if formats:
-            write_exports(
-                workspace,
-                formats,
-                options=ExportOptions(metres=metres),
-                force=True,
-                progress=engine.progress,
-                cancellation=engine.cancellation,
-                executor=engine.executor,
-            )
-        report_on(engine)
+        try:
+            if scale.wanted:
+                measure_scale(
+                    workspace,
+                    scale,
+                    executor=engine.executor,
+                    progress=engine.progress,
+                    cancellation=engine.cancellation,
+                )
+            if formats:
+                write_exports(
+                    workspace,
+                    formats,
+                    options=ExportOptions(metres=metres),
+                    force=True,
+                    progress=engine.progress,
+                    cancellation=engine.cancellation,
+                    executor=engine.executor,
+                )
+        finally:  # the run itself is finished, whatever became of these
+            if not engine.cancellation.requested:
+                report_on(engine)
     print_summary(workspace, statuses)

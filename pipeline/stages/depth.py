@@ -22,12 +22,11 @@ from refdepth.pipeline.priors import (
     choose_prior,
     cost_of,
     describe,
-    input_photos,
     open_prior,
     prior_note,
 )
 from refdepth.pipeline.stage import Brief, StageContext, StageOutcome
-from refdepth.pipeline.views import load_scene, photo_names
+from refdepth.pipeline.views import input_photos, load_scene, photo_names
 from refdepth.pipeline.work import Cost, Desk
 from refdepth.pipeline.workspace import Workspace
 from refdepth.priors.normals import GivenNormals, on_grid

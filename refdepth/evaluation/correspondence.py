@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from refdepth.errors import InputError
 from refdepth.evaluation.alignment import Alignment, robust_sim3
 from refdepth.evaluation.ground_truth import GroundTruth, TrueDepth
-from refdepth.geometry.lens import InputPhoto
+from refdepth.geometry.lens import InputPhoto, undistorted_pixels
 from refdepth.types.camera import PinholeCamera, camera_center, invert_pose, transform
 from refdepth.types.scene import Scene, View
 
@@ -92,19 +92,7 @@ def _same_grid(view: View, truth: TrueDepth, xy: Array, photo: InputPhoto | None
             action="Give truth in the photo's grid, or with its own K.",
         )
     xy = xy * np.array([size[0] / width, size[1] / height])
-    if photo is None:
-        return xy
-    from refdepth._pycolmap import pycolmap
-
-    camera = pycolmap.Camera(
-        model=photo.camera_model,
-        width=photo.width,
-        height=photo.height,
-        params=list(photo.camera_params),
-    )
-    plane = np.asarray(camera.cam_from_img(xy), dtype=np.float64)
-    rays = np.concatenate([plane, np.ones((len(plane), 1))], axis=1)
-    return view.camera.project(rays)[0]
+    return xy if photo is None else undistorted_pixels(view.camera, photo, xy)
 
 
 def scale_from_points(
@@ -126,7 +114,7 @@ def scale_from_points(
         raise InputError(
             "no SfM point falls on known true depth, so the scale cannot be found.",
             subject=truth.subject,
-            action="Check that the ground truth belongs to these photos, or give the scale.",
+            action="Check that the ground truth belongs to these photos and lies in their grid.",
         )
     value = float(np.median(every))
     spread = float(np.median(np.abs(every / value - 1)))

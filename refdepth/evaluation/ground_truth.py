@@ -135,6 +135,8 @@ def open_ground_truth(
     """True depth in a folder: `.npz` with `depth` and optionally `K` and `cam_from_world`, 16-bit
     `.png` (times `png_scale`), `.npy`, `.tiff`, or COLMAP's `.geometric.bin` / `.photometric.bin`.
 
+    Of several kinds the earlier of `SUFFIXES` is taken that has a file for one of `names`.
+
     Units: metres, except COLMAP's, which are those of its model, unless `metres_per_unit` says
     otherwise. Without `K`, pixels are those of the prepared photo. `names` are the photos' names by
     view; without it the truth is named like the views.
@@ -161,23 +163,26 @@ def open_ground_truth(
             metres_per_unit=metres_per_unit,
             names=names,
         )
-    for suffix in SUFFIXES:
-        if list_files(path, (suffix,)):
-            kind = f"{suffix} depth maps"
-            if suffix == ".png":
-                kind += f" of {png_scale:g} m a level"
-            return GroundTruth(
-                path,
-                (suffix,),
-                partial(_read_plain, png_scale=png_scale),
-                kind=kind,
-                metres_per_unit=1.0 if metres_per_unit is None else metres_per_unit,
-                names=names,
-            )
-    raise InputError(
-        "holds no ground truth.",
-        subject=path,
-        action=f"It needs depth maps ({', '.join(SUFFIXES)}, {', '.join(COLMAP_ENDINGS)}).",
+    there = [suffix for suffix in SUFFIXES if list_files(path, (suffix,))]
+    if not there:
+        raise InputError(
+            "holds no ground truth.",
+            subject=path,
+            action=f"It needs depth maps ({', '.join(SUFFIXES)}, {', '.join(COLMAP_ENDINGS)}).",
+        )
+    if names is not None and len(there) > 1:  # calibration and poses may lie beside them
+        there = [s for s in there if names.files(path, (s,), anywhere=True).files] or there
+    suffix = there[0]
+    kind = f"{suffix} depth maps"
+    if suffix == ".png":
+        kind += f" of {png_scale:g} m a level"
+    return GroundTruth(
+        path,
+        (suffix,),
+        partial(_read_plain, png_scale=png_scale),
+        kind=kind,
+        metres_per_unit=1.0 if metres_per_unit is None else metres_per_unit,
+        names=names,
     )
 
 

@@ -27,6 +27,7 @@ from refdepth.fusion.views import (
 from refdepth.types.cloud import PointCloud
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene, View
+from refdepth.writing import save_array
 
 CACHE_MB = 512.0
 """Memory for depth maps kept between views, MiB, where no limit is given."""
@@ -178,7 +179,7 @@ class _Rounds:
 
     def write(self, name: str, turn: int, found: DepthMap) -> None:
         """Stores what a view has after a round; 0: what the neighbours confirm."""
-        np.save(self._path(name, turn), np.stack([found.depth, found.confidence]))
+        save_array(self._path(name, turn), np.stack([found.depth, found.confidence]))
 
     def drawn(self, order: Sequence[str]) -> Iterator[tuple[str, Drawn]]:
         """What each view has after the last round, in an order."""

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.fusion.voxels import ROW, Lattice, VoxelGrid, block_keys
+from refdepth.fusion.voxels import ROW, Lattice, VoxelGrid, block_keys, put_rows
 from refdepth.types.cloud import PointCloud
 
 TILE_POINTS = 1 << 17
@@ -34,7 +34,7 @@ def write_rows(path: Path, parts: Iterable[NDArray[np.void]]) -> Index:
         for rows in parts:
             key = block_keys(rows)
             order = np.argsort(key, kind="stable")
-            rows[order].tofile(file)
+            put_rows(file, rows[order])
             found, count = np.unique(key, return_counts=True)
             keys.append(found)
             counts.append(count.astype(np.int64))

@@ -27,6 +27,8 @@ from refdepth.types.scene import Scene, View, in_unit_range
 
 _BLOCK_RESOLUTION = 16
 _FIRST_BLOCKS = 4096  # the grid grows when it needs more
+_NO_SURFACE = "No block is touched"
+"""How Open3D says that it has found no depth in a picture."""
 
 FRAGMENT_SHARE = 0.001
 """Connected pieces with a smaller share of the triangles are noise."""
@@ -57,15 +59,14 @@ def fuse_mesh(
     dtype = position_type(scene, voxel)
     # Open3D's vertices are float32: far from the origin the grid gets one of its own.
     origin = median_center(scene) if dtype is np.float64 else np.zeros(3)
-    grid: Any = None
+    grid, measured = _empty_grid(voxel), False
     for done, view in enumerate(scene.views):
         depth = agreed(view.name).depth
         if depth.any():
-            grid = _empty_grid(voxel) if grid is None else grid
-            _integrate(grid, view, origin, depth, settings.truncation_voxels)
+            measured |= _integrate(grid, view, origin, depth, settings.truncation_voxels)
         if progress is not None:
             progress(done + 1, len(scene))
-    if grid is None:
+    if not measured:
         raise StageError(
             "no depth is confirmed by a second view, so there is no surface.",
             subject="mesh",
@@ -132,8 +133,9 @@ def _integrate(
     origin: NDArray[np.float64],
     depth: NDArray[np.float32],
     truncation: float,
-) -> None:
-    """Adds a view's depth and photo to the grid, which has its origin at `origin`."""
+) -> bool:
+    """Adds a view's depth and photo to the grid, which has its origin at `origin`; False where the
+    view knows too little for that: Open3D looks for surfaces at every fourth pixel."""
     import open3d
 
     core: Any = open3d.core
@@ -144,5 +146,11 @@ def _integrate(
     K = core.Tensor(view.camera.K - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]))
     pose = core.Tensor(view.cam_from_world @ pose_matrix(np.eye(3), origin))
     limits = (1.0, float(depth.max()) * 1.01, truncation)
-    blocks = grid.compute_unique_block_coordinates(image, K, pose, *limits)
+    try:
+        blocks = grid.compute_unique_block_coordinates(image, K, pose, *limits)
+    except RuntimeError as error:
+        if _NO_SURFACE not in str(error):
+            raise
+        return False
     grid.integrate(blocks, image, color, K, K, pose, *limits)
+    return True

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,7 +173,13 @@ def _bucket_of(rows: NDArray[np.void]) -> NDArray[np.int64]:
 def _append(path: Path, parts: Iterable[NDArray[np.void]]) -> None:
     with path.open("ab") as file:
         for part in parts:
-            part.tofile(file)
+            put_rows(file, part)
+
+
+def put_rows(file: BinaryIO, rows: NDArray[np.void]) -> None:
+    """Writes rows as they are. Raises `OSError` that says why it cannot: NumPy's own `tofile` does
+    not."""
+    file.write(np.ascontiguousarray(rows).view(np.uint8).data)
 
 
 def _rows_in(path: Path) -> int:

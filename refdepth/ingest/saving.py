@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
+from refdepth.writing import save_picture
+
 _PNG_COMPRESSION = 3
 _BLOCK_PX = 16
 """Pictures whose sides are multiples of it have the same blocks after any quarter turn."""
@@ -55,5 +57,5 @@ def _save(picture: Image.Image, path: Path, **options: Any) -> None:
     partial = path.with_name(f".{path.name}.partial")
     bare = picture.copy()
     bare.info = {}
-    bare.save(partial, **options)
+    save_picture(bare, partial, **options)
     partial.replace(path)

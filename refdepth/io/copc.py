@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from refdepth.errors import InputError, UnavailableError
 from refdepth.io.copc_crs import insert_wkt
+from refdepth.io.copc_disk import allocate, writing
 from refdepth.types.cloud import PointCloud
 
 _STEPS = 2.0**30
@@ -66,7 +67,8 @@ def write_copc(
     Returns the number of points.
 
     Temporary files beside `path` take up to 100 bytes a point. Raises `UnavailableError` when
-    copclib is not installed, `InputError` when there are no points.
+    copclib is not installed, `InputError` when there are no points, `OSError` when the file cannot
+    be written.
     """
     copclib = _copclib()
     with TemporaryDirectory(dir=path.parent, prefix=".copc-") as scratch:
@@ -80,15 +82,14 @@ def write_copc(
         config = copclib.CopcConfigWriter(
             7, copclib.Vector3(scale, scale, scale), copclib.Vector3(*low)
         )
-        writer = copclib.FileWriter(str(path), config)
-        info, header = writer.copc_config.copc_info, writer.copc_config.las_header
-        info.halfsize = side / 2
-        info.center_x, info.center_y, info.center_z = low + side / 2
-        info.spacing = side / _CELLS
-        header.min, header.max = copclib.Vector3(*low), copclib.Vector3(*high)
-        header.points_by_return = [len(rows), *[0] * 14]
-        _Octree(writer, copclib, node_points, Path(scratch)).build(rows)
-        writer.Close()
+        with writing(copclib, path, config) as writer:
+            info, header = writer.copc_config.copc_info, writer.copc_config.las_header
+            info.halfsize = side / 2
+            info.center_x, info.center_y, info.center_z = low + side / 2
+            info.spacing = side / _CELLS
+            header.min, header.max = copclib.Vector3(*low), copclib.Vector3(*high)
+            header.points_by_return = [len(rows), *[0] * 14]
+            _Octree(writer, copclib, node_points, Path(scratch)).build(rows)
         if wkt is not None:
             insert_wkt(path, wkt)
         return len(rows)
@@ -180,7 +181,8 @@ def _room(count: int, path: Path) -> Rows:
     if count <= _IN_MEMORY:
         return np.empty(count, _RECORD)
     path.unlink(missing_ok=True)
-    return np.memmap(path, _RECORD, "w+", shape=(count,))
+    allocate(path, count * _RECORD.itemsize)
+    return np.memmap(path, _RECORD, "r+", shape=(count,))
 
 
 _STORED = np.dtype([("xyz", "<f8", 3), ("confidence", "<f4"), ("rgb", "u1", 3)])

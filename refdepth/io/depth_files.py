@@ -14,6 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from refdepth.errors import ConfigurationError, InputError
 from refdepth.io.arrays import read_values
 from refdepth.types.camera import PinholeCamera
+from refdepth.writing import save_array, save_picture
 
 SUFFIXES = (".npy", ".npz", ".tiff", ".tif", ".png")
 """Readable formats. Where a map exists in several, the earlier is taken."""
@@ -60,12 +61,12 @@ def write_depth_file(
         raise ValueError(f"depth must be (height, width), not {values.shape}")
     match path.suffix.lower():
         case ".npy":
-            np.save(path, values)
+            save_array(path, values)
         case ".npz":
             np.savez(path, depth=values)
         case ".tif" | ".tiff":
             text = {_IMAGE_DESCRIPTION: about} if about else {}
-            Image.fromarray(values).save(path, tiffinfo=text)
+            save_picture(Image.fromarray(values), path, tiffinfo=text)
         case ".png":
             levels = np.round(np.nan_to_num(values, posinf=0, neginf=0) / png_scale)
             if levels.min() < 0 or levels.max() > _MAX_LEVEL:
@@ -92,7 +93,7 @@ def write_levels(
     text = PngInfo()
     if about:
         text.add_text("Description", about)
-    Image.fromarray(levels).save(path, format="PNG", pnginfo=text)
+    save_picture(Image.fromarray(levels), path, format="PNG", pnginfo=text)
 
 
 def read_posed_depth(

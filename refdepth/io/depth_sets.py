@@ -21,6 +21,7 @@ from refdepth.io.exr import write_exr
 from refdepth.io.json_text import to_json
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene, View
+from refdepth.writing import save_picture
 
 SFM_UNITS, METRES = "SfM units", "metres"
 INDEX_NAME = "depth.json"
@@ -174,7 +175,8 @@ def write_depth_view(
                 about = {**_meaning(sense), "cam_from_world": pose.tolist(), **camera}
                 write_exr(path, _channels(view, depth_map, placed, sense), about)
             case DepthFile.PICTURES:
-                Image.fromarray(depth_picture(values, near, far)).save(path, quality=_JPEG_QUALITY)
+                picture = Image.fromarray(depth_picture(values, near, far))
+                save_picture(picture, path, quality=_JPEG_QUALITY)
             case _:
                 about_level = f"; units_per_level: {unit!r}" if kind is DepthFile.PNG16 else ""
                 write_depth_file(path, values, png_scale=unit, about=sense.about + about_level)

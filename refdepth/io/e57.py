@@ -9,6 +9,7 @@ import numpy as np
 
 from refdepth.errors import InputError, UnavailableError
 from refdepth.types.cloud import PointCloud
+from refdepth.writing import refused
 
 
 def write_e57(path: Path, cloud: PointCloud, *, metres_per_unit: float | None) -> None:
@@ -17,7 +18,7 @@ def write_e57(path: Path, cloud: PointCloud, *, metres_per_unit: float | None) -
     from the middle of the cloud, which the scan's pose holds in full.
 
     Raises `UnavailableError` when pye57 is not installed, and `InputError` where nobody knows how
-    many metres a unit is, or the cloud is empty.
+    many metres a unit is, or the cloud is empty, `OSError` where the file cannot be written.
     """
     pye57 = _pye57()
     if metres_per_unit is None:
@@ -39,10 +40,13 @@ def write_e57(path: Path, cloud: PointCloud, *, metres_per_unit: float | None) -
     for number, color in enumerate(("Red", "Green", "Blue")):
         data[f"color{color}"] = np.ascontiguousarray(cloud.colors[:, number])
     data["intensity"] = cloud.confidence
-    with pye57.E57(str(path), mode="w") as file:
-        file.write_scan_raw(
-            data, name="refdepth", rotation=np.array([1.0, 0, 0, 0]), translation=middle
-        )
+    try:
+        with pye57.E57(str(path), mode="w") as file:
+            file.write_scan_raw(
+                data, name="refdepth", rotation=np.array([1.0, 0, 0, 0]), translation=middle
+            )
+    except pye57.libe57.E57Exception as error:
+        raise refused(path, error) from error
 
 
 def _pye57() -> Any:

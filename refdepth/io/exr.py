@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from refdepth.errors import UnavailableError
 from refdepth.io.json_text import to_json
+from refdepth.writing import refused
 
 Map = NDArray[np.float32]
 
@@ -20,7 +21,8 @@ def write_exr(path: Path, channels: Mapping[str, Map], about: Mapping[str, Any])
     `NAME.Z`, as 32-bit float channels with lossless compression. `about` goes into the header: each
     entry as the attribute `refdepth.NAME`, text as it is, all else as JSON.
 
-    Raises `UnavailableError` when OpenEXR is not installed.
+    Raises `UnavailableError` when OpenEXR is not installed, `OSError` when the file cannot be
+    written.
     """
     openexr = load_openexr()
     planes: dict[str, Map] = {}
@@ -34,7 +36,10 @@ def write_exr(path: Path, channels: Mapping[str, Map], about: Mapping[str, Any])
     for name, value in about.items():
         header[f"refdepth.{name}"] = value if isinstance(value, str) else to_json(value)
     with openexr.File(header, planes) as file:
-        file.write(str(path))
+        try:
+            file.write(str(path))
+        except RuntimeError as error:
+            raise refused(path, error) from error
 
 
 def load_openexr() -> Any:

@@ -19,6 +19,7 @@ from refdepth.synthetic.view import SyntheticView
 from refdepth.types.camera import PinholeCamera, invert_pose, pose_matrix
 from refdepth.types.prior import Prior, PriorKind
 from refdepth.types.scene import Scene
+from refdepth.writing import save_picture
 
 _HORIZONTAL_FOV_DEG = 60.0
 _ARC_DEG = 46.0
@@ -55,9 +56,9 @@ class SyntheticScene:
             path = (folder / view.name).with_suffix(suffix)
             picture = Image.fromarray(photo_bytes(view.image))
             if suffix == ".png":
-                picture.save(path, compress_level=1)
+                save_picture(picture, path, compress_level=1)
             else:
-                picture.save(path, quality=95, subsampling=0, exif=exif)
+                save_picture(picture, path, quality=95, subsampling=0, exif=exif)
             paths.append(path)
         return paths
 

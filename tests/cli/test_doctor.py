@@ -1,15 +1,19 @@
 import sys
+import tomllib
 import types
+from pathlib import Path
 
 import numba
 import pytest
 import torch
 
 from refdepth import compilation, kernel_cache, threads
-from refdepth.cli.diagnosis import diagnose, print_diagnosis
+from refdepth.cli.diagnosis import EXTRAS, diagnose, print_diagnosis
 from refdepth.errors import UnavailableError
 from refdepth.priors.checkpoints import AUTO_MODEL
 from refdepth.render import selection
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -90,3 +94,10 @@ def test_the_networks_that_are_here_are_told_with_their_licences(monkeypatch):
     assert f"hf download {AUTO_MODEL}" in uses["depth model"]
     here.add(AUTO_MODEL)
     assert diagnose().uses["depth model"] == f"{AUTO_MODEL} (Apache-2.0)"
+
+
+def test_every_extra_that_people_install_is_told() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = set(project["optional-dependencies"]) - {"dev"}
+    remedies = [remedy for _, _, remedy in EXTRAS.values()]
+    assert {f"pip install 'refdepth[{name}]'" for name in extras} == set(remedies)

@@ -9,10 +9,11 @@ import pytest
 from recorded_executor import RecordedExecutor
 
 import refdepth.pipeline.choose_executor
+import refdepth.pipeline.exports
 from refdepth.cli.exit_codes import ExitCode
 from refdepth.cli.main import run
 from refdepth.cli.session import report_on
-from refdepth.errors import Interrupted
+from refdepth.errors import Interrupted, StageError
 from refdepth.pipeline.cancellation import Cancellation
 from refdepth.pipeline.config import RunInputs, RunRequest, RuntimeSettings, build_config
 from refdepth.pipeline.engine import Engine
@@ -142,3 +143,31 @@ def test_a_run_draws_its_report_with_its_executor_and_can_be_stopped_there(
     cancellation.request()
     with pytest.raises(Interrupted):
         report_on(engine)
+
+
+def test_stopped_it_says_how_the_same_export_goes_on(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*arguments: object) -> str:
+        raise Interrupted("stopped.")
+
+    monkeypatch.setattr(refdepth.pipeline.exports, "write_format", stopped)
+    output = str(finished.parent / "exports")
+    arguments = ["export", str(finished), "--to", "depth", "--output", output, "--consistent"]
+    monkeypatch.setattr(sys, "argv", ["refdepth", *arguments])
+    assert run(arguments) == ExitCode.INTERRUPTED
+    assert f"Go on with: refdepth {' '.join(arguments)}\n" in capsys.readouterr().err
+
+
+def test_a_run_whose_export_fails_has_its_report(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*arguments: object) -> str:
+        raise StageError("too few views agree to make a surface.")
+
+    monkeypatch.setattr(Engine, "reconstruct", lambda *arguments, **options: [])
+    monkeypatch.setattr(refdepth.pipeline.exports, "write_format", refused)
+    (tmp_path / "photos").mkdir()
+    arguments = ["reconstruct", str(tmp_path / "photos"), str(finished), "--export", "mesh"]
+    assert run(arguments) == ExitCode.STAGE
+    assert (finished / "report.html").is_file()

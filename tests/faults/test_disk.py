@@ -11,7 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fake_workspace import make_fake_workspace
 from fault_runs import STAGES, Photos, Runner, broken, difference, result, temporaries
+
+from refdepth.cli.main import run
+from refdepth.pipeline.engine import Engine
+from refdepth.pipeline.workspace import Workspace
 
 RESOURCE = 7
 ERRORS = [
@@ -132,6 +137,21 @@ def test_a_full_disk_is_named_and_space_is_all_it_takes(
     assert difference(result(out), result(reference)) == []
     assert temporaries(out) == []
     survived["full disks"] += 1
+
+
+def test_a_full_disk_can_be_cleaned(
+    small_disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
+    make_fake_workspace(tmp_path, 4)
+    out = Path(shutil.copytree(tmp_path / "out", small_disk / "out"))
+    fill(small_disk, 0)
+    assert shutil.disk_usage(small_disk).free == 0
+    assert run(["clean", str(out)]) == 0, capsys.readouterr().err
+    assert shutil.disk_usage(small_disk).free > 0
+    assert not list(out.glob("depth/*.npz"))
+    states = [status.state for status in Engine(Workspace(out), Workspace(out).request()).status()]
+    assert set(states) == {"done", "cleaned"}
 
 
 def test_a_read_only_disk_is_named(

@@ -18,6 +18,7 @@ from refdepth.pipeline.engine import Engine
 from refdepth.pipeline.exports import ExportFormat, export
 from refdepth.pipeline.lock import WorkspaceLock
 from refdepth.pipeline.results import Results
+from refdepth.pipeline.spare import SPARES
 from refdepth.pipeline.workspace import Workspace
 
 VIEWS = 6
@@ -182,3 +183,10 @@ def test_results_exports_and_report_go_on_after_cleaning(workspace: Workspace) -
     assert "Without priors" in page
     assert ">Refined<" in page
     assert "Scaled to the points<" not in page
+
+
+def test_help_names_the_kinds_that_can_be_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["clean", "--help"]) == ExitCode.DONE
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    *most, last = [spare.name for spare in SPARES]
+    assert f"Leave these: {', '.join(most)} or {last};" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -65,3 +66,29 @@ def test_an_evaluation_against_depth_says_how_reliable_the_confidence_is(
     trust = found["confidence"]["refined"]["reliability"]
     assert trust["true"] == 1  # exact depth, stated with 0.5 to 1
     assert trust["gap"] == pytest.approx(1 - trust["stated"])
+
+
+def test_what_lies_beside_true_depth_is_not_taken_for_it(
+    finished: Workspace, room: ExactRoom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("refdepth.pipeline.evaluate.input_photos", lambda _: lambda view: None)
+    folder = tmp_path / "truth"
+    folder.mkdir()
+    np.save(folder / "poses.npy", np.eye(4))
+    for view in room.scene.views:
+        exact = room.load(view.name)
+        write_posed_depth(
+            folder / f"{view.name}.npz", exact.depth, view.camera, view.cam_from_world
+        )
+    found = evaluate_workspace(finished, folder, use_icp=False)["depth"]
+    assert found["truth"]["views"] == len(room.scene.views)
+
+
+@pytest.mark.parametrize("pose", [[1, 2, 3], [[1, 0], [0, 1]], [[float("nan")] * 4] * 4])
+def test_poses_of_another_shape_are_refused(
+    finished: Workspace, room: ExactRoom, tmp_path: Path, pose: list
+) -> None:
+    path = tmp_path / "poses.json"
+    path.write_text(json.dumps({name: {"cam_from_world": pose} for name in room.scene.names}))
+    with pytest.raises(InputError, match="no camera poses that can be read"):
+        evaluate_workspace(finished, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from recorded_executor import RecordedExecutor
 import refdepth.fusion.cloud
 import refdepth.fusion.crosscheck
 import refdepth.pipeline.exports
+import refdepth.pipeline.files
 from refdepth._pycolmap import pycolmap
 from refdepth.errors import ConfigurationError, InputError, Interrupted, ResourceError
 from refdepth.pipeline.cancellation import Cancellation
@@ -394,3 +396,69 @@ def left_out(workspace: Workspace, room: ExactRoom, name: str) -> None:
     mask = np.full((height, width), 255, np.uint8)
     mask[:, : width // 2] = 0
     Image.fromarray(mask).save(masks / f"{name}.png")
+
+
+def test_an_export_is_replaced_whole_or_not_at_all(
+    finished: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever ends the process while the one before goes leaves one that can be replaced."""
+    target = export(finished, [ExportFormat.DEPTH])[ExportFormat.DEPTH]
+
+    def stopped(path: str, *arguments: Any, **options: Any) -> None:
+        for file in [found for found in Path(path).rglob("*") if found.is_file()]:
+            file.unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            export(finished, [ExportFormat.DEPTH], force=True)
+    assert (target / "refdepth-export.json").is_file()
+    export(finished, [ExportFormat.DEPTH], force=True)
+    assert len(list((target / "png16").iterdir())) == 7
+    finished.clean()
+    assert [path.name for path in target.parent.iterdir()] == ["depth"]
+
+
+def test_what_a_killed_export_has_left_elsewhere_goes_with_the_next_command(
+    finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(format_: ExportFormat, source: object, folder: Path) -> str:
+        (folder / "half.ply").write_bytes(b"much")
+        os._exit(9)
+
+    elsewhere = tmp_path / "elsewhere"
+    monkeypatch.setattr(refdepth.pipeline.exports, "write_format", killed)
+    child = os.fork()
+    if not child:
+        export(finished, [ExportFormat.CLOUD], folder=elsewhere)
+    os.waitpid(child, 0)
+    (elsewhere / ".tmp-of-somebody-else").mkdir()
+    assert len(list(elsewhere.iterdir())) == 2
+    finished.clean()
+    assert [path.name for path in elsewhere.iterdir()] == [".tmp-of-somebody-else"]
+    assert not list(finished.root.glob(".tmp-*"))
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_an_output_folder_that_is_a_file_is_refused(
+    finished: Workspace, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(InputError, match="is a file") as refused:
+        export(finished, [ExportFormat.CLOUD], folder=tmp_path / place)
+    assert "--output" in str(refused.value)
+
+
+def test_a_full_workspace_can_be_exported_to_another_disk(
+    finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        if path.is_relative_to(finished.root):
+            raise ResourceError("no space left.", subject=path)
+        path.write_bytes(content)
+
+    monkeypatch.setattr(refdepth.pipeline.files, "write_bytes", full)
+    for force in (False, True):
+        export(finished, [ExportFormat.CLOUD], folder=tmp_path / "elsewhere", force=force)
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["cloud"]

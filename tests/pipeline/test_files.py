@@ -10,6 +10,8 @@ import pytest
 from refdepth.errors import ResourceError
 from refdepth.pipeline import files
 from refdepth.pipeline.manifest import Manifest, record_files
+from refdepth.pipeline.registry import STAGES
+from refdepth.pipeline.workspace import STAGE_DIRS, Workspace
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
@@ -162,3 +164,18 @@ def test_artifacts_in_a_linked_folder_count(tmp_path: Path) -> None:
     assert manifest.damaged_files(tmp_path / "stage") == []
     (tmp_path / "elsewhere" / "a.npz").write_bytes(b"changed")
     assert manifest.damaged_files(tmp_path / "stage") == ["part/a.npz"]
+
+
+def test_cleaning_a_workspace_leaves_the_folders_of_others_alone(workspace: Workspace) -> None:
+    theirs = [workspace.root / "photos" / name for name in (".tmp-notes", ".a.jpg.partial")]
+    ours = [
+        workspace.root / place
+        for place in (".tmp-1-report.html", "refine/second/.tmp-1-a.npz", "export/.tmp-1-cloud")
+    ]
+    ours.append(workspace.root / "prepare" / "images" / ".a.jpg.partial")
+    for path in (*theirs, *ours):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    assert tuple(stage.name for stage in STAGES) == STAGE_DIRS
+    workspace.clean()
+    assert [path for path in (*theirs, *ours) if path.exists()] == theirs

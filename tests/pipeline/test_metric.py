@@ -29,7 +29,14 @@ from recorded_executor import RecordedExecutor
 from refdepth._pycolmap import pycolmap
 from refdepth.errors import ConfigurationError, InputError
 from refdepth.metric.geodesy import Utm, enu_from_geodetic
-from refdepth.pipeline.exports import CloudFile, DepthFile, ExportFormat, ExportOptions, export
+from refdepth.pipeline.exports import (
+    CloudFile,
+    DepthFile,
+    ExportFormat,
+    ExportOptions,
+    Grid,
+    export,
+)
 from refdepth.pipeline.manifest import Manifest
 from refdepth.pipeline.measure_scale import ScaleOptions, measure_scale
 from refdepth.pipeline.metric import metres_per_unit, read_scale
@@ -274,6 +281,37 @@ def test_exports_in_metres_lie_in_one_world_with_z_up(
     assert_allclose(np.linalg.inv(pose)[:3, 3], center, atol=1e-6)
     with np.load(folders[ExportFormat.DEPTH] / "npz" / f"{name}.npz") as stored:
         assert_allclose(stored["depth"], room.depth[name] * METRES, rtol=1e-3)
+
+
+def test_a_mesh_in_metres_lies_as_without_them_where_up_is_not_known(
+    workspace: Workspace, room: ExactRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("refdepth.pipeline.metric.cameras_up", lambda scene: None)
+    measure_scale(workspace, ScaleOptions(distances=(distance(room, 0, 2),)))
+    scale = read_scale(Results(workspace))
+    assert scale is not None
+    assert scale.up is None
+    bounds = {}
+    for metres in (False, True):
+        options = ExportOptions(metres=metres)
+        folder = export(workspace, [ExportFormat.MESH], options=options, force=True)
+        mesh = trimesh.load_scene(folder[ExportFormat.MESH] / "mesh.glb").to_geometry()
+        bounds[metres] = mesh.bounds
+    assert_allclose(bounds[True], bounds[False] * scale.metres_per_unit, atol=0.02)
+
+
+def test_a_view_whose_photo_is_gone_from_the_table_is_named(workspace: Workspace) -> None:
+    """Photos were taken out and prepared again; cameras are those of before."""
+    table = workspace.stage_dir("prepare") / "table.json"
+    stored = json.loads(table.read_text())
+    gone = stored["photos"].pop()
+    table.write_text(json.dumps(stored))
+    options = ExportOptions(grid=Grid.ORIGINAL)
+    with pytest.raises(InputError, match="not among the prepared photos any more") as refused:
+        export(workspace, [ExportFormat.DEPTH], options=options)
+    assert refused.value.subject == gone["name"]
+    with pytest.raises(InputError, match="not among the prepared photos any more"):
+        measure_scale(workspace, ScaleOptions(tag_size="16cm"))
 
 
 def check_on_the_map(folder: Path, local: np.ndarray, origin) -> None:

@@ -1,6 +1,7 @@
 """Evaluation against a scene whose errors are known because they were put in."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ from refdepth.evaluation import (
     true_cloud,
     view_table,
 )
-from refdepth.evaluation.ground_truth import open_ground_truth
+from refdepth.evaluation.correspondence import true_pixels
+from refdepth.evaluation.ground_truth import TrueDepth, open_ground_truth
 from refdepth.geometry.lens import InputPhoto
 from refdepth.types.camera import PinholeCamera, pose_matrix
 from refdepth.types.depth_map import DepthMap
@@ -323,3 +325,25 @@ def test_results_are_json_and_tables_are_readable(scene, truth):
     assert {row[0] for table in tables for row in table.rows} >= {"a -> b", "b -> c", "a -> c"}
     text = view_table(result).to_text().splitlines()
     assert text[2].startswith("0.jpg")
+
+
+def test_true_pixels_that_no_ray_reaches_are_left_out(scene):
+    """The outer ones of a fisheye's picture: pycolmap has rays of other pixels for them."""
+    from refdepth._pycolmap import pycolmap
+
+    params = (16.0, 16.0, 30.0, 20.0, -0.05, 0.01, 0.0, 0.0)
+    photo = InputPhoto(
+        name="0.jpg",
+        camera_model="OPENCV_FISHEYE",
+        width=WIDTH,
+        height=HEIGHT,
+        camera_params=params,
+    )
+    wide = PinholeCamera(K=np.array([[20.0, 0, 30], [0, 20.0, 20], [0, 0, 1]]), width=60, height=40)
+    view = replace(scene.views[0], camera=wide)
+    seen = true_pixels(view, TrueDepth(depth=np.ones((HEIGHT, WIDTH), np.float32)), photo)
+    lens = pycolmap.Camera(model=photo.camera_model, width=WIDTH, height=HEIGHT, params=params)
+    rays = wide.rays(np.stack([seen.column, seen.row], axis=1) + 0.5)
+    again = np.asarray(lens.img_from_cam(rays)) - 0.5
+    assert len(again) > 500
+    assert np.abs(again - np.stack(seen.at[::-1], axis=1)).max() < 1

@@ -194,6 +194,18 @@ def test_unknown_depth_gives_no_point(wall):
         fuse_mesh(scene, empty.__getitem__, MeshSettings())
 
 
+def test_a_view_that_knows_a_few_pixels_adds_nothing_to_a_mesh(wall):
+    """Open3D, which looks at every fourth pixel of a row and column, refuses it."""
+    scene, maps = wall
+    name = scene.names[0]
+    known = np.zeros((HEIGHT, WIDTH), np.float32)
+    known[5::8, 5::8] = maps[name].depth[5::8, 5::8]
+    few = DepthMap(depth=known, confidence=known.clip(0, 1))
+    assert len(fuse_mesh(scene, {**maps, name: few}.__getitem__, MeshSettings()).triangles) > 1000
+    with pytest.raises(StageError, match="confirmed"):
+        fuse_mesh(scene, dict.fromkeys(scene.names, few).__getitem__, MeshSettings())
+
+
 def test_callbacks_hear_every_view(wall):
     scene, maps = wall
     heard, masks = [], {}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from refdepth.fusion.tiles import cut_tiles, read_rows, write_rows
-from refdepth.fusion.voxels import Lattice, block_keys
+from refdepth.fusion.voxels import Lattice, VoxelGrid, block_keys
 
 LATTICE = Lattice(origin=(0.0, 0.0, 0.0), voxel=1.0)
 VIEWS = ("one", "two", "three")
@@ -93,3 +93,17 @@ def test_a_file_that_ends_early_is_no_smaller_cloud(tmp_path: Path) -> None:
     (tmp_path / "rows").write_bytes(content[:-1])
     with pytest.raises(OSError, match="ends early"):
         list(read_rows(tmp_path / "rows", index, tile))
+
+
+def test_a_full_disk_is_what_the_error_says(tmp_path: Path) -> None:
+    """Of files, and of what is spilled."""
+    many = given(0, count=40_000)
+    with pytest.raises(OSError, match="No space left"):
+        write_rows(Path("/dev/full"), iter([many]))
+    grid = VoxelGrid(LATTICE, 1, tmp_path)
+    scratch = next(tmp_path.iterdir())
+    for bucket in range(64):
+        (scratch / f"{bucket:02d}.rows").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        grid.add(many)
+    grid.close()
