@@ -189,17 +189,23 @@ def _without_duplicates(
 
 
 def _refuse_namesakes(rows: Sequence[PreparedPhoto]) -> None:
-    """Raises `InputError` where a photo is called like a face of a panorama."""
+    """Raises `InputError` where a photo is called like a face of a panorama or a video's frame."""
     for key in ("name", "original"):
         first: dict[str, PreparedPhoto] = {}
         for row in rows:
             other = first.setdefault(getattr(row, key).casefold(), row)
-            if other is not row and (row.face or other.face):
-                face, photo = (row, other) if row.face else (other, row)
+            parts = [one for one in (row, other) if one.face or one.sequence]
+            if other is not row and parts:
+                part, photo = parts[0], other if parts[0] is row else row
+                whole = (
+                    f"a face of the panorama {part.given}"
+                    if part.face
+                    else f"a frame of the video {part.sequence}"
+                )
                 raise InputError(
-                    f"has the name of a face of the panorama {face.given}.",
+                    f"has the name of {whole}.",
                     subject=photo.original,
-                    action="Rename one of the two.",
+                    action="Rename one of the two, or leave it out.",
                 )
 
 

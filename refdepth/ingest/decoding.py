@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,11 +73,10 @@ def read_upright(path: Path, settings: PrepareSettings) -> UprightPicture:
         orientation = orientation_of(exif) if settings.upright else 1
         hint = read_camera_hint(exif, *picture.size)
         position = read_position(exif)
-        frames = getattr(picture, "n_frames", 1)
-        if frames > 1 and picture.format not in _ONE_PICTURE_FORMATS:
-            notes.append(f"holds {frames} pictures; the first is used")
         jpeg = picture.format in ("JPEG", "MPO") and picture.mode == "RGB"
         content = _read_bytes(path)
+        if picture.format not in _ONE_PICTURE_FORMATS:
+            notes += _on_further_pictures(content)
     if hint.warning:
         notes.append(hint.warning)
     return UprightPicture(
@@ -91,6 +91,16 @@ def read_upright(path: Path, settings: PrepareSettings) -> UprightPicture:
         lossy=jpeg or picture.format in _LOSSY_FORMATS,
         notes=tuple(notes),
     )
+
+
+def _on_further_pictures(content: bytes) -> list[str]:
+    """What a user should know of a file that holds more than its first picture."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content)) as picture:
+            frames = getattr(picture, "n_frames", 1)
+    except Exception:  # counting reads them all, and damaged ones raise whatever it meets
+        return ["holds further pictures, which are damaged; the first is used"]
+    return [f"holds {frames} pictures; the first is used"] if frames > 1 else []
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -119,7 +129,9 @@ def open_picture(path: Path) -> Image.Image:
         raise InputError(f"refused: {error}", subject=path) from error
     except UnidentifiedImageError as error:
         raise InputError("not a picture that can be read.", subject=path) from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # parsers of damaged files raise whatever they meet
         raise InputError(f"cannot be read ({error}).", subject=path) from error
 
 

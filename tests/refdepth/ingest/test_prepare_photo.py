@@ -270,6 +270,35 @@ def test_truncated_files_are_refused(tmp_path: Path, pixels: np.ndarray, keep: i
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_the_first_picture_is_used_where_the_ones_behind_it_are_cut_short(
+    tmp_path: Path, pixels: np.ndarray
+) -> None:
+    path = tmp_path / "a.tif"
+    first, second = Image.fromarray(pixels), Image.fromarray(pixels[::-1].copy())
+    first.save(path)
+    one = len(path.read_bytes())
+    first.save(path, save_all=True, append_images=[second])
+    whole = path.read_bytes()
+    told = set()
+    for keep in range(one, len(whole) - 1, 500):
+        path.write_bytes(whole[:keep])
+        row, found = prepare(path, tmp_path / "out")
+        np.testing.assert_array_equal(found, pixels)
+        told.update(row.warnings)
+    assert "holds further pictures, which are damaged; the first is used" in told
+
+
+def test_a_damaged_avif_is_refused(tmp_path: Path, pixels: np.ndarray) -> None:
+    path = tmp_path / "a.avif"
+    Image.fromarray(pixels).save(path)
+    content = path.read_bytes()
+    place = content.index(b"iloc")  # where the picture's data lie
+    path.write_bytes(content[: place + 4] + bytes(16) + content[place + 20 :])
+    with pytest.raises(InputError) as caught:
+        prepare(path, tmp_path / "out")
+    assert caught.value.subject == str(path)
+
+
 def test_a_picture_beyond_the_pixel_limit_is_not_decoded(tmp_path: Path) -> None:
     path = tmp_path / "bomb.png"
     side = 50_000
