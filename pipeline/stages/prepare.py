@@ -93,7 +93,7 @@ class PrepareStage:
             originals,
         )
         rows = [row for name in originals for row in read[name].photos]
-        _refuse_namesakes(rows)
+        _refuse_namesakes(rows, images)
         skipped += [
             Skipped(original=name, reason=read[name].refused)
             for name in originals
@@ -188,8 +188,9 @@ def _without_duplicates(
     return [row for row in rows if row.name not in twins], skipped
 
 
-def _refuse_namesakes(rows: Sequence[PreparedPhoto]) -> None:
-    """Raises `InputError` where a photo is called like a face of a panorama or a video's frame."""
+def _refuse_namesakes(rows: Sequence[PreparedPhoto], images: Path) -> None:
+    """Raises `InputError` where a photo in `images` is called like a face of a panorama or a
+    video's frame."""
     for key in ("name", "original"):
         first: dict[str, PreparedPhoto] = {}
         for row in rows:
@@ -204,7 +205,7 @@ def _refuse_namesakes(rows: Sequence[PreparedPhoto]) -> None:
                 )
                 raise InputError(
                     f"has the name of {whole}.",
-                    subject=photo.original,
+                    subject=images / photo.original,
                     action="Rename one of the two, or leave it out.",
                 )
 
