@@ -139,7 +139,9 @@ def test_a_photo_with_the_name_of_a_frame_is_refused(tmp_path: Path) -> None:
     rows, *_ = prepare(tmp_path / "out", photos, *options)
     picture = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
     Image.fromarray(picture).save(photos / rows[1]["name"])
-    with pytest.raises(InputError, match=rf"photos/{rows[1]['name']}.*frame of the video film\.mp4"):
+    with pytest.raises(
+        InputError, match=rf"photos/{rows[1]['name']}.*frame of the video film\.mp4"
+    ):
         prepare(tmp_path / "out", photos, *options)
 
 
