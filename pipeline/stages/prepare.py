@@ -10,13 +10,14 @@ from typing import Any
 from refdepth.errors import InputError
 from refdepth.ingest import (
     Candidate,
+    Findings,
     PreparedPhoto,
     Skipped,
     find_duplicates,
     find_photos,
     safe_stems,
 )
-from refdepth.pipeline.config import RunConfig, RunRequest
+from refdepth.pipeline.config import RunConfig, RunInputs, RunRequest
 from refdepth.pipeline.files import discard, hash_json, read_json, write_json
 from refdepth.pipeline.items import safe_name
 from refdepth.pipeline.stage import StageContext, StageOutcome
@@ -52,7 +53,7 @@ class PrepareStage:
     ) -> Mapping[str, Any]:
         """Names and contents of all photos and masks. A file that cannot be read counts by name;
         the stage will skip it and say so."""
-        candidates = _candidates(workspace, request)
+        candidates = _find(workspace, request.inputs).candidates
         photos = [[found.original, _content_hash(workspace, found.path)] for found in candidates]
         identity: dict[str, Any] = {"photos": hash_json(photos)}
         masks = request.inputs.path("masks")
@@ -73,7 +74,7 @@ class PrepareStage:
     def run(self, context: StageContext) -> StageOutcome:
         """Prepares every photo that is not prepared yet."""
         images = Path(context.given.images)
-        findings = find_photos(images, exclude=context.workspace.root)
+        findings = _find(context.workspace, context.given)
         _make_folders(context.folder)
         skipped = list(findings.skipped)
         originals = [found.original for found in findings.candidates]
@@ -174,8 +175,12 @@ def read_table(workspace: Workspace) -> list[PreparedPhoto]:
         ) from error
 
 
-def _candidates(workspace: Workspace, request: RunRequest) -> tuple[Candidate, ...]:
-    return find_photos(Path(request.inputs.images), exclude=workspace.root).candidates
+def _find(workspace: Workspace, given: RunInputs) -> Findings:
+    """What there is to prepare. Masks and maps that lie among the photos are none."""
+    images = Path(given.images)
+    others = [given.path(field) for field in ("masks", "depth_maps", "normal_maps")]
+    among = [path for path in others if path is not None and path.resolve() != images.resolve()]
+    return find_photos(images, exclude=[workspace.root, *among])
 
 
 def _without_duplicates(
