@@ -54,7 +54,7 @@ class Findings:
 def find_photos(folder: Path, exclude: Collection[Path] = ()) -> Findings:
     """Photos and videos in `folder` and below, or the one file that `folder` is.
 
-    Hidden files and folders and everything in folders of `exclude` are passed over; a folder reached a second
+    Hidden files and folders and the folders in `exclude` are passed over; a folder reached a second
     time through a link is not entered again; files of other kinds are listed as skipped.
 
     Raises `InputError` when the folder does not exist or cannot be read.

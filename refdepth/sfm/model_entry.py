@@ -18,6 +18,7 @@ from refdepth.sfm.native import Cancelled, Progress, run_step, thread_count
 from refdepth.sfm.settings import SfmSettings
 from refdepth.sfm.summary import SfmSummary
 from refdepth.sfm.triangulate import triangulate_model
+from refdepth.sfm.turned_check import STORED_ACTION, check_turned
 from refdepth.sfm.undistort import summarise, undistort_model
 
 _PLACES = ("", "0", "sparse", "sparse/0")
@@ -51,6 +52,7 @@ def use_model(
     watch: dict[str, Any] = {"progress": progress, "cancelled": cancelled}
     reconstruction = read_model(model, out, **watch)
     reconstruction, warnings = _fit_to_photos(reconstruction, photos, model)
+    check_turned(reconstruction, images, photos)
     shutil.rmtree(out / "sparse", ignore_errors=True)
     (out / "sparse").mkdir()
     reconstruction.write(out / "sparse")
@@ -222,7 +224,7 @@ def check_size(width: int, height: int, photo: PreparedPhoto) -> None:
     raise InputError(
         f"the camera is {width}x{height}, the photo {photo.width}x{photo.height}.",
         subject=photo.original,
-        action="The cameras belong to the photos as stored: set prepare.upright=false."
+        action=STORED_ACTION
         if turned and photo.orientation >= 5
         else "Give the photos that the cameras belong to.",
     )

@@ -73,6 +73,30 @@ def test_a_model_of_photos_under_other_names_and_sizes_fits(photo_set, tmp_path:
     assert np.median(np.linalg.norm(seen - sparse.xy, axis=1)) < 0.3
 
 
+def test_a_model_of_stored_photos_does_not_go_with_upright_ones(photo_set, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3  # half a turn
+    stored, upright = PrepareSettings(upright=False), PrepareSettings()
+
+    def use(case: str, settings: PrepareSettings, *, turned: bool) -> SfmSummary:
+        """`turned`: the file holds the photo upside down, else as the model knows it."""
+        (tmp_path / case / "images").mkdir(parents=True)
+        photos = []
+        for photo in photo_set.photos:
+            path = tmp_path / case / photo.name
+            with Image.open(photo_set.images / photo.name) as picture:
+                picture.rotate(180 if turned else 0).save(path, exif=exif, quality=98)
+            stem = tmp_path / case / "images" / path.stem
+            photos.append(prepare_photo(path, stem, settings, original=photo.name))
+        folder = tmp_path / case
+        return use_model(photo_set.out / "sparse", folder / "images", photos, folder / "sfm")
+
+    with pytest.raises(InputError, match=r"as it is stored.*upright=false"):
+        use("told", upright, turned=False)
+    assert use("set", stored, turned=False).failed == ()
+    assert use("right", upright, turned=True).failed == ()
+
+
 @pytest.mark.parametrize("missing", [{1: "all"}, {2: "one"}])
 def test_photos_of_a_rig_are_used_without_the_others(
     tmp_path: Path, missing: dict[int, str]
