@@ -41,7 +41,7 @@ class PrepareStage:
     """Photos, videos and masks in; pictures that every later stage can read out."""
 
     name = "prepare"
-    version = 4
+    version = 5
     upstream: tuple[str, ...] = ()
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:

@@ -48,7 +48,9 @@ class UprightPicture:
     opaque: Image.Image | None
     """255 where it is not fully transparent, else 0; None where none of it is."""
     source: Image.Image
-    """The picture as the file holds it."""
+    """The opened file."""
+    stored_size: tuple[int, int]
+    """Width and height as the file holds it, before its orientation is applied, pixels."""
     content: bytes
     """The file."""
     orientation: int
@@ -68,9 +70,13 @@ def read_upright(path: Path, settings: PrepareSettings) -> UprightPicture:
     used."""
     notes: list[str] = []
     with _open(path, settings) as picture:
+        said = orientation_of(read_exif(picture))
         rgb, opaque = _decode(path, picture, alpha=settings.alpha)
         exif = read_exif(picture)
-        orientation = orientation_of(exif) if settings.upright else 1
+        if orientation_of(exif) != said:  # Pillow turns TIFFs while it decodes them
+            rgb = upright(rgb, turned_back(said))
+            opaque = None if opaque is None else upright(opaque, turned_back(said))
+        orientation = said if settings.upright else 1
         hint = read_camera_hint(exif, *picture.size)
         position = read_position(exif)
         jpeg = picture.format in ("JPEG", "MPO") and picture.mode == "RGB"
@@ -83,6 +89,7 @@ def read_upright(path: Path, settings: PrepareSettings) -> UprightPicture:
         rgb=upright(rgb, orientation),
         opaque=None if opaque is None else upright(opaque, orientation),
         source=picture,
+        stored_size=rgb.size,
         content=content,
         orientation=orientation,
         hint=hint,
@@ -190,6 +197,11 @@ def _grey_to_8_bit(values: NDArray[Any], path: Path) -> NDArray[np.uint8]:
 def upright(picture: Image.Image, orientation: int) -> Image.Image:
     """`picture` as it looks after EXIF `orientation` (1 to 8) is applied."""
     return picture if orientation == 1 else picture.transpose(_TRANSPOSE[orientation])
+
+
+def turned_back(orientation: int) -> int:
+    """The EXIF orientation that undoes `orientation`."""
+    return {6: 8, 8: 6}.get(orientation, orientation)
 
 
 def turned(width: int, height: int, orientation: int) -> tuple[int, int]:

@@ -11,12 +11,10 @@ import numpy as np
 from PIL import Image
 
 from refdepth.errors import InputError
-from refdepth.ingest.decoding import upright
+from refdepth.ingest.decoding import turned_back, upright
 from refdepth.ingest.photos import PreparedPhoto
 
 STORED_ACTION = "The cameras belong to the photos as stored: set prepare.upright=false."
-_BACK = {2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}
-"""The orientation that undoes another."""
 _LOOKED_AT = 9
 """Photos, spread over all that were turned."""
 _LEAST_POINTS = 20
@@ -41,7 +39,10 @@ def check_turned(model: Any, images: Path, photos: Sequence[PreparedPhoto]) -> N
         if not np.ptp(colours):  # points without colours
             continue
         with Image.open(images / photo.name) as picture:
-            pixels = [np.asarray(picture), np.asarray(upright(picture, _BACK[photo.orientation]))]
+            pixels = [
+                np.asarray(picture),
+                np.asarray(upright(picture, turned_back(photo.orientation))),
+            ]
         if pixels[0].shape != pixels[1].shape:
             continue
         height, width = pixels[0].shape[:2]

@@ -71,8 +71,9 @@ def test_an_upright_jpeg_is_kept_byte_for_byte(tmp_path: Path, pixels: np.ndarra
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_every_exif_orientation_comes_out_upright(
-    tmp_path: Path, pixels: np.ndarray, orientation: int
+    tmp_path: Path, pixels: np.ndarray, suffix: str, orientation: int
 ) -> None:
     """What is stored is made from the definition: where its first row and column lie in the upright
     picture (EXIF 2.3, tag 0x0112)."""
@@ -88,7 +89,7 @@ def test_every_exif_orientation_comes_out_upright(
     }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = tmp_path / "a.png"
+    path = tmp_path / f"a.{suffix}"
     Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif)
     row, found = prepare(path, tmp_path / "out")
     np.testing.assert_array_equal(found, pixels)
@@ -99,13 +100,21 @@ def test_every_exif_orientation_comes_out_upright(
         np.testing.assert_array_equal(np.asarray(ImageOps.exif_transpose(second_opinion)), found)
 
 
-def test_orientation_is_left_alone_where_asked(tmp_path: Path, pixels: np.ndarray) -> None:
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_left_alone_where_asked(
+    tmp_path: Path, pixels: np.ndarray, suffix: str, orientation: int
+) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6
-    path = tmp_path / "a.jpg"
-    Image.fromarray(pixels).save(path, exif=exif)
-    row, _ = prepare(path, tmp_path / "out", PrepareSettings(upright=False))
-    assert (row.width, row.height, row.copied) == (WIDTH, HEIGHT, True)
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(pixels).save(path, exif=exif, quality=98)
+    row, found = prepare(path, tmp_path / "out", PrepareSettings(upright=False))
+    assert (row.width, row.height, row.copied) == (WIDTH, HEIGHT, suffix == "jpg")
+    assert (row.stored_width, row.stored_height) == (WIDTH, HEIGHT)
+    np.testing.assert_allclose(found[..., :2], pixels[..., :2], atol=40)
+    if suffix == "tif":
+        np.testing.assert_array_equal(found, pixels)
 
 
 def natural(height: int, width: int) -> np.ndarray:
