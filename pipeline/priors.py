@@ -186,7 +186,8 @@ def cost_of_network(request: RunRequest, checkpoint: Checkpoint) -> Cost:
 
 def weights_bytes(checkpoint: Checkpoint) -> int:
     """Memory of a network with the libraries that it needs."""
-    weights = sum(path.stat().st_size for path in checkpoint.folder.iterdir())
+    files = checkpoint.folder.glob("*.safetensors")
+    weights = sum(path.stat().st_size for path in files if path.is_file())
     return _NETWORK_BYTES + 2 * weights
 
 
