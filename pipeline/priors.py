@@ -184,8 +184,8 @@ def cost_of_network(request: RunRequest, checkpoint: Checkpoint) -> Cost:
 
 def weights_bytes(checkpoint: Checkpoint) -> int:
     """Memory of a network with the libraries that it needs."""
-    weights = sum(path.stat().st_size for path in checkpoint.folder.iterdir())
-    return _NETWORK_BYTES + 2 * weights
+    weights = [path for path in checkpoint.folder.glob("*.safetensors") if path.is_file()]
+    return _NETWORK_BYTES + 2 * sum(path.stat().st_size for path in weights)
 
 
 def describe(identity: Mapping[str, Any]) -> str:

@@ -39,8 +39,7 @@ def scale_scene(
 
         scaled = refdepth.scale_scene(scene, refdepth.SweepPrior())
     """
-    from refdepth.errors import StageError
-    from refdepth.priors.fit import apply_fit, fit_scene
+    from refdepth.priors.fit import apply_fit, check_fitted, fit_scene
 
     priors = {}
     for number, view in enumerate(scene.views):
@@ -50,11 +49,7 @@ def scale_scene(
     fits = fit_scene(
         priors, {view.name: scene.sparse_depth(view) for view in scene.views}, settings
     )
-    if all(fit.weak for fit in fits.values()):
-        raise StageError(
-            "no view has enough SfM points to fit its depth to.",
-            action="Give more photos with more overlap and texture.",
-        )
+    check_fitted(fits.values())
     return {
         name: apply_fit(priors[name], fit, scene[name].camera.shape, sky=np.inf)
         for name, fit in fits.items()

@@ -10,13 +10,14 @@ from typing import Any
 from refdepth.errors import InputError
 from refdepth.ingest import (
     Candidate,
+    Findings,
     PreparedPhoto,
     Skipped,
     find_duplicates,
     find_photos,
     safe_stems,
 )
-from refdepth.pipeline.config import RunConfig, RunRequest
+from refdepth.pipeline.config import RunConfig, RunInputs, RunRequest
 from refdepth.pipeline.files import discard, hash_json, read_json, write_json
 from refdepth.pipeline.items import safe_name
 from refdepth.pipeline.stage import StageContext, StageOutcome
@@ -40,7 +41,7 @@ class PrepareStage:
     """Photos, videos and masks in; pictures that every later stage can read out."""
 
     name = "prepare"
-    version = 4
+    version = 5
     upstream: tuple[str, ...] = ()
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -52,7 +53,7 @@ class PrepareStage:
     ) -> Mapping[str, Any]:
         """Names and contents of all photos and masks. A file that cannot be read counts by name;
         the stage will skip it and say so."""
-        candidates = _candidates(workspace, request)
+        candidates = _find(workspace, request.inputs).candidates
         photos = [[found.original, _content_hash(workspace, found.path)] for found in candidates]
         identity: dict[str, Any] = {"photos": hash_json(photos)}
         masks = request.inputs.path("masks")
@@ -73,7 +74,7 @@ class PrepareStage:
     def run(self, context: StageContext) -> StageOutcome:
         """Prepares every photo that is not prepared yet."""
         images = Path(context.given.images)
-        findings = find_photos(images, exclude=context.workspace.root)
+        findings = _find(context.workspace, context.given)
         _make_folders(context.folder)
         skipped = list(findings.skipped)
         originals = [found.original for found in findings.candidates]
@@ -93,7 +94,7 @@ class PrepareStage:
             originals,
         )
         rows = [row for name in originals for row in read[name].photos]
-        _refuse_namesakes(rows)
+        _refuse_namesakes(rows, images)
         skipped += [
             Skipped(original=name, reason=read[name].refused)
             for name in originals
@@ -174,8 +175,12 @@ def read_table(workspace: Workspace) -> list[PreparedPhoto]:
         ) from error
 
 
-def _candidates(workspace: Workspace, request: RunRequest) -> tuple[Candidate, ...]:
-    return find_photos(Path(request.inputs.images), exclude=workspace.root).candidates
+def _find(workspace: Workspace, given: RunInputs) -> Findings:
+    """What there is to prepare. Masks and maps that lie among the photos are none."""
+    images = Path(given.images)
+    others = [given.path(field) for field in ("masks", "depth_maps", "normal_maps")]
+    among = [path for path in others if path is not None and path.resolve() != images.resolve()]
+    return find_photos(images, exclude=[workspace.root, *among])
 
 
 def _without_duplicates(
@@ -188,18 +193,25 @@ def _without_duplicates(
     return [row for row in rows if row.name not in twins], skipped
 
 
-def _refuse_namesakes(rows: Sequence[PreparedPhoto]) -> None:
-    """Raises `InputError` where a photo is called like a face of a panorama."""
+def _refuse_namesakes(rows: Sequence[PreparedPhoto], images: Path) -> None:
+    """Raises `InputError` where a photo in `images` is called like a face of a panorama or a
+    video's frame."""
     for key in ("name", "original"):
         first: dict[str, PreparedPhoto] = {}
         for row in rows:
             other = first.setdefault(getattr(row, key).casefold(), row)
-            if other is not row and (row.face or other.face):
-                face, photo = (row, other) if row.face else (other, row)
+            parts = [one for one in (row, other) if one.face or one.sequence]
+            if other is not row and parts:
+                part, photo = parts[0], other if parts[0] is row else row
+                whole = (
+                    f"a face of the panorama {part.given}"
+                    if part.face
+                    else f"a frame of the video {part.sequence}"
+                )
                 raise InputError(
-                    f"has the name of a face of the panorama {face.given}.",
-                    subject=photo.original,
-                    action="Rename one of the two.",
+                    f"has the name of {whole}.",
+                    subject=images / photo.original,
+                    action="Rename one of the two, or leave it out.",
                 )
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.errors import StageError
 from refdepth.ingest import NameTable
 from refdepth.matching.neighbours import rows_at_place
 from refdepth.pipeline.config import RunConfig, RunRequest
@@ -22,7 +21,7 @@ from refdepth.pipeline.work import Cost, Desk
 from refdepth.pipeline.workspace import Workspace
 from refdepth.priors.beside import with_points_beside
 from refdepth.priors.borrowing import borrowed_fit
-from refdepth.priors.fit import apply_fit, fit_scale
+from refdepth.priors.fit import apply_fit, check_fitted, fit_scale
 from refdepth.priors.scale_fit import ScaleFit
 from refdepth.types.prior import Prior
 from refdepth.types.scene import Scene, View
@@ -87,13 +86,10 @@ class ScaleStage:
         units_per_metre: Sequence[float],
         names: NameTable,
     ) -> StageOutcome:
-        if all(fit.weak for fit in fits.values()):
-            raise StageError(
-                "no view has enough SfM points to fit its depth to.",
-                subject=self.name,
-                action="Give more photos with more overlap and texture, or another depth model.",
-            )
-        residual = float(np.median([fit.median_residual for fit in fits.values() if not fit.weak]))
+        check_fitted(fits.values(), self.name)
+        carried = [fit for fit in fits.values() if not fit.weak]
+        carried = carried or [fit for fit in fits.values() if not fit.too_few]
+        residual = float(np.median([fit.median_residual for fit in carried]))
         flagged = {names.own(name): fit.flags for name, fit in fits.items() if fit.flags}
         summary: dict[str, Any] = {
             "median_residual": residual,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,9 @@ class UprightPicture:
     opaque: Image.Image | None
     """255 where it is not fully transparent, else 0; None where none of it is."""
     source: Image.Image
-    """The picture as the file holds it."""
+    """The opened file."""
+    stored_size: tuple[int, int]
+    """Width and height as the file holds it, before its orientation is applied, pixels."""
     content: bytes
     """The file."""
     orientation: int
@@ -67,22 +70,26 @@ def read_upright(path: Path, settings: PrepareSettings) -> UprightPicture:
     used."""
     notes: list[str] = []
     with _open(path, settings) as picture:
+        said = orientation_of(read_exif(picture))
         rgb, opaque = _decode(path, picture, alpha=settings.alpha)
         exif = read_exif(picture)
-        orientation = orientation_of(exif) if settings.upright else 1
+        if orientation_of(exif) != said:  # Pillow turns TIFFs while it decodes them
+            rgb = upright(rgb, turned_back(said))
+            opaque = None if opaque is None else upright(opaque, turned_back(said))
+        orientation = said if settings.upright else 1
         hint = read_camera_hint(exif, *picture.size)
         position = read_position(exif)
-        frames = getattr(picture, "n_frames", 1)
-        if frames > 1 and picture.format not in _ONE_PICTURE_FORMATS:
-            notes.append(f"holds {frames} pictures; the first is used")
         jpeg = picture.format in ("JPEG", "MPO") and picture.mode == "RGB"
         content = _read_bytes(path)
+        if picture.format not in _ONE_PICTURE_FORMATS:
+            notes += _on_further_pictures(content)
     if hint.warning:
         notes.append(hint.warning)
     return UprightPicture(
         rgb=upright(rgb, orientation),
         opaque=None if opaque is None else upright(opaque, orientation),
         source=picture,
+        stored_size=rgb.size,
         content=content,
         orientation=orientation,
         hint=hint,
@@ -91,6 +98,16 @@ def read_upright(path: Path, settings: PrepareSettings) -> UprightPicture:
         lossy=jpeg or picture.format in _LOSSY_FORMATS,
         notes=tuple(notes),
     )
+
+
+def _on_further_pictures(content: bytes) -> list[str]:
+    """What a user should know of a file that holds more than its first picture."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content)) as picture:
+            frames = getattr(picture, "n_frames", 1)
+    except Exception:  # counting reads them all, and damaged ones raise whatever it meets
+        return ["holds further pictures, which are damaged; the first is used"]
+    return [f"holds {frames} pictures; the first is used"] if frames > 1 else []
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -119,7 +136,9 @@ def open_picture(path: Path) -> Image.Image:
         raise InputError(f"refused: {error}", subject=path) from error
     except UnidentifiedImageError as error:
         raise InputError("not a picture that can be read.", subject=path) from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # parsers of damaged files raise whatever they meet
         raise InputError(f"cannot be read ({error}).", subject=path) from error
 
 
@@ -178,6 +197,11 @@ def _grey_to_8_bit(values: NDArray[Any], path: Path) -> NDArray[np.uint8]:
 def upright(picture: Image.Image, orientation: int) -> Image.Image:
     """`picture` as it looks after EXIF `orientation` (1 to 8) is applied."""
     return picture if orientation == 1 else picture.transpose(_TRANSPOSE[orientation])
+
+
+def turned_back(orientation: int) -> int:
+    """The EXIF orientation that undoes `orientation`."""
+    return {6: 8, 8: 6}.get(orientation, orientation)
 
 
 def turned(width: int, height: int, orientation: int) -> tuple[int, int]:

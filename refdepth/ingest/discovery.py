@@ -7,7 +7,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -51,10 +51,10 @@ class Findings:
     skipped: tuple[Skipped, ...]
 
 
-def find_photos(folder: Path, exclude: Path | None = None) -> Findings:
+def find_photos(folder: Path, exclude: Collection[Path] = ()) -> Findings:
     """Photos and videos in `folder` and below, or the one file that `folder` is.
 
-    Hidden files and folders and everything in `exclude` are passed over; a folder reached a second
+    Hidden files and folders and the folders in `exclude` are passed over; a folder reached a second
     time through a link is not entered again; files of other kinds are listed as skipped.
 
     Raises `InputError` when the folder does not exist or cannot be read.
@@ -71,7 +71,7 @@ def find_photos(folder: Path, exclude: Path | None = None) -> Findings:
         raise InputError("no such folder.", subject=folder, action="Give a folder of photos.")
     candidates: list[Candidate] = []
     skipped: list[Skipped] = []
-    for path in _files(folder, None if exclude is None else exclude.resolve(), skipped):
+    for path in _files(folder, {other.resolve() for other in exclude}, skipped):
         found = _judge(path, readable(path.relative_to(folder).as_posix()))
         if isinstance(found, Candidate):
             candidates.append(found)
@@ -95,7 +95,7 @@ def list_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     unread: list[Skipped] = []
     found = [
         path
-        for path in _files(folder, None, unread)
+        for path in _files(folder, (), unread)
         if path.name.lower().endswith(tuple(suffixes)) and path.is_file()
     ]
     if unread:
@@ -107,12 +107,12 @@ def list_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     return sorted(found, key=lambda path: natural_key(readable(path.as_posix())))
 
 
-def _files(root: Path, exclude: Path | None, skipped: list[Skipped]) -> Iterator[Path]:
+def _files(root: Path, exclude: Collection[Path], skipped: list[Skipped]) -> Iterator[Path]:
     entered: set[Path] = set()
     waiting = [(root, root.resolve())]
     while waiting:
         folder, place = waiting.pop()
-        if place == exclude or place in entered:
+        if place in exclude or place in entered:
             continue
         entered.add(place)
         try:

@@ -145,18 +145,6 @@ def panorama_pixels(face: Face, side: int, size: tuple[int, int], xy: Array) -> 
     )
 
 
-def face_pixel(xy: tuple[float, float], size: tuple[int, int], side: int) -> tuple[Face, Array]:
-    """The face that looks straightest at a pixel of a panorama of `size` (width, height), and where
-    it lies in that face (2,), pixels."""
-    longitude = math.tau * (xy[0] / size[0] - 0.5)
-    latitude = math.pi * (xy[1] / size[1] - 0.5)
-    level = math.cos(latitude)
-    ray = np.array([level * math.sin(longitude), math.sin(latitude), level * math.cos(longitude)])
-    face = max(Face, key=lambda one: float(FACE_FROM_PANORAMA[one][2] @ ray))
-    x, y, z = FACE_FROM_PANORAMA[face] @ ray
-    return face, side / 2 + face_focal_px(side) * np.array([x, y]) / z
-
-
 def cut_faces(panorama: Image.Image, side: int) -> Iterator[tuple[Face, Image.Image]]:
     """The faces (`side` x `side`) of an RGB panorama, resampled with a bicubic window; one that has
     more pixels than they take is made smaller first."""

@@ -173,7 +173,7 @@ def write_photo(
 
 def describe_photo(given: UprightPicture, original: str, name: str) -> PreparedPhoto:
     """The row of a picture called `name` that is as large as it was read, but for its pixels."""
-    stored_width, stored_height = given.source.size
+    stored_width, stored_height = given.stored_size
     return PreparedPhoto(
         name=name,
         original=original,

@@ -165,7 +165,10 @@ def _measure(
 
 
 def image_motion(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """Mean displacement of patches between two grey pictures (height, width), pixels."""
+    """Mean displacement of patches between two grey pictures (height, width), pixels. Between
+    pictures of two shapes there is a cut."""
+    if first.shape != second.shape:
+        return _LOST_MOTION
     height, width = first.shape
     window = np.outer(np.hanning(_PATCH), np.hanning(_PATCH)).astype(np.float32)
     lengths = []
@@ -219,6 +222,8 @@ def _decode(
         if not container.streams.video:
             raise InputError("has no video stream.", subject=path)
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise InputError("its video is in a format that PyAV does not know.", subject=path)
         if (stream.width or 0) * (stream.height or 0) > settings.max_megapixels * 1e6:
             raise InputError(f"{stream.width}x{stream.height} pixels are too many.", subject=path)
         count = 0

@@ -7,11 +7,12 @@ varies slowly over the picture where left-out points show that it helps (see `be
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from refdepth.errors import StageError
 from refdepth.geometry.grid import strips
 from refdepth.priors.bend import fit_bend
 from refdepth.priors.borrowing import borrowed_fit, borrowed_line
@@ -176,6 +177,17 @@ def fit_scene(
         for name in [name for name, fit in fits.items() if fit.weak]:
             fits[name] = fit_scale(priors[name], points[name], settings, fallback=fallback)
     return fits
+
+
+def check_fitted(fits: Iterable[ScaleFit], subject: str | None = None) -> None:
+    """Raises `StageError` where no view of a scene has points enough. Where those of all views lie
+    in a small part of the picture, as on one thing in the middle, that is what there is."""
+    if all(fit.too_few for fit in fits):
+        raise StageError(
+            "no view has enough SfM points to fit its depth to.",
+            subject=subject,
+            action="Give more photos with more overlap and texture, or another depth model.",
+        )
 
 
 def _quantiles(error: Array, at: Sequence[float]) -> dict[str, float]:

@@ -32,7 +32,9 @@ class ScaleFlag(StrEnum):
     """The scene's fit was used."""
 
 
-WEAK = {ScaleFlag.NO_POINTS, ScaleFlag.FEW_POINTS, ScaleFlag.BADLY_SPREAD}
+TOO_FEW = {ScaleFlag.NO_POINTS, ScaleFlag.FEW_POINTS}
+"""Flags of views without enough points for any fit."""
+WEAK = {*TOO_FEW, ScaleFlag.BADLY_SPREAD}
 """Flags of views whose own points cannot carry a fit."""
 
 
@@ -76,6 +78,11 @@ class ScaleFit:
     def weak(self) -> bool:
         """Whether the view's own points cannot carry a fit."""
         return bool(WEAK.intersection(self.flags))
+
+    @property
+    def too_few(self) -> bool:
+        """Whether there are too few points for any fit."""
+        return bool(TOO_FEW.intersection(self.flags))
 
     @property
     def flat(self) -> bool:

@@ -18,6 +18,7 @@ from refdepth.sfm.native import Cancelled, Progress, run_step, thread_count
 from refdepth.sfm.settings import SfmSettings
 from refdepth.sfm.summary import SfmSummary
 from refdepth.sfm.triangulate import triangulate_model
+from refdepth.sfm.turned_check import STORED_ACTION, check_turned
 from refdepth.sfm.undistort import summarise, undistort_model
 
 _PLACES = ("", "0", "sparse", "sparse/0")
@@ -50,7 +51,8 @@ def use_model(
     out.mkdir(parents=True, exist_ok=True)
     watch: dict[str, Any] = {"progress": progress, "cancelled": cancelled}
     reconstruction = read_model(model, out, **watch)
-    warnings = _fit_to_photos(reconstruction, photos, model)
+    reconstruction, warnings = _fit_to_photos(reconstruction, photos, model)
+    check_turned(reconstruction, images, photos)
     shutil.rmtree(out / "sparse", ignore_errors=True)
     (out / "sparse").mkdir()
     reconstruction.write(out / "sparse")
@@ -133,9 +135,9 @@ def _find(model: Path) -> Path:
 
 def _fit_to_photos(
     reconstruction: Any, photos: Sequence[PreparedPhoto], subject: Path
-) -> list[str]:
-    """Renames the model's images to the prepared photos and brings its cameras to their size; what
-    has no photo is dropped. Returns what a user should know."""
+) -> tuple[Any, list[str]]:
+    """The model with its images renamed to the prepared photos and its cameras at their size,
+    without what has no photo; and what a user should know."""
     posed = [image for image in reconstruction.images.values() if image.has_pose]
     rows = {photo.name: photo for photo in photos}
     matched = NameTable.of(photos).match(image.name for image in posed)
@@ -147,6 +149,14 @@ def _fit_to_photos(
             subject=subject,
             action="Give the photos that the model was made of, under the same names.",
         )
+    dropped = [image for image in posed if image.name not in found]
+    split = {image.frame_id for image in dropped}
+    if any(image.frame_id in split for image in posed if image.name in found):
+        reconstruction = _alone(reconstruction, [one for one in posed if one.name in found])
+        posed = list(reconstruction.images.values())
+    else:
+        for frame_id in split:
+            reconstruction.deregister_frame(frame_id)
     scales: dict[int, tuple[float, float]] = {}
     for image in posed:
         if image.name not in found:
@@ -167,17 +177,43 @@ def _fit_to_photos(
         if not np.array_equal(scale, [1.0, 1.0]):
             for point in image.points2D:
                 point.xy = point.xy * scale
-    dropped = [image for image in posed if image.name not in found]
-    for frame_id in {image.frame_id for image in dropped}:
-        reconstruction.deregister_frame(frame_id)
     temporary = {image.image_id: found[image.name].name for image in posed if image.name in found}
     for image in reconstruction.images.values():  # first out of the way: names must stay unique
         image.name = f"{image.image_id}/{image.name}"
     for image_id, name in temporary.items():
         reconstruction.images[image_id].name = name
     if dropped:
-        return [f"{len(dropped)} of the model's images have no photo and are not used"]
-    return []
+        return reconstruction, [
+            f"{len(dropped)} of the model's images have no photo and are not used"
+        ]
+    return reconstruction, []
+
+
+def _alone(model: Any, images: Sequence[Any]) -> Any:
+    """A model of some `images` of `model`, each posed by itself and not as part of a rig, with the
+    points that two of them see."""
+    fresh = pycolmap.Reconstruction()
+    for camera_id in sorted({image.camera_id for image in images}):
+        camera = pycolmap.Camera(model.camera(camera_id).todict())
+        fresh.add_camera_with_trivial_rig(camera)
+    for image in images:
+        keypoints = np.array([point.xy for point in image.points2D]).reshape(-1, 2)
+        copy = pycolmap.Image(
+            name=image.name,
+            keypoints=keypoints,
+            camera_id=image.camera_id,
+            image_id=image.image_id,
+        )
+        fresh.add_image_with_trivial_frame(copy, image.cam_from_world())
+    for point in model.points3D.values():
+        track = pycolmap.Track()
+        for element in point.track.elements:
+            if fresh.exists_image(element.image_id):
+                track.add_element(element)
+        if track.length() > 1:
+            added = fresh.add_point3D(point.xyz, track, point.color)
+            fresh.point3D(added).error = point.error
+    return fresh
 
 
 def check_size(width: int, height: int, photo: PreparedPhoto) -> None:
@@ -188,7 +224,7 @@ def check_size(width: int, height: int, photo: PreparedPhoto) -> None:
     raise InputError(
         f"the camera is {width}x{height}, the photo {photo.width}x{photo.height}.",
         subject=photo.original,
-        action="The cameras belong to the photos as stored: set prepare.upright=false."
+        action=STORED_ACTION
         if turned and photo.orientation >= 5
         else "Give the photos that the cameras belong to.",
     )

@@ -99,3 +99,35 @@ def test_a_stop_between_two_masks_is_obeyed(given: RunRequest, tmp_path: Path) -
     assert "a.png" in made
     assert "of/c.png" not in made
     assert not (tmp_path / "out" / "prepare" / "table.json").exists()
+
+
+def test_masks_and_maps_among_the_photos_are_no_photos(given: RunRequest, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    (tmp_path / "masks").rename(photos / "masks")
+    for kind in ("depth", "normals"):
+        (photos / kind).mkdir()
+        picture = np.random.default_rng(1).integers(0, 255, (HEIGHT, WIDTH), np.uint8)
+        Image.fromarray(picture).save(photos / kind / "d.png")
+    inputs = RunInputs(
+        images=str(photos),
+        masks=str(photos / "masks"),
+        depth_maps=str(photos / "depth"),
+        normal_maps=str(photos / "normals"),
+    )
+    folder = prepare(tmp_path / "out", RunRequest(inputs=inputs), RecordedExecutor())
+    table = json.loads((folder / "table.json").read_text())
+    assert [row["original"] for row in table["photos"]] == ["a.png", "b.png", "d.png", "of/c.png"]
+    assert sum(row["mask"] is not None for row in table["photos"]) == 3
+    assert table["skipped"] == []
+
+
+def test_masks_beside_their_photos_leave_these_photos(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        pixels = rng.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{name}.jpg")
+        Image.fromarray(pixels[..., 0]).save(tmp_path / f"{name}.jpg.png")
+    inputs = RunInputs(images=str(tmp_path), masks=str(tmp_path))
+    folder = prepare(tmp_path / "out", RunRequest(inputs=inputs), RecordedExecutor())
+    rows = json.loads((folder / "table.json").read_text())["photos"]
+    assert {"a.jpg", "b.jpg"} <= {row["original"] for row in rows if row["mask"]}

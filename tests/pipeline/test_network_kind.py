@@ -8,7 +8,7 @@ from tiny_checkpoints import save_depth_anything, save_dpt
 from refdepth.errors import ConfigurationError
 from refdepth.pipeline.api import refuse_combinations
 from refdepth.pipeline.config import RunInputs, RunRequest, build_config
-from refdepth.pipeline.priors import choose_prior, prior_note
+from refdepth.pipeline.priors import checkpoint_of, choose_prior, prior_note, weights_bytes
 from refdepth.pipeline.workspace import Workspace
 
 
@@ -47,3 +47,16 @@ def test_a_kind_goes_with_a_named_network_and_not_with_one_that_is_known(tmp_pat
         config = asked(Path(model), "affine").config
         with pytest.raises(ConfigurationError, match=f"--depth-model {model} is known"):
             refuse_combinations(config, **given, depth_kind="affine", depth_model=None)
+
+
+def test_files_that_are_not_loaded_take_no_memory(tmp_path: Path) -> None:
+    workspace, model = Workspace(tmp_path / "out"), tmp_path / "model"
+    save_depth_anything(model)
+    request = asked(model, "inverse_affine")
+    checkpoint = checkpoint_of(request, choose_prior(workspace, request, None, looking=False))
+    alone = weights_bytes(checkpoint)
+    assert alone > 2 * (model / "model.safetensors").stat().st_size
+    with (model / "pytorch_model.bin").open("wb") as file:
+        file.truncate(1 << 33)  # the same weights once more, in a form that is never read
+    (model / "README.md").symlink_to(tmp_path / "pruned from the cache")
+    assert weights_bytes(checkpoint) == alone

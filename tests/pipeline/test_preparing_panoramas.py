@@ -130,6 +130,21 @@ def test_a_photo_with_the_name_of_a_face_is_refused(given: Path, tmp_path: Path)
         prepare(tmp_path / "out", given)
 
 
+def test_a_photo_with_the_name_of_a_frame_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    write_film(photos / "film.mp4", sphere(3), frames=12, step=8)
+    options = ("prepare.panoramas=no", "prepare.max_frames=3")
+    rows, *_ = prepare(tmp_path / "out", photos, *options)
+    picture = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    Image.fromarray(picture).save(photos / rows[1]["name"])
+    with pytest.raises(
+        InputError, match=rf"photos/{rows[1]['name']}.*frame of the video film\.mp4"
+    ):
+        prepare(tmp_path / "out", photos, *options)
+
+
 def test_a_film_and_a_panorama_go_together(given: Path, tmp_path: Path) -> None:
     pytest.importorskip("av")
     write_film(given / "film.mp4", sphere(3), frames=12, step=8)

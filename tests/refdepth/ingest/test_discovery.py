@@ -57,7 +57,7 @@ def test_link_loops_end_and_broken_links_are_skipped(tmp_path: Path) -> None:
 def test_the_output_folder_inside_the_input_is_left_out(tmp_path: Path) -> None:
     touch(tmp_path / "a.jpg", tmp_path / "out/prepare/images/a.jpg")
     (tmp_path / "link").symlink_to(tmp_path / "out")
-    assert originals(tmp_path, exclude=tmp_path / "out") == ["a.jpg"]
+    assert originals(tmp_path, exclude=[tmp_path / "out"]) == ["a.jpg"]
 
 
 def test_very_deep_folders_are_followed(tmp_path: Path) -> None:

@@ -16,10 +16,8 @@ from refdepth.ingest.panoramas import (
     cut_faces,
     cut_mask,
     face_focal_px,
-    face_pixel,
     face_size,
     is_panorama,
-    panorama_pixels,
     stated_projection,
 )
 from refdepth.ingest.settings import Panoramas
@@ -111,16 +109,6 @@ def test_the_faces_cover_the_sphere_and_overlap() -> None:
         seen += (z > 0) & (np.abs(x) <= reach * z) & (np.abs(y) <= reach * z)
     assert seen.min() == 1
     assert seen.max() == 3
-
-
-def test_a_pixel_of_the_panorama_is_found_in_its_face_and_back() -> None:
-    size, side = (800, 400), 260
-    rng = np.random.default_rng(0)
-    for xy in rng.uniform([0, 0], size, (60, 2)):
-        face, found = face_pixel((xy[0], xy[1]), size, side)
-        assert (found > 0).all()
-        assert (found < side).all()
-        np.testing.assert_allclose(panorama_pixels(face, side, size, found), xy, atol=1e-9)
 
 
 def test_masks_are_cut_where_the_picture_is() -> None:

@@ -71,8 +71,9 @@ def test_an_upright_jpeg_is_kept_byte_for_byte(tmp_path: Path, pixels: np.ndarra
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_every_exif_orientation_comes_out_upright(
-    tmp_path: Path, pixels: np.ndarray, orientation: int
+    tmp_path: Path, pixels: np.ndarray, suffix: str, orientation: int
 ) -> None:
     """What is stored is made from the definition: where its first row and column lie in the upright
     picture (EXIF 2.3, tag 0x0112)."""
@@ -88,7 +89,7 @@ def test_every_exif_orientation_comes_out_upright(
     }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = tmp_path / "a.png"
+    path = tmp_path / f"a.{suffix}"
     Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif)
     row, found = prepare(path, tmp_path / "out")
     np.testing.assert_array_equal(found, pixels)
@@ -99,13 +100,21 @@ def test_every_exif_orientation_comes_out_upright(
         np.testing.assert_array_equal(np.asarray(ImageOps.exif_transpose(second_opinion)), found)
 
 
-def test_orientation_is_left_alone_where_asked(tmp_path: Path, pixels: np.ndarray) -> None:
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_left_alone_where_asked(
+    tmp_path: Path, pixels: np.ndarray, suffix: str, orientation: int
+) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6
-    path = tmp_path / "a.jpg"
-    Image.fromarray(pixels).save(path, exif=exif)
-    row, _ = prepare(path, tmp_path / "out", PrepareSettings(upright=False))
-    assert (row.width, row.height, row.copied) == (WIDTH, HEIGHT, True)
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(pixels).save(path, exif=exif, quality=98)
+    row, found = prepare(path, tmp_path / "out", PrepareSettings(upright=False))
+    assert (row.width, row.height, row.copied) == (WIDTH, HEIGHT, suffix == "jpg")
+    assert (row.stored_width, row.stored_height) == (WIDTH, HEIGHT)
+    np.testing.assert_allclose(found[..., :2], pixels[..., :2], atol=40)
+    if suffix == "tif":
+        np.testing.assert_array_equal(found, pixels)
 
 
 def natural(height: int, width: int) -> np.ndarray:
@@ -268,6 +277,35 @@ def test_truncated_files_are_refused(tmp_path: Path, pixels: np.ndarray, keep: i
             prepare(path, tmp_path / "out")
         assert caught.value.subject == str(path)
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_the_first_picture_is_used_where_the_ones_behind_it_are_cut_short(
+    tmp_path: Path, pixels: np.ndarray
+) -> None:
+    path = tmp_path / "a.tif"
+    first, second = Image.fromarray(pixels), Image.fromarray(pixels[::-1].copy())
+    first.save(path)
+    one = len(path.read_bytes())
+    first.save(path, save_all=True, append_images=[second])
+    whole = path.read_bytes()
+    told = set()
+    for keep in range(one, len(whole) - 1, 500):
+        path.write_bytes(whole[:keep])
+        row, found = prepare(path, tmp_path / "out")
+        np.testing.assert_array_equal(found, pixels)
+        told.update(row.warnings)
+    assert "holds further pictures, which are damaged; the first is used" in told
+
+
+def test_a_damaged_avif_is_refused(tmp_path: Path, pixels: np.ndarray) -> None:
+    path = tmp_path / "a.avif"
+    Image.fromarray(pixels).save(path)
+    content = path.read_bytes()
+    place = content.index(b"iloc")  # where the picture's data lie
+    path.write_bytes(content[: place + 4] + bytes(16) + content[place + 20 :])
+    with pytest.raises(InputError) as caught:
+        prepare(path, tmp_path / "out")
+    assert caught.value.subject == str(path)
 
 
 def test_a_picture_beyond_the_pixel_limit_is_not_decoded(tmp_path: Path) -> None:

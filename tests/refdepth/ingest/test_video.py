@@ -169,6 +169,33 @@ def test_what_is_no_video_or_breaks_off_is_said(panning: Path, tmp_path: Path) -
         prepare_video(tmp_path / "cut.mp4", tmp_path / "cut")
 
 
+def test_an_unknown_format_is_said(panning: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(panning.read_bytes().replace(b"avc1", b"zzzz"))
+    with pytest.raises(InputError, match=r"a\.mp4.*does not know"):
+        prepare_video(path, tmp_path / "a")
+
+
+def test_frames_may_change_their_size(texture: np.ndarray, tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    parts = []
+    for width, height in ((160, 120), (128, 160)):
+        path = tmp_path / "part.m2v"
+        with av.open(str(path), "w", format="mpeg2video") as container:
+            stream = container.add_stream("mpeg2video", rate=25)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            for start in range(0, 240, 8):
+                rgb = np.repeat(texture[:height, start : start + width, None], 3, axis=-1)
+                for packet in stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")):
+                    container.mux(packet)
+            for packet in stream.encode():
+                container.mux(packet)
+        parts.append(path.read_bytes())
+    (tmp_path / "both.mpg").write_bytes(b"".join(parts))
+    found = prepare_video(tmp_path / "both.mpg", tmp_path / "both")
+    assert {(row.width, row.height) for row in found.frames} == {(160, 120), (128, 160)}
+
+
 def test_without_pyav_the_error_says_how_to_get_it(
     panning: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

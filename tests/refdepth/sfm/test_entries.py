@@ -73,6 +73,70 @@ def test_a_model_of_photos_under_other_names_and_sizes_fits(photo_set, tmp_path:
     assert np.median(np.linalg.norm(seen - sparse.xy, axis=1)) < 0.3
 
 
+def test_a_model_of_stored_photos_does_not_go_with_upright_ones(photo_set, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3  # half a turn
+    stored, upright = PrepareSettings(upright=False), PrepareSettings()
+
+    def use(case: str, settings: PrepareSettings, *, turned: bool) -> SfmSummary:
+        """`turned`: the file holds the photo upside down, else as the model knows it."""
+        (tmp_path / case / "images").mkdir(parents=True)
+        photos = []
+        for photo in photo_set.photos:
+            path = tmp_path / case / photo.name
+            with Image.open(photo_set.images / photo.name) as picture:
+                picture.rotate(180 if turned else 0).save(path, exif=exif, quality=98)
+            stem = tmp_path / case / "images" / path.stem
+            photos.append(prepare_photo(path, stem, settings, original=photo.name))
+        folder = tmp_path / case
+        return use_model(photo_set.out / "sparse", folder / "images", photos, folder / "sfm")
+
+    with pytest.raises(InputError, match=r"as it is stored.*upright=false"):
+        use("told", upright, turned=False)
+    assert use("set", stored, turned=False).failed == ()
+    assert use("right", upright, turned=True).failed == ()
+
+
+@pytest.mark.parametrize("missing", [{1: "all"}, {2: "one"}])
+def test_photos_of_a_rig_are_used_without_the_others(
+    tmp_path: Path, missing: dict[int, str]
+) -> None:
+    options = pycolmap.SyntheticDatasetOptions(
+        num_rigs=1, num_cameras_per_rig=2, num_frames_per_rig=4, num_points3D=200
+    )
+    options.camera_width, options.camera_height = 160, 120
+    options.camera_params = [120.0, 80.0, 60.0, 0.0]
+    given = pycolmap.synthesize_dataset(options)
+    for folder in ("model", "photos", "images"):
+        (tmp_path / folder).mkdir()
+    given.write(tmp_path / "model")
+    ((camera, which),) = missing.items()
+    gone = [image.image_id for image in given.images.values() if image.camera_id == camera]
+    gone = gone if which == "all" else gone[:1]
+    rng, photos, expected = np.random.default_rng(0), [], {}
+    for image in given.images.values():
+        if image.image_id in gone:
+            continue
+        path = tmp_path / "photos" / f"{image.image_id}.png"
+        Image.fromarray(rng.integers(0, 255, (120, 160, 3), np.uint8)).save(path)
+        row = prepare_photo(path, tmp_path / "images" / path.stem, original=image.name)
+        photos.append(row)
+        expected[row.name] = image
+    summary = use_model(tmp_path / "model", tmp_path / "images", photos, tmp_path / "sfm")
+    assert set(summary.registered) == set(expected)
+    assert f"{len(gone)} of the model's images" in summary.warnings[0]
+    made = pycolmap.Reconstruction(tmp_path / "sfm/sparse")
+    for image in made.images.values():
+        before = expected[image.name]
+        pose = image.cam_from_world().matrix()
+        np.testing.assert_allclose(pose, before.cam_from_world().matrix(), atol=1e-9)
+        assert image.num_points3D > 0.5 * before.num_points3D
+        for seen, known in zip(image.points2D, before.points2D, strict=True):
+            if seen.has_point3D():
+                point = given.point3D(known.point3D_id)
+                np.testing.assert_allclose(made.point3D(seen.point3D_id).xyz, point.xyz)
+
+
 def test_a_model_without_points_gets_them(photo_set, tmp_path: Path) -> None:
     model = pycolmap.Reconstruction(photo_set.out / "sparse")
     for point_id in list(model.points3D):
