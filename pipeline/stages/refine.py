@@ -17,7 +17,7 @@ import numpy as np
 from refdepth.errors import InputError
 from refdepth.geometry.grid import WorkGrid
 from refdepth.ingest import NameTable
-from refdepth.matching.neighbours import select_sources
+from refdepth.matching.neighbours import onlookers, select_sources
 from refdepth.pipeline.calibration import (
     SECOND,
     Calibrating,
@@ -60,6 +60,10 @@ _PHOTO_BYTES, _GRID_BYTES = 40, 1200
 _CLOSER_SECONDS, _CLOSER_BYTES = 8.0, 12
 """Of a core, for a megapixel of the finer grid, and memory for each of its pixels and each photo:
 what a closer look adds."""
+MOST_ONLOOKERS = 16
+"""Views besides the neighbours that tell their depth, at most."""
+_ONLOOKER_BYTES = 40
+"""Memory that each takes for a pixel of the working grid."""
 _CACHED_VIEWS = 24
 """Working views worth keeping between neighbouring views."""
 
@@ -68,7 +72,7 @@ class RefineStage:
     """Scaled depth and photos in, refined depth and confidence out."""
 
     name = "refine"
-    version = 13
+    version = 14
     upstream = ("sfm", "scale")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:
@@ -139,6 +143,7 @@ class RefineStage:
                 brief=context.brief,
                 cost=cost,
                 sources={name: work.sources(name) for name in todo},
+                onlookers={name: work.onlookers(name) for name in todo},
                 errors=work.errors,
             ),
             todo,
@@ -179,18 +184,36 @@ class _Plan:
         self.second = context.items(SECOND)
         self.errors = _prior_errors(context.workspace, scene)
         """How far off each view's scaled prior is taken to be, in log depth."""
-        self._count = context.config.refine.sources
+        self._settings = context.config.refine
         self._sources: dict[str, tuple[str, ...]] = {}
+        self._onlookers: dict[str, tuple[str, ...]] = {}
 
     def sources(self, name: str) -> tuple[str, ...]:
         """The neighbours `name` is refined against, best first."""
         if name not in self._sources:
-            self._sources[name] = select_sources(self.scene, self.scene[name], self._count)
+            self._sources[name] = select_sources(self.scene, self.scene[name], self._settings.sources)
         return self._sources[name]
 
+    def onlookers(self, name: str) -> tuple[str, ...]:
+        """The views beside those neighbours that only tell their depth; none beside the judge."""
+        if name not in self._onlookers:
+            from refdepth.refine.rounds import split_held_out
+
+            sources = self.sources(name)
+            used, judge = split_held_out(len(sources), self._settings)
+            self._onlookers[name] = onlookers(
+                self.scene,
+                self.scene[name],
+                [sources[i] for i in used],
+                [] if judge is None else [sources[judge]],
+                MOST_ONLOOKERS,
+            )
+        return self._onlookers[name]
+
     def with_sources(self, names: Iterable[str]) -> list[str]:
-        """`names` and their neighbours."""
-        return sorted({other for name in names for other in (name, *self.sources(name))})
+        """`names`, their neighbours and onlookers: the views whose first rounds they need."""
+        needed = {name: (name, *self.sources(name), *self.onlookers(name)) for name in names}
+        return sorted({other for others in needed.values() for other in others})
 
     def is_done(self, name: str) -> bool:
         """Whether both rounds of `name` are whole."""

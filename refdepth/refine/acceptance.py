@@ -17,6 +17,9 @@ WHOLE_VIEW = 0.01
 """Weight of the view's typical evidence against that of a textured pixel."""
 GEOMETRY_WEIGHT = 0.3
 """Weight of agreement with the neighbour's depth against correlation."""
+PRESUMED = 0.05
+"""Weight, against that of a textured pixel, of the presumption that a refinement helps: where there
+is next to no texture, what little correlation is gained or lost is noise."""
 TOLERANCE = 0.02
 """Log-depth distance that counts as half agreement."""
 CLEAR_GAIN = 0.01
@@ -64,8 +67,9 @@ def accept(held_out: ViewProblem, transferred: Transferred, before: Array, after
 
     Evidence is the gain in correlation, weighted with texture, and the gain in agreement with the
     neighbour's depth, weighted with its confidence, pooled over surfaces; surfaces that the
-    neighbour does not see, or where it has little to say, follow the view as a whole. Where the
-    pooled gain is not positive, nothing is taken over.
+    neighbour does not see, or where it has little to say, follow the view as a whole; where that
+    says next to nothing either, the refinement is presumed to help. Where the pooled gain is not
+    positive, nothing is taken over.
     """
     costs = [held_out.comparison.cost(depth) for depth in (before, after)]
     xp = namespace(before)
@@ -77,7 +81,9 @@ def accept(held_out: ViewProblem, transferred: Transferred, before: Array, after
         transferred.confidence[0], held_out.settings.consistency.least_confidence
     )
     geometry = xp.where((transferred.depth[0] > 0) & held_out.ref.usable, geometry, 0.0)
-    evidence, weights = xp.stack([gain, closer]), xp.stack([weight, geometry])
+    presumed = xp.where(held_out.ref.usable, PRESUMED * xp.ones_like(weight), 0.0)
+    evidence = xp.stack([gain, closer, CLEAR_GAIN * xp.ones_like(gain)])
+    weights = xp.stack([weight, geometry, presumed])
     typical = xp.sum(weights * evidence) / xp.clip(xp.sum(weights), 1e-9, None)
     pooled = typical + propagate(
         evidence - typical,
