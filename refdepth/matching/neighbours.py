@@ -94,11 +94,18 @@ def onlookers(
     None where no two views share a place. What they see of the picture is judged at the depth of
     the scene: where a surface is plain, no SfM point tells.
     """
+    if count < 1:
+        return ()
     used = tuple(sources)
-    away = {int(row) for name in besides for row in rows_at_place(scene, scene[name])}
-    away.update(scene.row(name) for name in (view.name, *used))
-    places = (rows_at_place(scene, scene[name]) for name in (view.name, *used))
-    rows = {int(row) for place in places for row in place} - away
+    reach = _SAME_PLACE * _typical_depth(scene, view)
+
+    def places(names: Iterable[str]) -> set[int]:
+        centers = [scene[name].center for name in names]
+        found = scene.camera_tree.query_ball_point(centers, reach) if centers else []
+        return {int(row) for rows in found for row in rows}
+
+    away = places(besides) | {scene.row(name) for name in (view.name, *used)}
+    rows = places((view.name, *used)) - away
     if not rows:
         return ()
     seen = _spread_points(scene, view, ONLOOKER_GRID)
