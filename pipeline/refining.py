@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,6 +103,8 @@ class SecondRounds:
     cost: Cost
     sources: Mapping[str, tuple[str, ...]]
     """The neighbours each view is refined against, best first."""
+    onlookers: Mapping[str, tuple[str, ...]]
+    """The views whose first round has a say in that of each view besides."""
     errors: Mapping[str, float]
     """How far off each view's scaled prior is taken to be, in log depth."""
 
@@ -118,6 +120,8 @@ class SecondRounds:
             inputs = table.inputs(name, self.sources[name], self.errors[name])
             first = table.first_depth(name)
             source_depths = tuple(map(table.first_depth, self.sources[name]))
+            onlookers = table.views(self.onlookers[name])
+            onlooker_depths = tuple(map(table.first_depth, self.onlookers[name]))
 
             def work(*, renderer: Renderer | None, device: torch.device | None) -> RefinedView:
                 if upsampler is not None:
@@ -127,6 +131,8 @@ class SecondRounds:
                     upsampler=upsampler,
                     first=first,
                     source_depths=source_depths,
+                    onlookers=onlookers,
+                    onlooker_depths=onlooker_depths,
                     renderer=renderer,
                     device=device,
                     checkpoint=checkpoint,
@@ -170,7 +176,7 @@ class _Table:
         """What both rounds are made from."""
         return {
             "ref": self._views[name],
-            "sources": tuple(self._views[other] for other in sources),
+            "sources": self.views(sources),
             "scaled": load_scaled(self._workspace, self._scene[name], sky=np.inf),
             "sparse": self._judges.given(self._scene[name]),
             "settings": self.settings,
@@ -179,13 +185,17 @@ class _Table:
             "normals": load_normals(self._priors, name, self._views[name].grid),
         }
 
+    def views(self, names: Iterable[str]) -> tuple[WorkingView, ...]:
+        """Views on their working grids."""
+        return tuple(self._views[name] for name in names)
+
     def close(self, name: str, sources: tuple[str, ...], error: float) -> list[WorkingView]:
         """The closest other views, where the prior is `error` off and that is far."""
         wide = self.settings.wide
         if error <= wide.from_error:
             return []
         names = closest_views(self._scene, self._scene[name], wide.close_sources, sources)
-        return [self._views[other] for other in names]
+        return list(self.views(names))
 
     def write_second(self, name: str, found: RefinedView, made_on: Mapping[str, Any]) -> None:
         """Stores the final depth of a view, and what it says about the scene's confidence."""

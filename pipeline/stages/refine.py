@@ -8,31 +8,28 @@ task; what is finished is never done again.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from refdepth.errors import InputError
-from refdepth.geometry.grid import WorkGrid
 from refdepth.ingest import NameTable
-from refdepth.matching.neighbours import select_sources
 from refdepth.pipeline.calibration import (
     SECOND,
     Calibrating,
     curve_of,
     is_made_under,
-    is_refined,
 )
 from refdepth.pipeline.config import RunConfig, RunRequest
 from refdepth.pipeline.devices import aside, count_places
 from refdepth.pipeline.engines import check_engine, gpu_share
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.manifest import MANIFEST_NAME
+from refdepth.pipeline.refine_plan import RefinePlan
 from refdepth.pipeline.refining import (
     CHECKPOINTS,
-    FIRST,
     FirstRounds,
     SecondRounds,
 )
@@ -49,19 +46,7 @@ from refdepth.pipeline.views import (
     select_names,
     select_views,
 )
-from refdepth.pipeline.work import Cost
 from refdepth.pipeline.workspace import Workspace
-from refdepth.types.scene import Scene
-
-_FIRST_SECONDS, _SECOND_SECONDS = 4.0, 8.0
-"""Of a core, for a megapixel of the working grid; whether workers are worth starting."""
-_PHOTO_BYTES, _GRID_BYTES = 40, 1200
-"""Memory of a task for each pixel of a photo and of its working grid."""
-_CLOSER_SECONDS, _CLOSER_BYTES = 8.0, 12
-"""Of a core, for a megapixel of the finer grid, and memory for each of its pixels and each photo:
-what a closer look adds."""
-_CACHED_VIEWS = 24
-"""Working views worth keeping between neighbouring views."""
 
 
 class RefineStage:
@@ -109,7 +94,7 @@ class RefineStage:
         scene = load_scene(context.workspace)
         names = photo_names(context.workspace)
         selected = select_views(scene, context.given.views, names)
-        work = _Plan(context, scene)
+        work = RefinePlan(context, scene)
         chosen = set(select_views(scene, context.views, names))
         if context.views:
             for name in chosen & set(selected):
@@ -118,16 +103,14 @@ class RefineStage:
         needed = work.with_sources(name for name in selected if name in chosen)
         missing = [name for name in needed if not work.first.is_done(name)]
         gpu = gpu_share(context.config) if todo or missing else 0.0
-        cost = _with_closer(
-            _cost(scene, context.config, _SECOND_SECONDS, gpu), scene, context.config
-        )
+        cost = work.second_cost(gpu, todo)
         if todo:  # else no network is asked for
             cost = with_upsampler(cost, scene, context.request, context.inputs)
         context.perform(
             "matching views",
             FirstRounds(
                 brief=context.brief,
-                cost=_cost(scene, context.config, _FIRST_SECONDS, gpu),
+                cost=work.first_cost(gpu),
                 sources={name: work.sources(name) for name in missing},
                 errors=work.errors,
             ),
@@ -139,6 +122,7 @@ class RefineStage:
                 brief=context.brief,
                 cost=cost,
                 sources={name: work.sources(name) for name in todo},
+                onlookers={name: work.onlookers(name) for name in todo},
                 errors=work.errors,
             ),
             todo,
@@ -169,82 +153,8 @@ class RefineStage:
         return replace(outcome, summary=summary)
 
 
-class _Plan:
-    """Which views need which, and where their results lie."""
-
-    def __init__(self, context: StageContext, scene: Scene) -> None:
-        self.scene = scene
-        self.final = context.items()
-        self.first = context.items(FIRST)
-        self.second = context.items(SECOND)
-        self.errors = _prior_errors(context.workspace, scene)
-        """How far off each view's scaled prior is taken to be, in log depth."""
-        self._count = context.config.refine.sources
-        self._sources: dict[str, tuple[str, ...]] = {}
-
-    def sources(self, name: str) -> tuple[str, ...]:
-        """The neighbours `name` is refined against, best first."""
-        if name not in self._sources:
-            self._sources[name] = select_sources(self.scene, self.scene[name], self._count)
-        return self._sources[name]
-
-    def with_sources(self, names: Iterable[str]) -> list[str]:
-        """`names` and their neighbours."""
-        return sorted({other for name in names for other in (name, *self.sources(name))})
-
-    def is_done(self, name: str) -> bool:
-        """Whether both rounds of `name` are whole."""
-        first = all(self.first.is_done(other) for other in self.with_sources([name]))
-        return first and self.is_refined(name)
-
-    def is_refined(self, name: str) -> bool:
-        """Whether the second round of `name` is whole."""
-        return is_refined(self.second, self.final, name)
-
-
-def _prior_errors(workspace: Workspace, scene: Scene) -> dict[str, float]:
-    """From how far the SfM points lie from the scale fits before these were bent."""
-    from refdepth.refine.wide import ERROR_QUANTILE, prior_errors
-
-    fits = ItemStore(workspace.stage_dir("scale"), "")
-
-    def measured(name: str) -> float:
-        quantiles = fits.record(name).get("left_out_before", {})
-        return float(quantiles.get(f"{ERROR_QUANTILE:g}", np.nan))
-
-    return prior_errors({name: measured(name) for name in scene.names})
-
-
-def _cost(scene: Scene, config: RunConfig, seconds: float, gpu: float) -> Cost:
-    """Of a view of middling size."""
-    camera = scene.typical_camera
-    grid = WorkGrid.for_photo(camera, **config.refine.grid)
-    pixels, cells = camera.width * camera.height, grid.shape[0] * grid.shape[1]
-    return Cost(
-        seconds=seconds * cells / 1e6,
-        bytes=_PHOTO_BYTES * pixels + _GRID_BYTES * cells,
-        cache_bytes=_CACHED_VIEWS * 10 * cells,
-        gpu=gpu,
-    )
-
-
-def _with_closer(cost: Cost, scene: Scene, config: RunConfig) -> Cost:
-    """The same where such a view is looked at more closely."""
-    camera, settings = scene.typical_camera, config.refine
-    grid = WorkGrid.for_photo(camera, **settings.finer_grid)
-    if grid.factor == WorkGrid.for_photo(camera, **settings.grid).factor:
-        return cost
-    cells = grid.shape[0] * grid.shape[1]
-    return replace(
-        cost,
-        seconds=cost.seconds + _CLOSER_SECONDS * cells / 1e6,
-        bytes=cost.bytes + _CLOSER_BYTES * (1 + settings.sources) * cells,
-        cache_bytes=cost.cache_bytes + _CACHED_VIEWS * 5 * cells,
-    )
-
-
 def _outcome(
-    work: _Plan,
+    work: RefinePlan,
     selected: tuple[str, ...],
     left: list[str],
     names: NameTable,

@@ -17,6 +17,8 @@ from refdepth.types.camera import projection_from_ref, relative_pose
 
 TEXTURE_GAIN = 40.0
 """Texture is full at a window's grey-level deviation of 1 / 40: some six levels of 256."""
+PLAIN_TEXTURE = TEXTURE_GAIN * MIN_VARIANCE**0.5
+"""Texture of a window without any: what it would have at the variance that is taken for none."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,12 @@ NEAREST = 64
 _SAME_PLACE = 1e-6
 """Baseline over depth under which two views stand at the same place: a ten thousandth of a pixel of
 parallax, but more than rounding leaves between the faces of a panorama."""
+ANCHOR_GRID = 8, 6
+"""Columns and rows of the points on which a view with few points is scored."""
+ONLOOKER_GRID = 8, 8
+"""Columns and rows of a picture's points by which it is judged who else sees them."""
+LEAST_SEEN = 1 / 32
+"""Share of a picture of which a view that sees less has next to nothing to say."""
 UNSEEN_WEIGHT = 0.1
 """Weight of a point that only falls into a candidate's picture; it may be hidden there."""
 
@@ -78,6 +84,39 @@ def closest_views(
     return tuple(name for _, name in others[:count])
 
 
+def onlookers(
+    scene: Scene, view: View, sources: Iterable[str], besides: Collection[str], count: int
+) -> tuple[str, ...]:
+    """Names of at most `count` views that were taken where `view` or one of its `sources` was and
+    look at what it looks at, but for those sources and for all taken where one of `besides` was:
+    the other faces of its panoramas. Those that see most of its picture come first.
+
+    None where no two views share a place. What they see of the picture is judged at the depth of
+    the scene: where a surface is plain, no SfM point tells.
+    """
+    if count < 1:
+        return ()
+    used = tuple(sources)
+    reach = _SAME_PLACE * _typical_depth(scene, view)
+
+    def places(names: Iterable[str]) -> set[int]:
+        centers = [scene[name].center for name in names]
+        found = scene.camera_tree.query_ball_point(centers, reach) if centers else []
+        return {int(row) for rows in found for row in rows}
+
+    away = places(besides) | {scene.row(name) for name in (view.name, *used)}
+    rows = places((view.name, *used)) - away
+    if not rows:
+        return ()
+    seen = _spread_points(scene, view, ONLOOKER_GRID)
+    shares = []
+    for other in (scene.views[row] for row in rows):
+        pixels, _ = other.camera.project(transform(other.cam_from_world, seen))
+        shares.append((float(other.camera.contains(pixels).mean()), other.name))
+    ranked = sorted((-share, name) for share, name in shares if share >= LEAST_SEEN)
+    return tuple(name for _, name in ranked[:count])
+
+
 def _nearest(scene: Scene, view: View, count: int) -> NDArray[np.int64]:
     """Rows of the `count` views whose cameras are closest to that of `view`, of `view` itself, and
     of any more that are as close as the last."""
@@ -130,15 +169,24 @@ def _anchors(scene: Scene, view: View) -> tuple[NDArray[np.float64], NDArray[np.
     anchors = scene.points.xyz[index]
     if len(index) >= ENOUGH_POINTS:
         return anchors, index
-    width, height = view.camera.width, view.camera.height
-    x, y = np.meshgrid((np.arange(8) + 0.5) / 8 * width, (np.arange(6) + 0.5) / 6 * height)
-    xy = np.stack([x.ravel(), y.ravel()], axis=-1)
-    rays = view.camera.unproject(np.full(len(xy), _typical_depth(scene, view)), xy)
-    spread = transform(np.linalg.inv(view.cam_from_world), rays)
+    spread = _spread_points(scene, view, ANCHOR_GRID)
     return (
         np.concatenate([anchors, spread]),
         np.concatenate([index, np.full(len(spread), -1, dtype=np.int64)]),
     )
+
+
+def _spread_points(scene: Scene, view: View, grid: tuple[int, int]) -> NDArray[np.float64]:
+    """World points (N, 3) spread over the picture of `view` in so many columns and rows, at the
+    depth of the scene."""
+    width, height = view.camera.width, view.camera.height
+    columns, rows = grid
+    x, y = np.meshgrid(
+        (np.arange(columns) + 0.5) / columns * width, (np.arange(rows) + 0.5) / rows * height
+    )
+    xy = np.stack([x.ravel(), y.ravel()], axis=-1)
+    rays = view.camera.unproject(np.full(len(xy), _typical_depth(scene, view)), xy)
+    return transform(np.linalg.inv(view.cam_from_world), rays)
 
 
 def _typical_depth(scene: Scene, view: View) -> float:

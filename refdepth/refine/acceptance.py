@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from refdepth.arrays import Array, at_least, namespace
+from refdepth.matching.cost import PLAIN_TEXTURE
 from refdepth.matching.cost_kernels import MISSING_COST
 from refdepth.matching.propagation import propagate
 from refdepth.refine.problem import ViewProblem
@@ -17,6 +18,9 @@ WHOLE_VIEW = 0.01
 """Weight of the view's typical evidence against that of a textured pixel."""
 GEOMETRY_WEIGHT = 0.3
 """Weight of agreement with the neighbour's depth against correlation."""
+PRESUMED = 0.01
+"""Weight, against that of a textured pixel, of the presumption that a refinement helps: it decides
+where nothing can be judged."""
 TOLERANCE = 0.02
 """Log-depth distance that counts as half agreement."""
 CLEAR_GAIN = 0.01
@@ -62,22 +66,26 @@ def accept(held_out: ViewProblem, transferred: Transferred, before: Array, after
     """Compares depth `before` and `after` refinement (H, W, working grid) with the one source of
     `held_out` and its own depth map, `transferred`.
 
-    Evidence is the gain in correlation, weighted with texture, and the gain in agreement with the
-    neighbour's depth, weighted with its confidence, pooled over surfaces; surfaces that the
-    neighbour does not see, or where it has little to say, follow the view as a whole. Where the
-    pooled gain is not positive, nothing is taken over.
+    Evidence is the gain in correlation, weighted with texture beyond that of a plain window, where
+    correlation is noise, and the gain in agreement with the neighbour's depth, weighted with its
+    confidence, pooled over surfaces; surfaces that the neighbour does not see, or where it has
+    little to say, follow the view as a whole; where that says next to nothing either, the
+    refinement is presumed to help. Where the pooled gain is not positive, nothing is taken over.
     """
     costs = [held_out.comparison.cost(depth) for depth in (before, after)]
     xp = namespace(before)
     seen = (costs[0] != MISSING_COST) & (costs[1] != MISSING_COST)
     weight = xp.where(seen & held_out.ref.usable, held_out.windows.texture, 0.0)
+    telling = xp.clip((weight - PLAIN_TEXTURE) / (1 - PLAIN_TEXTURE), 0, 1)
     gain = xp.where(seen, costs[0] - costs[1], 0.0)
     closer = agreement(transferred, after, TOLERANCE) - agreement(transferred, before, TOLERANCE)
     geometry = GEOMETRY_WEIGHT * at_least(
         transferred.confidence[0], held_out.settings.consistency.least_confidence
     )
     geometry = xp.where((transferred.depth[0] > 0) & held_out.ref.usable, geometry, 0.0)
-    evidence, weights = xp.stack([gain, closer]), xp.stack([weight, geometry])
+    presumed = xp.where(held_out.ref.usable, PRESUMED * xp.ones_like(weight), 0.0)
+    evidence = xp.stack([gain, closer, CLEAR_GAIN * xp.ones_like(gain)])
+    weights = xp.stack([telling, geometry, presumed])
     typical = xp.sum(weights * evidence) / xp.clip(xp.sum(weights), 1e-9, None)
     pooled = typical + propagate(
         evidence - typical,

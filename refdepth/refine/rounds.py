@@ -171,6 +171,8 @@ def second_round(
     sparse: SparseDepth,
     first: DepthMap,
     source_depths: Sequence[DepthMap],
+    onlookers: Sequence[WorkingView] = (),
+    onlooker_depths: Sequence[DepthMap] = (),
     settings: RefineSettings | None = None,
     renderer: Renderer | None = None,
     upsampler: Upsampler | None = None,
@@ -186,8 +188,10 @@ def second_round(
     unknown in it, and how much that is stands in the record.
 
     `first` is the view's own first round, `source_depths` its neighbours', in the order of
-    `sources`, each on its working grid; `prior_error` and `normals` are as in `first_round`. The
-    confidence is a guess from this view alone: a scene's is made from the `trust` of all (see
+    `sources`, each on its working grid. `onlookers` are views that the photo is not compared with:
+    only their first rounds, `onlooker_depths`, have a say. The more do, the better become plain
+    surfaces, where each has only its prior. `prior_error` and `normals` are as in `first_round`.
+    The confidence is a guess from this view alone: a scene's is made from the `trust` of all (see
     `calibration`). The
     gradient steps need a `renderer`; `checkpoint` and `progress` belong to them. An `upsampler`
     adds detail to depth that was searched for (see `upsample`). Where the
@@ -244,7 +248,11 @@ def second_round(
         if error > settings.wide.from_error:
             start = moved(scaled, base, own[0], ref.grid)
         slants = None if normals is None else put(normals, device)
-        depth = _agree(problem, start, own, transferred, settings, slants)
+        heard = transferred
+        if onlookers:
+            others = [other.on(device) for other in onlookers]
+            heard = heard.and_of(transfer(view, others, onlooker_depths))
+        depth = _agree(problem, start, own, heard, settings, slants)
         clock.lap("agreement")
         if settings.iterations:
             from refdepth.refine.mesh.refine import refine_surface

@@ -26,6 +26,14 @@ class Transferred:
     confidence: Array
     """The neighbour's own confidence in it."""
 
+    def and_of(self, others: Transferred) -> Transferred:
+        """What these and the `others` say."""
+        xp = namespace(self.depth)
+        return Transferred(
+            depth=xp.concat([self.depth, others.depth]),
+            confidence=xp.concat([self.confidence, others.confidence]),
+        )
+
 
 def transfer(
     ref: WorkingView, sources: Sequence[WorkingView], depths: Sequence[DepthMap]

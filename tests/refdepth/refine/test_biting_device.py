@@ -126,6 +126,8 @@ def both_rounds(
             arguments |= {
                 "first": found[0].depth_map,
                 "source_depths": [room.found(n, settings) for n in room.sources(name, settings)],
+                "onlookers": [views[room.scene.names[0]]],
+                "onlooker_depths": [room.found(room.scene.names[0], settings)],
                 "renderer": renderer(device) if settings.gradient_steps else None,
             }
         with biting() if device == DEVICE else nullcontext() as watch:
