@@ -134,11 +134,6 @@ def given_again(*left_out: str) -> str:
     return shlex.join(["refdepth", *(text for text in sys.argv[1:] if text not in left_out)])
 
 
-def elsewhere(cluster: str | None) -> list[str]:
-    """The part of a command that says where its work is done."""
-    return [] if cluster is None else ["--cluster", cluster]
-
-
 def parse_workers(text: str | None) -> int | str | None:
     """What --workers says. Raises `ConfigurationError` for what is no number of processes."""
     from refdepth.errors import ConfigurationError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +15,7 @@ from refdepth.cli.options import (
     Wait,
     Workers,
     Workspace,
-    elsewhere,
+    given_again,
     parse_workers,
 )
 
@@ -55,8 +54,7 @@ def stage(
             "is for the refine stage only.", subject="--views", action=f"Leave it out for {name}."
         )
     folder = Folder.find(workspace)
-    again = ["refdepth", "stage", name, "--workspace", str(folder.root), "--resume"]
-    go_on = shlex.join([*again, *elsewhere(cluster)])
+    go_on = given_again() if resume else f"{given_again()} --resume"
     with working_on(
         folder,
         None,

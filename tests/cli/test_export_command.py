@@ -15,7 +15,7 @@ from refdepth.cli.main import run
 from refdepth.cli.session import report_on
 from refdepth.errors import Interrupted, StageError
 from refdepth.pipeline.cancellation import Cancellation
-from refdepth.pipeline.config import RunInputs, RunRequest, RuntimeSettings, build_config
+from refdepth.pipeline.config import RunInputs, RunRequest, build_config
 from refdepth.pipeline.engine import Engine
 from refdepth.pipeline.files import read_json, write_json
 from refdepth.pipeline.workspace import Workspace
@@ -115,8 +115,8 @@ def test_the_report_command_uses_the_executor_that_was_asked_for(
     Workspace(finished).write_request(RunRequest(inputs=RunInputs(images="photos"), config=config))
     executor, asked = RecordedExecutor(), []
 
-    def choose(runtime: RuntimeSettings, *_: object) -> RecordedExecutor:
-        asked.append(runtime.workers)
+    def choose(_: Path, request: RunRequest) -> RecordedExecutor:
+        asked.append(request.config.runtime.workers)
         return executor
 
     monkeypatch.setattr(refdepth.pipeline.choose_executor, "choose_executor", choose)
