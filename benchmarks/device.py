@@ -39,7 +39,8 @@ from refdepth.io.images import load_photo
 from refdepth.matching.neighbours import select_sources
 from refdepth.priors.fit import apply_fit, fit_scene
 from refdepth.refine import rounds
-from refdepth.refine.rounds import RefinedView, first_round, second_round
+from refdepth.refine.refined_view import RefinedView
+from refdepth.refine.rounds import first_round, second_round
 from refdepth.refine.settings import RefineSettings
 from refdepth.render import Renderer, computing_device, select_renderer
 from refdepth.render.selection import nvdiffrast_installed

@@ -29,7 +29,7 @@ from refdepth.types.scene import SparseDepth
 
 if TYPE_CHECKING:
     from refdepth.refine.calibration import Calibration
-    from refdepth.refine.rounds import RefinedView
+    from refdepth.refine.refined_view import RefinedView
 
 SECOND = "second"
 EVIDENCE, DEPTH, CURVE = "evidence", "depth", "calibration"

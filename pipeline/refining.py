@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import torch
 
     from refdepth.geometry.working_view import WorkingView
-    from refdepth.refine.rounds import RefinedView
+    from refdepth.refine.refined_view import RefinedView
     from refdepth.render import Renderer
 
 FIRST = "first"

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from refdepth.priors.network import NetworkPrior
     from refdepth.priors.scale_fit import ScaleFit
     from refdepth.priors.sweep import SweepPrior
-    from refdepth.refine.rounds import RefinedView, first_round, second_round
+    from refdepth.refine.refined_view import RefinedView
+    from refdepth.refine.rounds import first_round, second_round
     from refdepth.refine.settings import RefineSettings
     from refdepth.render import select_renderer
     from refdepth.settings import Quality

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from refdepth.arrays import Array, at_least, namespace
+from refdepth.geometry.grid import WorkGrid, by_strips, log_ratio
 from refdepth.matching.cost import PLAIN_TEXTURE
 from refdepth.matching.cost_kernels import MISSING_COST
 from refdepth.matching.propagation import propagate
+from refdepth.refine.edges import sharpen_view
 from refdepth.refine.problem import ViewProblem
 from refdepth.refine.transfer import Transferred, agreement
+from refdepth.types.scene import PosedImage
 
 SMOOTHNESS = 1000.0
 """How far evidence is pooled over a surface: weight of a smooth share against a textured pixel."""
@@ -105,3 +108,28 @@ def accept(held_out: ViewProblem, transferred: Transferred, before: Array, after
         score_before=1 - xp.sum(weight * costs[0]) / total,
         score_after=1 - xp.sum(weight * costs[1]) / total,
     )
+
+
+def taken_over(scaled: Array, depth: Array, share: Array) -> Array:
+    """`scaled` moved towards `depth` by a `share` of their log ratio (H, W each).
+
+    For depth before its edges are sharpened: between two sides of an edge that is taken over in
+    part there is again a smear, which only sharpening afterwards makes a step.
+    """
+    exp = namespace(scaled).exp
+    return by_strips(lambda a, b, c: a * exp(log_ratio(b, a) * c), scaled, depth, share)
+
+
+def taken_over_in_part(
+    before: Array,
+    depth: Array,
+    share: Array,
+    grid: WorkGrid,
+    photo: PosedImage | None,
+    edge_reach: float,
+) -> Array:
+    """`taken_over`, with sharp edges, where a `share` (working grid) of `depth` is; else `before`
+    (photo's grid, as `depth`)."""
+    grown = grid.grow(share)
+    mixed = sharpen_view(taken_over(before, depth, grown), photo, edge_reach)
+    return by_strips(lambda part, a, b: namespace(a).where(part > 0, b, a), grown, before, mixed)

@@ -15,11 +15,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.arrays import Array, is_tensor, namespace
+from refdepth.arrays import Array, is_tensor, namespace, put_like
 from refdepth.compiled import kernel
 from refdepth.geometry.filters import maximum_filter
 from refdepth.geometry.grid import strips
-from refdepth.types.scene import in_unit_range
+from refdepth.types.scene import PosedImage, in_unit_range
 
 Map = NDArray[np.float32]
 
@@ -61,6 +61,19 @@ def sharpen_edges(depth: Array, image: Array, reach: float) -> Array:
         part = np.array(image[around])  # read-only pictures are another type to the kernels
         sharp[rows] = _sharpened(depth[around], part, step, taps, nearness)[inner]
     return sharp
+
+
+def sharpen_view(depth: Array, photo: PosedImage | None, reach: float) -> Array:
+    """`sharpen_edges` guided by a view's photo; without one `depth` as it is. What the photo's mask
+    leaves out is no side of an edge, and stays."""
+    if photo is None:
+        return depth
+    image = put_like(photo.image, depth)
+    if photo.mask is None:
+        return sharpen_edges(depth, image, reach)
+    xp, mask = namespace(depth), put_like(photo.mask, depth)
+    seen = xp.where(mask, depth, 0.0)
+    return xp.where(mask, sharpen_edges(seen, image, reach), depth)
 
 
 def _sharpened(

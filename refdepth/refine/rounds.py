@@ -5,32 +5,30 @@ The first looks at photos alone; the second also at what the first found in the 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refdepth.arrays import Array, at_least, fetch_all, is_tensor, namespace, put, put_like
-from refdepth.geometry.grid import WorkGrid, by_strips, log_ratio
+from refdepth.arrays import fetch_all, is_tensor, namespace, put
 from refdepth.geometry.working_view import WorkingView
-from refdepth.refine.acceptance import accept, summary
+from refdepth.refine.acceptance import accept, summary, taken_over, taken_over_in_part
+from refdepth.refine.agreement import agree
 from refdepth.refine.calibration import Calibration, Evidence
 from refdepth.refine.closer import look_closer
 from refdepth.refine.confidence import Trust, view_trust
-from refdepth.refine.edges import sharpen_edges
+from refdepth.refine.edges import sharpen_view
 from refdepth.refine.problem import ViewProblem
+from refdepth.refine.refined_view import Clock, RefinedView
 from refdepth.refine.settings import Method, RefineSettings
 from refdepth.refine.sky import left_out, place_sky
 from refdepth.refine.slant import search
-from refdepth.refine.transfer import Transferred, opinions, transfer
+from refdepth.refine.transfer import transfer
 from refdepth.refine.upsample import Upsampler, take_detail
 from refdepth.refine.wide import bend_to_photos, measured_error, moved
 from refdepth.types.depth_map import DepthMap
-from refdepth.types.scene import PosedImage, SparseDepth
+from refdepth.types.scene import SparseDepth
 
 if TYPE_CHECKING:
     import torch
@@ -39,45 +37,6 @@ if TYPE_CHECKING:
     from refdepth.render import Renderer
 
 Map = NDArray[np.float32]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class RefinedView:
-    """A view after a round: on its working grid after the first, in the photo's after the second
-    (H, W)."""
-
-    depth: Map
-    """Depth along the optical axis; 0 where the scaled prior says nothing."""
-    confidence: Map
-    """In [0, 1]; 0 where the depth is unknown."""
-    record: dict[str, Any]
-    """What was done: sources, accepted share, scores, flags, seconds by part. JSON-able."""
-    trust: Trust | None = None
-    """After the second round: what the scene's confidence is made from, on the working grid."""
-
-    @property
-    def depth_map(self) -> DepthMap:
-        """Depth and confidence alone: what the neighbours' second round needs."""
-        return DepthMap(depth=self.depth, confidence=self.confidence)
-
-    def under(self, curve: Calibration, grid: WorkGrid) -> DepthMap:
-        """Depth, and the confidence that a scene's curve states; after the second round."""
-        order = np.zeros(grid.shape, np.float32) if self.trust is None else self.trust.order
-        sure = curve.apply(grid.grow(order)) * (self.confidence > 0)
-        return DepthMap(depth=self.depth, confidence=sure.astype(np.float32))
-
-
-@dataclass
-class _Clock:
-    """Seconds by part."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    _since: float = field(default_factory=time.perf_counter)
-
-    def lap(self, part: str) -> None:
-        now = time.perf_counter()
-        self.seconds[part] = round(self.seconds.get(part, 0.0) + now - self._since, 4)
-        self._since = now
 
 
 def split_held_out(n_sources: int, settings: RefineSettings) -> tuple[list[int], int | None]:
@@ -124,7 +83,7 @@ def first_round(
     the results agree to rounding in nearly all pixels.
     """
     settings = settings or RefineSettings()
-    clock = _Clock()
+    clock = Clock()
     scaled, sky = place_sky(scaled, sparse, settings)
     used, judge = split_held_out(len(sources), settings)
     record = {**_record(scaled, used, judge), "factor": ref.grid.factor}
@@ -202,7 +161,7 @@ def second_round(
     """
     settings = settings or RefineSettings()
     check_renderer(settings, renderer)
-    clock = _Clock()
+    clock = Clock()
     told = scaled > 0
     scaled, sky = place_sky(scaled, sparse, settings)
     used, judge = split_held_out(len(sources), settings)
@@ -252,7 +211,7 @@ def second_round(
         if onlookers:
             others = [other.on(device) for other in onlookers]
             heard = heard.and_of(transfer(view, others, onlooker_depths))
-        depth = _agree(problem, start, own, heard, settings, slants)
+        depth = agree(problem, start, own, heard, settings, slants)
         clock.lap("agreement")
         if settings.iterations:
             from refdepth.refine.mesh.refine import refine_surface
@@ -279,7 +238,7 @@ def second_round(
             clock.lap("detail")
     photo = ref.photo() if settings.edge_reach else None
     mask = ref.photo_mask() if photo is None else photo.mask
-    sharp = _sharpened(depth, photo, settings)
+    sharp = sharpen_view(depth, photo, settings.edge_reach)
     clock.lap("edges")
     verdict = None
     if judge is not None:
@@ -292,11 +251,15 @@ def second_round(
             before = taken_over(start, scaled, share)
         verdict = accept(held_out, seen, shrink(before), shrink(sharp))
         if is_tensor(sharp):  # nobody waits for a device to answer whether all is taken over
-            mixed = _taken_over_in_part(before, depth, verdict.share, ref.grid, photo, settings)
+            mixed = taken_over_in_part(
+                before, depth, verdict.share, ref.grid, photo, settings.edge_reach
+            )
             sharp = namespace(sharp).where(verdict.in_full, sharp, mixed)
         elif not verdict.in_full:
             del sharp  # maps of a large photo are large
-            sharp = _taken_over_in_part(before, depth, verdict.share, ref.grid, photo, settings)
+            sharp = taken_over_in_part(
+                before, depth, verdict.share, ref.grid, photo, settings.edge_reach
+            )
         clock.lap("acceptance")
     sharp = sky.removed(sharp)
     trust = view_trust(problem.comparison, ref.grid.shrink_depth(sharp), transferred, settings)
@@ -324,84 +287,6 @@ def check_renderer(settings: RefineSettings, renderer: Renderer | None) -> None:
         raise ValueError("gradient steps need a renderer")
     if settings.needs_gradients and renderer is not None and not renderer.differentiable:
         raise ValueError(f"the published method needs gradients: {renderer.name} gives none")
-
-
-def taken_over(scaled: Array, depth: Array, share: Array) -> Array:
-    """`scaled` moved towards `depth` by a `share` of their log ratio (H, W each).
-
-    For depth before its edges are sharpened: between two sides of an edge that is taken over in
-    part there is again a smear, which only sharpening afterwards makes a step.
-    """
-    exp = namespace(scaled).exp
-    return by_strips(lambda a, b, c: a * exp(log_ratio(b, a) * c), scaled, depth, share)
-
-
-def _taken_over_in_part(
-    before: Array,
-    depth: Array,
-    share: Array,
-    grid: WorkGrid,
-    photo: PosedImage | None,
-    settings: RefineSettings,
-) -> Array:
-    """`taken_over`, with sharp edges, where a `share` (working grid) of `depth` is; else `before`
-    (photo's grid, as `depth`)."""
-    grown = grid.grow(share)
-    mixed = _sharpened(taken_over(before, depth, grown), photo, settings)
-    return by_strips(lambda part, a, b: namespace(a).where(part > 0, b, a), grown, before, mixed)
-
-
-def _sharpened(depth: Array, photo: PosedImage | None, settings: RefineSettings) -> Array:
-    """What the mask leaves out is no side of an edge, and stays."""
-    if photo is None:
-        return depth
-    image = put_like(photo.image, depth)
-    if photo.mask is None:
-        return sharpen_edges(depth, image, settings.edge_reach)
-    xp, mask = namespace(depth), put_like(photo.mask, depth)
-    seen = xp.where(mask, depth, 0.0)
-    return xp.where(mask, sharpen_edges(seen, image, settings.edge_reach), depth)
-
-
-def _agree(
-    problem: ViewProblem,
-    scaled: Array,
-    first: tuple[Array, Array],
-    transferred: Transferred,
-    settings: RefineSettings,
-    normals: Array | None,
-) -> Array:
-    """Depth (photo's grid) that the view's `first` round (depth and confidence on the working grid)
-    and its neighbours' agree on, searched again around it."""
-    xp = namespace(scaled)
-    grid = problem.ref.grid
-    base = grid.shrink_depth(scaled)
-    depth, sure = first
-    change = log_ratio(depth, base)
-    values, weights = opinions(
-        transferred, base, settings.consistency, typical=_typical(change, sure)
-    )
-    usable = problem.ref.usable
-    theirs = values, weights * usable
-    sure = at_least(sure, settings.consistency.least_confidence) * usable
-    points = problem.points(base)
-    spread = partial(
-        problem.spread, rounds=settings.consistency.rounds, sure=settings.consistency.sure_weight
-    )
-    change = spread(base, (change[None], sure[None]), theirs, points, start=change)
-    around = base * xp.exp(change)
-    votes = theirs[0] - change, theirs[1]
-    found, sure = search(problem, around, settings.search_again, votes, normals=normals)
-    change = spread(base, ((change + found)[None], sure[None]), theirs, points, start=change)
-    return by_strips(lambda a, b: a * xp.exp(b), scaled, grid.grow(change))
-
-
-def _typical(change: Array, sure: Array) -> Array:
-    """Root mean square of a correction where it is sure; 0 where nothing is."""
-    xp = namespace(change)
-    precise = {} if is_tensor(change) else {"dtype": xp.float64}  # not every device has it
-    squares = xp.sum(sure * change**2, **precise)
-    return xp.sqrt(squares / xp.clip(xp.sum(sure, **precise), 1e-30, None))
 
 
 def _record(scaled: Map, used: list[int], judge: int | None) -> dict[str, Any]:

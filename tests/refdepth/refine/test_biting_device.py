@@ -19,7 +19,8 @@ from refdepth.matching import torch_propagation
 from refdepth.matching.neighbours import select_sources
 from refdepth.priors.fit import ScaleSettings, apply_fit, fit_scale
 from refdepth.priors.sweep import SweepPrior, SweepSettings
-from refdepth.refine.rounds import RefinedView, first_round, second_round
+from refdepth.refine.refined_view import RefinedView
+from refdepth.refine.rounds import first_round, second_round
 from refdepth.refine.settings import CloserSettings, RefineSettings
 from refdepth.render.torch_renderer import TorchRenderer
 from refdepth.synthetic import make_scene

@@ -13,7 +13,8 @@ from refdepth.geometry.working_view import WorkingView
 from refdepth.io.images import load_photo
 from refdepth.refine.acceptance import Verdict, accept
 from refdepth.refine.problem import ViewProblem
-from refdepth.refine.rounds import RefinedView, second_round
+from refdepth.refine.refined_view import RefinedView
+from refdepth.refine.rounds import second_round
 from refdepth.refine.settings import RefineSettings
 from refdepth.refine.transfer import Transferred, transfer
 from refdepth.synthetic import make_scene

@@ -14,7 +14,8 @@ from refdepth.matching.neighbours import select_sources
 from refdepth.priors.fit import ScaleSettings, apply_fit, fit_scale
 from refdepth.refine.acceptance import Verdict
 from refdepth.refine.edges import gaps
-from refdepth.refine.rounds import RefinedView, first_round, second_round
+from refdepth.refine.refined_view import RefinedView
+from refdepth.refine.rounds import first_round, second_round
 from refdepth.refine.settings import RefineSettings
 from refdepth.render.torch_renderer import TorchRenderer
 from refdepth.synthetic import make_scene
