@@ -121,6 +121,11 @@ def _cloud(source: Source, folder: Path) -> str:
     utm = source.utm
     wkt = None if utm is None else utm.zone.wkt
     count = 0
+
+    def placed() -> Iterable[PointCloud]:
+        pieces = source.cloud_pieces()
+        return pieces if utm is None else map(utm.cloud, pieces)
+
     for kind in kinds:
         match kind:
             case CloudFile.PLY:
@@ -130,18 +135,13 @@ def _cloud(source: Source, folder: Path) -> str:
                 pieces = _thinned(source.cloud_pieces(), count_ply(source.results.cloud_path))
                 count = write_ply(folder / "cloud-sample.ply", pieces)
             case CloudFile.COPC:
-                pieces = source.cloud_pieces()
-                on_map = pieces if utm is None else map(utm.cloud, pieces)
-                count = write_copc(folder / "cloud.copc.laz", on_map, wkt=wkt)
+                count = write_copc(folder / "cloud.copc.laz", placed(), wkt=wkt)
             case CloudFile.E57:
                 cloud = source.cloud()
                 count = len(cloud)
                 write_e57(folder / "cloud.e57", cloud, metres_per_unit=metres)
             case CloudFile.LAS | CloudFile.LAZ:
-                cloud = source.cloud()
-                count = len(cloud)
-                placed = cloud if utm is None else utm.cloud(cloud)
-                write_las(folder / f"cloud.{kind}", placed, wkt=wkt)
+                count = write_las(folder / f"cloud.{kind}", placed, wkt=wkt)
     return f"{count:,} points as {', '.join(kinds)}"
 
 

@@ -33,7 +33,8 @@ def test_points_colours_and_confidence_survive(
     laspy = pytest.importorskip("laspy")
     pytest.importorskip("lazrs")
     path = tmp_path / f"cloud{suffix}"
-    write_las(path, cloud)
+    parts = np.split(np.arange(500), [200, 200, 333])  # one of them empty
+    assert write_las(path, lambda: (cloud.select(part) for part in parts)) == 500
     stored = laspy.read(path)
     assert_allclose(np.stack([stored.x, stored.y, stored.z], 1), cloud.points, atol=1e-6)
     colors = np.stack([stored.red, stored.green, stored.blue], 1)
@@ -44,7 +45,7 @@ def test_points_colours_and_confidence_survive(
 def test_the_header_is_that_of_las_1_4(cloud: PointCloud, tmp_path: Path) -> None:
     pytest.importorskip("laspy")
     path = tmp_path / "cloud.las"
-    write_las(path, cloud)
+    write_las(path, lambda: [cloud])
     raw = path.read_bytes()
     # ASPRS LAS 1.4 R15, table 3: signature, version, point format and count at fixed places.
     assert raw[:4] == b"LASF"
@@ -57,4 +58,10 @@ def test_without_laspy_it_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "laspy", None)
     with pytest.raises(UnavailableError, match=r"refdepth\[las\]"):
-        write_las(tmp_path / "cloud.las", cloud)
+        write_las(tmp_path / "cloud.las", lambda: [cloud])
+
+
+def test_a_cloud_without_points_is_a_file_without_points(tmp_path: Path) -> None:
+    laspy = pytest.importorskip("laspy")
+    assert write_las(tmp_path / "cloud.las", lambda: [PointCloud.empty()]) == 0
+    assert len(laspy.read(tmp_path / "cloud.las")) == 0
