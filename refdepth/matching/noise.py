@@ -15,7 +15,7 @@ LEAST_BLOCKS = 5
 """Fewer such blocks say nothing."""
 FARTHEST = 0.05
 """Further off an opinion counts no more: it is an outlier, not noise."""
-MOST_STIFFER = 2.5
+MOST_STIFFER = 3.5
 """How many times as stiff a correction becomes at most."""
 
 

@@ -28,9 +28,9 @@ SIDE_PX = 100.0
 """Smoothness is meant for a grid of so many pixels a side, and grows with the side: of a finer grid
 more pixels together say how far off the prior is somewhere."""
 
-NOISE = 0.0045
-"""Noise of sharp photos with true cameras, in log depth: what smoothness is meant for. Of real ones
-it is 0.009 to 0.012."""
+NOISE = 0.006
+"""The most noise of sharp photos with true cameras, in log depth: what smoothness is meant for. Of
+real ones it is 0.009 to 0.012."""
 
 
 class ViewProblem:
