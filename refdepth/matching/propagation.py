@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from refdepth.arrays import Array, is_tensor
 from refdepth.matching.laplacian import laplacian
 from refdepth.matching.multigrid_kernels import assemble
-from refdepth.matching.noise import stiffer
 from refdepth.matching.propagation_kernels import conjugate_gradients, gather
 
 Grid = NDArray[np.float64]
@@ -63,7 +62,6 @@ def propagate(
     sure: float = 0.0,
     start: Array | None = None,
     twicing: bool = False,
-    noise: float = 0.0,
 ) -> Array:
     """The map (H, W) that stays near `values` where `weights` are high and is smooth elsewhere.
 
@@ -77,9 +75,6 @@ def propagate(
     A smooth map is flatter than what it was made from: a slope is levelled wherever opinions leave
     room. With `twicing` (Tukey 1977) one further solve has not the map itself smooth but what it
     changes in the map so far, which brings back most of what was levelled and less of the noise.
-
-    `noise`, where given, is the one that `smoothness` is meant for: where the first of the opinions
-    turn out noisier around the first solve, it grows (see `noise.stiffer`).
     """
     if is_tensor(values):
         from refdepth.matching import torch_propagation
@@ -96,7 +91,6 @@ def propagate(
             sure=sure,
             start=start,
             twicing=twicing,
-            noise=noise,
         )
     wx = smoothness * link_x.astype(np.float64)
     wy = smoothness * link_y.astype(np.float64)
@@ -111,8 +105,5 @@ def propagate(
             if number == rounds:
                 rhs += laplacian(wx, wy, x)
         x = GridSystem(data, wx, wy).solve(rhs, x)
-        if noise and number == 0:
-            factor = stiffer(values[0], weights[0], x, noise)
-            wx, wy = factor * wx, factor * wy
     assert x is not None
     return x.astype(np.float32)

@@ -13,7 +13,6 @@ import torch
 from torch.nn import functional
 
 from refdepth.matching.laplacian import laplacian
-from refdepth.matching.noise import MOST_STIFFER, stiffer
 from refdepth.matching.propagation_kernels import WIDEST
 from refdepth.matching.replay import Replayed
 from refdepth.precision import widest_float
@@ -208,23 +207,18 @@ def propagate(
     sure: float = 0.0,
     start: Tensor | None = None,
     twicing: bool = False,
-    noise: float = 0.0,
 ) -> Tensor:
     """`propagation.propagate`: the map (H, W) that stays near the opinions `values` (L, H, W) where
     their `weights` are high and is smooth elsewhere."""
     wide = widest_float(values.device)
     wx, wy = smoothness * link_x.to(wide), smoothness * link_y.to(wide)
-    stiffest = smoothness * MOST_STIFFER if noise else smoothness
-    cycles = CYCLES if stiffest < STIFF else STIFF_CYCLES
+    cycles = CYCLES if smoothness < STIFF else STIFF_CYCLES
     x = None if start is None else start.to(wide)
     for number in range(rounds + twicing):
         data, rhs = _gather(values, weights, x, 1 / outlier**2, sure)
         if x is not None and number == rounds:
             rhs += laplacian(wx, wy, x)
         x = solve(data + anchor, wx, wy, rhs, x, cycles=cycles)
-        if noise and number == 0:
-            factor = stiffer(values[0], weights[0], x, noise)
-            wx, wy = factor * wx, factor * wy
     assert x is not None
     return x.to(torch.float32)
 

@@ -28,10 +28,6 @@ SIDE_PX = 100.0
 """Smoothness is meant for a grid of so many pixels a side, and grows with the side: of a finer grid
 more pixels together say how far off the prior is somewhere."""
 
-NOISE = 0.006
-"""The most noise of sharp photos with true cameras, in log depth: what smoothness is meant for. Of
-real ones it is 0.009 to 0.012."""
-
 
 class ViewProblem:
     """A reference, the sources it is compared with, and the SfM points it sees.
@@ -128,7 +124,6 @@ class ViewProblem:
             rounds=rounds or settings.rounds,
             start=start,
             twicing=True,
-            noise=NOISE,
         )
 
 

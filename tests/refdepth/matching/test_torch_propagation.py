@@ -167,19 +167,6 @@ def test_corrections_spread_as_by_the_loops(
     np.testing.assert_allclose(found, loops, atol=1e-3 * scale)
 
 
-def test_noise_stiffens_as_in_the_loops() -> None:
-    rng = np.random.default_rng(3)
-    coarse = np.kron(rng.normal(0, 0.01, (2, 5, 6)), np.ones((12, 12)))
-    values = (coarse + rng.normal(0, 0.01, coarse.shape)).astype(np.float32)
-    weights = rng.random(values.shape).astype(np.float32) ** 0.3
-    given = values, weights, np.ones((60, 71), np.float32), np.ones((59, 72), np.float32)
-    how = {"smoothness": 8.0, "outlier": 0.03, "anchor": 1e-3, "rounds": 3, "twicing": True}
-    loops, plain = propagate(*given, **how, noise=0.004), propagate(*given, **how)
-    assert np.abs(loops - plain).max() > 1e-3
-    found = torch_propagation.propagate(*tensors(*given), **how, noise=0.004)
-    np.testing.assert_allclose(found, loops, atol=1e-3 * np.abs(loops).max())
-
-
 def test_stiff_surfaces_are_solved_as_by_the_loops() -> None:
     """As evidence is pooled: stiff within surfaces, next to nothing between them, few weights."""
     rng = np.random.default_rng(2)
