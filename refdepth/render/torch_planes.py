@@ -12,7 +12,13 @@ from dataclasses import dataclass
 import torch
 
 from refdepth.precision import widest_float
-from refdepth.render.kernels.geometry import BOX_MARGIN, FLAT, SLACK
+from refdepth.render.kernels.geometry import (
+    ACROSS_MARGIN,
+    ACROSS_SLACK,
+    BOX_MARGIN,
+    FLAT,
+    SLACK,
+)
 
 FLAT_FLOAT32 = 1e-6
 """As `FLAT`, for float32 positions relative to the triangle's own origin."""
@@ -123,15 +129,35 @@ def _extent(
     along: Three, w: Three, ahead: Tensor, across: Tensor, size: int
 ) -> tuple[Tensor, Tensor]:
     """First pixel and number of pixels, along one axis of the picture, of triangles `ahead` of the
-    camera (N,); of those `across` its plane, all of the axis; else none."""
+    camera (N,) and of those `across` its plane (`pixel_box`); else none."""
     margin = BOX_MARGIN if w[0].dtype == torch.float64 else BOX_MARGIN_FLOAT32
     a, b, c = (value * (1.0 / depth) for value, depth in zip(along, w, strict=True))
-    first = (torch.minimum(torch.minimum(a, b), c) - 0.5 - margin).clamp_min(0).ceil()
-    last = (torch.maximum(torch.maximum(a, b), c) - 0.5 + margin).clamp_max(size - 1).floor()
+    low, high = torch.minimum(torch.minimum(a, b), c), torch.maximum(torch.maximum(a, b), c)
+    farthest = torch.where(across, ACROSS_MARGIN, margin)
+    low_across, high_across = _across((a, b, c), w)
+    low, high = torch.where(across, low_across, low), torch.where(across, high_across, high)
+    first = (low - 0.5 - farthest).clamp_min(0).ceil()
+    last = (high - 0.5 + farthest).clamp_max(size - 1).floor()
     # What is not a number (w near zero) fails the comparison.
-    some = ahead & (first <= last)
-    count = torch.where(some, last - first + 1, torch.where(across, size, 0))
+    some = (ahead | across) & (first <= last)
+    count = torch.where(some, last - first + 1, 0)
     return torch.where(some, first, 0).long(), count.long()
+
+
+def _across(along: Three, w: Three) -> tuple[Tensor, Tensor]:
+    """The ends, along one axis, of triangles across the camera plane, their vertices at `along`
+    (N,): `kernels.geometry._extent_across`."""
+    low, high = torch.full_like(w[0], torch.inf), torch.full_like(w[0], -torch.inf)
+    for place, here in zip(along, w, strict=True):
+        front = here > 0
+        low = torch.where(front, torch.minimum(low, place), low)
+        high = torch.where(front, torch.maximum(high, place), high)
+        for other, there in zip(along, w, strict=True):
+            leaves = front & ~(there > 0)
+            slack = ACROSS_MARGIN + ACROSS_SLACK * (place.abs() + other.abs())
+            low = torch.where(leaves & ~(place > other + slack), -torch.inf, low)
+            high = torch.where(leaves & ~(place < other - slack), torch.inf, high)
+    return low, high
 
 
 def _three(values: Tensor) -> Three:

@@ -28,6 +28,9 @@ SLACK = 1e-13
 """Rounding allowance of the coverage test, so that no pixel falls between two neighbours."""
 BOX_MARGIN = 1e-6
 """Pixels added around a box before rounding it to whole pixels, against rounding of x / w."""
+ACROSS_MARGIN, ACROSS_SLACK = 1.0, 1e-4
+"""Pixels added where a triangle lies across the camera plane; and the difference of two places, as
+a share of them, below which nobody says on which side of the other one lies."""
 
 
 @kernel
@@ -90,9 +93,40 @@ def pixel_box(
         return int(np.ceil(left)), int(np.floor(right)), int(np.ceil(top)), int(np.floor(bottom))
     if np.isnan(w0 + w1 + w2):
         return 0, -1, 0, -1
-    if w0 > 0 or w1 > 0 or w2 > 0:
-        return 0, width - 1, 0, height - 1
-    return 0, -1, 0, -1
+    if not (w0 > 0 or w1 > 0 or w2 > 0):
+        return 0, -1, 0, -1
+    left, right = _extent_across(places[0], places[2], i0, i1, i2, width)
+    top, bottom = _extent_across(places[1], places[2], i0, i1, i2, height)
+    return left, right, top, bottom
+
+
+@kernel
+def _extent_across(
+    along: Floats, w: Floats, i0: int, i1: int, i2: int, size: int
+) -> tuple[int, int]:
+    """First and last pixel (inclusive), along one axis of the picture, of a triangle across the
+    camera plane, whose vertices lie at `along` and `w`: what is ahead of the camera begins at the
+    vertices there, and each edge across leaves the picture on the side away from the place `along`
+    that its other end would have behind the camera."""
+    low, high = np.inf, -np.inf
+    for i in (i0, i1, i2):
+        if not w[i] > 0:
+            continue
+        low, high = min(low, along[i]), max(high, along[i])
+        for j in (i0, i1, i2):
+            if w[j] > 0:
+                continue
+            slack = ACROSS_MARGIN + ACROSS_SLACK * (abs(along[i]) + abs(along[j]))
+            # Infinite and NaN places (w near zero) fail these comparisons.
+            if not along[i] > along[j] + slack:
+                low = -np.inf
+            if not along[i] < along[j] - slack:
+                high = np.inf
+    first = max(low - 0.5 - ACROSS_MARGIN, 0.0)
+    last = min(high - 0.5 + ACROSS_MARGIN, size - 1.0)
+    if not first <= last:
+        return 0, -1
+    return int(np.ceil(first)), int(np.floor(last))
 
 
 @kernel

@@ -1,8 +1,12 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from reference_renderer import ReferenceRenderer
+
+from refdepth.render.kernels.geometry import pixel_box, project_vertices
+from refdepth.render.torch_planes import Corners
 
 nan, inf = math.nan, math.inf
 
@@ -58,6 +62,41 @@ def test_wholly_behind_the_camera_is_not_drawn(renderer):
     out, grad = _step(renderer, -torch.tensor(GOOD), [[0, 1, 2]])
     assert not out.coverage.any()
     assert grad is None or (grad == 0).all()
+
+
+def _across(count: int) -> torch.Tensor:
+    """Triangles (count, 3, 3), pixel places times w, with vertices on both sides of the camera
+    plane, which may all be in the picture, beside it or far off."""
+    rng = torch.Generator().manual_seed(1)
+    q = torch.randn(count, 3, 3, generator=rng, dtype=torch.float64)
+    q[..., :2] *= torch.tensor([3.0, 20.0, 200.0])[torch.arange(count) % 3, None, None]
+    q[:, 0, 2], q[:, 1, 2] = q[:, 0, 2].abs(), -q[:, 1, 2].abs()
+    return q
+
+
+def test_triangles_across_the_camera_plane_are_drawn_as_by_brute_force(renderer):
+    q, triangles = _across(400), torch.tensor([[0, 1, 2]], dtype=torch.int32)
+    expected = ReferenceRenderer().visibility(q, triangles, 16, 16)
+    found = renderer.visibility(q, triangles, 16, 16)
+    assert 0.05 < (expected.triangle_id > 0).double().mean() < 0.5
+    assert torch.equal(found.triangle_id, expected.triangle_id)
+
+
+def test_they_are_looked_for_only_where_they_can_be():
+    """By both ways of drawing, on less than half of the pictures; most triangles miss theirs."""
+    q, triangles = _across(400), torch.tensor([[0, 1, 2]])
+    view, index = torch.arange(400), torch.zeros(400, dtype=torch.int64)
+    boxes = Corners.of(q, triangles, view, index).boxes(16, 16)
+    assert int(boxes.pixels.sum()) < 0.5 * 400 * 16 * 16
+    for number in range(400):
+        places = np.empty((3, 3))
+        project_vertices(q[number].numpy(), places)
+        left, right, top, bottom = pixel_box(places, 0, 1, 2, 16, 16)
+        own = [int(part[number]) for part in (boxes.left, boxes.top, boxes.columns, boxes.rows)]
+        columns, rows = max(right - left + 1, 0), max(bottom - top + 1, 0)
+        assert columns * rows == own[2] * own[3]
+        if columns and rows:
+            assert own == [left, top, columns, rows]
 
 
 @pytest.mark.parametrize("w", [-1.0, -1e-3, 0.0, 1e-3])
