@@ -4,35 +4,47 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from pathlib import Path
 
-from refdepth.errors import InputError, RefdepthError
+from refdepth.errors import InputError, RefdepthError, ResourceError
 from refdepth.geometry.lens import InputPhoto
 from refdepth.geometry.working_view import WorkingView
 from refdepth.ingest import NameTable
 from refdepth.io.colmap_model import read_scene
 from refdepth.io.images import load_photo
+from refdepth.io.scene_arrays import open_scene_arrays, write_scene_arrays
 from refdepth.pipeline.environment import release_freed_memory
+from refdepth.pipeline.files import hash_json, replacing
 from refdepth.pipeline.stages.prepare import read_table
 from refdepth.pipeline.workspace import Workspace
 from refdepth.types.scene import Scene, View
 
 UNDISTORTED = Path("sfm") / "undistorted"
+_ARRAYS = Path("sfm") / "scene"
+"""What was read of it, for all processes to share."""
 
 
 def load_scene(workspace: Workspace) -> Scene:
     """The scene that the sfm stage left. Stages, report and exports want it one after the other:
     the last one is kept as long as its files stay as they are."""
-    folder = workspace.root / UNDISTORTED
-    return _read_scene(folder, _state(folder))
+    return _read_scene(workspace.root, _state(workspace.root / UNDISTORTED))
 
 
 @lru_cache(maxsize=1)
-def _read_scene(folder: Path, state: tuple[tuple[str, int, int], ...]) -> Scene:
-    masks = folder / "masks"
-    scene = read_scene(folder / "sparse", folder / "images", masks if masks.is_dir() else None)
+def _read_scene(root: Path, state: tuple[tuple[str, int, int], ...]) -> Scene:
+    """The arrays where they are of this state, else the model, of which arrays are then left."""
+    folder, arrays, made_from = root / UNDISTORTED, root / _ARRAYS, hash_json(state)
+    masks = folder / "masks" if (folder / "masks").is_dir() else None
+    kept = open_scene_arrays(arrays, folder / "images", masks, made_from)
+    if kept is not None:
+        return kept
+    scene = read_scene(folder / "sparse", folder / "images", masks)
+    with suppress(ResourceError):  # a scene of this process' own is as good
+        with replacing(arrays) as temporary:
+            write_scene_arrays(temporary, scene, made_from)
+        scene = open_scene_arrays(arrays, folder / "images", masks, made_from) or scene
     release_freed_memory()  # COLMAP's own model
     return scene
 

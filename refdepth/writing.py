@@ -30,9 +30,11 @@ def save_picture(picture: Image, path: Path, **options: Any) -> None:
 
 def save_array(path: Path, values: NDArray[Any]) -> None:
     """What `np.save` writes, with an `OSError` that says why it cannot be."""
-    buffer = io.BytesIO()
-    np.save(buffer, values)
-    path.write_bytes(buffer.getbuffer())
+    values = np.ascontiguousarray(values).reshape(np.shape(values))
+    header = np.lib.format.header_data_from_array_1_0(values)
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(values.reshape(-1).view(np.uint8).data)
 
 
 def refused(path: Path, error: Exception) -> OSError:

@@ -3,12 +3,13 @@ agree on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from refdepth.errors import StageError
 from refdepth.pipeline.config import RunConfig, RunRequest
+from refdepth.pipeline.environment import release_freed_memory
 from refdepth.pipeline.files import discard, replacing
 from refdepth.pipeline.fusing import (
     CrossChecks,
@@ -26,6 +27,9 @@ from refdepth.pipeline.work import Cost
 from refdepth.pipeline.workspace import Workspace
 from refdepth.types.cloud import PointCloud
 from refdepth.types.scene import Scene, View
+
+if TYPE_CHECKING:
+    from refdepth.fusion.voxels import Lattice
 
 _CLOUD = "cloud.ply"
 _SECONDS, _BYTES = 1.2, 100
@@ -67,14 +71,13 @@ class FuseStage:
 
     def run(self, context: StageContext) -> StageOutcome:
         """Fuses and writes. What a run that was ended has left is not made again."""
-        scene = load_scene(context.workspace)
         table = photo_names(context.workspace)
-        names = select_views(scene, context.given.views, table)
+        names = select_views(load_scene(context.workspace), context.given.views, table)
         making = Making(context.brief)
         files = [context.folder / _CLOUD, *map(context.items().arrays_path, names)]
         facts = making.finished()
         if facts is None:
-            facts = _fuse(context, making, Scene([scene[name] for name in names], scene.points))
+            facts = _fuse(context, making, names)
             making.finish(files, facts)
         making.end()
         points = facts["points"]
@@ -86,12 +89,13 @@ class FuseStage:
         )
 
 
-def _fuse(context: StageContext, making: Making, photos: Scene) -> dict[str, Any]:
-    """Makes the cloud of the views of `photos`; what there is to say of it."""
+def _fuse(context: StageContext, making: Making, names: Sequence[str]) -> dict[str, Any]:
+    """Makes the cloud of these views; what there is to say of it."""
     from refdepth.io.ply import read_ply_pieces, write_ply
 
     making.begin()
-    chosen = _Chosen.of(context, photos)
+    chosen = _Chosen.of(context, names)
+    release_freed_memory()  # who sees which point
     checks = _agree(context, making, chosen)
     confirmed, tiles = _cut(context, making, chosen, checks)
     counts = context.perform("fusing tiles", tiles, list(tiles.tiles))
@@ -105,7 +109,7 @@ def _fuse(context: StageContext, making: Making, photos: Scene) -> dict[str, Any
             action="Photos with more overlap help; `refdepth status` and the records in refine/ say"
             " which views were turned down.",
         )
-    for name in photos.names:
+    for name in names:
         discard(making.rows(name))  # the cloud may need their place
 
     def pieces() -> Iterator[PointCloud]:
@@ -115,7 +119,7 @@ def _fuse(context: StageContext, making: Making, photos: Scene) -> dict[str, Any
 
     with replacing(context.folder / _CLOUD) as temporary:
         write_ply(temporary, pieces())
-    context.items().remove_others(photos.names)
+    context.items().remove_others(names)
     discard(context.folder / "masks")  # of workspaces from before the agreed depth was kept
     return {"points": points, "tiles": len(counts), "confirmed_share": confirmed}
 
@@ -125,28 +129,43 @@ class _Chosen:
     """The views of the cloud."""
 
     photos: Scene
+    """Without points, which serve to find neighbours and voxels alone: thousands of views see
+    millions."""
     scene: Scene
-    """On the grids of fusion."""
+    """The same on the grids of fusion."""
     sources: Mapping[str, tuple[str, ...]]
     """The views that each is compared with, best first."""
     beside: Mapping[str, tuple[str, ...]]
     """Those taken from the same place: other faces of a panorama."""
+    lattice: Lattice
+    """Where the cloud's voxels lie."""
     cost: Cost
     """Of checking one."""
 
     @classmethod
-    def of(cls, context: StageContext, photos: Scene) -> _Chosen:
+    def of(cls, context: StageContext, names: Sequence[str]) -> _Chosen:
         """Finds their neighbours."""
         from refdepth.fusion import beside_of, sources_of
+        from refdepth.fusion.views import scene_lattice
 
-        scene, settings = on_grids(photos, context.config), context.config.fuse
+        whole, config = load_scene(context.workspace), context.config
+        photos = Scene([whole[name] for name in names], whole.points)
+        scene = on_grids(photos, config)
         sources, beside = {}, {}
         for view in scene.views:
             context.cancellation.check()
-            sources[view.name] = _names(sources_of(view, scene, settings))
+            sources[view.name] = _names(sources_of(view, scene, config.fuse))
             beside[view.name] = _names(beside_of(view, scene))
-        cost = _cost(scene, settings.neighbours)
-        return cls(photos=photos, scene=scene, sources=sources, beside=beside, cost=cost)
+        return cls(
+            photos=photos.without_points,
+            scene=scene.without_points,
+            sources=sources,
+            beside=beside,
+            lattice=scene_lattice(
+                scene, config.fuse, refined_depth(context.workspace, photos, config)
+            ),
+            cost=_cost(scene, config.fuse.neighbours),
+        )
 
     def cost_of(self, seconds: float) -> Cost:
         """Of other work on a view, `seconds` for a megapixel."""
@@ -163,7 +182,7 @@ def _agree(context: StageContext, making: Making, chosen: _Chosen) -> dict[str, 
     common: dict[str, Any] = {
         "brief": context.brief,
         "cost": chosen.cost,
-        "photos": chosen.photos.without_points,
+        "photos": chosen.photos,
         "sources": chosen.sources,
     }
     checks = context.perform("checking views", CrossChecks(**common), names)
@@ -185,24 +204,22 @@ def _cut(
     hold the points."""
     from refdepth.fusion import claimants_of, cut_tiles, even_gains, finest_first
     from refdepth.fusion.tiles import TILE_POINTS
-    from refdepth.fusion.views import position_type, scene_lattice
+    from refdepth.fusion.views import position_type
 
     scene, names, sources = chosen.scene, chosen.scene.names, chosen.sources
-    common: dict[str, Any] = {"brief": context.brief, "photos": chosen.photos.without_points}
+    common: dict[str, Any] = {"brief": context.brief, "photos": chosen.photos}
     order = finest_first({name: checks[name].pixel_width for name in names})
     claimants = claimants_of(order, sources)
     gives = Gives(
         **common, sources=sources, claimants=claimants, cost=chosen.cost_of(_GIVING_SECONDS)
     )
     confirmed = context.perform_after("choosing what views give", gives, order, claimants)
-    refined = refined_depth(context.workspace, chosen.photos, context.config)
-    lattice = scene_lattice(scene, context.config.fuse, refined)
     ratios = [ratio for name in names for ratio in checks[name].colours]
     work = Points(
         **common,
         cost=chosen.cost_of(_POINTS_SECONDS),
         gains=even_gains(names, ratios),
-        lattice=lattice,
+        lattice=chosen.lattice,
     )
     context.perform("making points", work, names)
     tiles = cut_tiles(order, making.points.arrays, TILE_POINTS)
@@ -210,8 +227,8 @@ def _cut(
         brief=context.brief,
         cost=Cost(seconds=_TILE_SECONDS, bytes=_POINT_BYTES * TILE_POINTS),
         tiles={f"{number:06d}": tile for number, tile in enumerate(tiles)},
-        lattice=lattice,
-        positions=position_type(scene, lattice.voxel),
+        lattice=chosen.lattice,
+        positions=position_type(scene, chosen.lattice.voxel),
     )
 
 

@@ -30,6 +30,8 @@ _SECONDS, _BYTES = 0.05, 60e6
 """Of a core, and memory, for a megapixel."""
 _FIT_SECONDS = 0.1
 """Of a core for the points of a view."""
+_CHARTED = 100
+"""Points of a fit that are kept for its chart."""
 
 
 class ScaleStage:
@@ -125,7 +127,7 @@ class Fits:
             prior = load_prior(table.priors, name)
             found = table.fit(name, prior, None)
             if not found.weak and not items.is_done(name):
-                items.write(name, {}, found.to_dict())
+                items.write(name, {}, _record(found))
             return _slim(found), prior.in_metres
 
         return fit
@@ -151,7 +153,7 @@ class FinalFits:
             few = self.fits[name].points < self.brief.config.scale.min_points
             others = self.fits if few and self.fallback is not None else {}
             fit = table.fit(name, load_prior(table.priors, name), self.fallback, others)
-            items.write(name, {}, fit.to_dict())
+            items.write(name, {}, _record(fit))
             return _slim(fit)
 
         return make
@@ -201,6 +203,18 @@ class _Table:
 
         sparse = with_points_beside(scene, view, beside, depth_of)
         return fit_scale(prior, sparse, self._settings, fallback=fallback)
+
+
+def _record(fit: ScaleFit) -> dict[str, Any]:
+    """Plain JSON values, of the samples as many and as many digits as a chart can show: most of
+    what a fit takes on disk."""
+    every = -(-len(fit.samples) // _CHARTED) or 1
+    shown = [(_digits(x), _digits(z), inlier) for x, z, inlier in fit.samples[::every]]
+    return replace(fit, samples=shown).to_dict()
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.5g}")
 
 
 def _slim(fit: ScaleFit) -> ScaleFit:

@@ -183,12 +183,13 @@ def strips(height: int, multiple_of: int = 1) -> Iterator[slice]:
         yield slice(top, min(top + rows, height))
 
 
-def by_strips(function: Callable[..., Array], *maps: Array) -> Array:
+def by_strips(function: Callable[..., Array], *maps: Array, out: Array | None = None) -> Array:
     """`function` of maps (H, W), float32 (H, W), some rows at a time: for what is computed pixel by
-    pixel. Tensors are computed whole."""
+    pixel. Tensors are computed whole; an array goes into `out`, where given, which may be one of
+    the `maps`."""
     if is_tensor(maps[0]):
         return function(*maps)
-    out = np.empty(maps[0].shape, np.float32)
+    out = np.empty(maps[0].shape, np.float32) if out is None else out
     for rows in strips(len(out)):
         out[rows] = function(*(values[rows] for values in maps))
     return out

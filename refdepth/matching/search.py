@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from refdepth.arrays import Array, at_least, is_tensor, namespace
+from refdepth.geometry.grid import strips
 from refdepth.matching.aggregation import aggregate, pick_minimum
 from refdepth.matching.cost import Comparison
 from refdepth.matching.settings import MatchSettings
@@ -37,16 +38,15 @@ def search(
 ) -> Match:
     """Compares the hypotheses depth * factors[d] at every pixel of `depth` (H, W, working grid).
 
-    Costs are 1 - ZNCC over the best sources, weighted with texture, plus `extra` ((D,) or
-    (H, W, D)), aggregated along scan lines; image and depth edges free neighbours.
+    Costs are 1 - ZNCC over the best sources, weighted with texture, plus `extra` ((D,), or
+    (H, W, D), which is written over), aggregated along scan lines; image and depth edges free
+    neighbours.
     """
     usable, texture = comparison.view.usable, comparison.windows.texture
     volume = comparison.volume(depth, factors, settings.best_sources)
     xp = namespace(volume)
     vote = xp.where(usable, WEAKEST_VOTE + (1 - WEAKEST_VOTE) * texture, 0)
-    weighted = volume * vote[..., None]
-    if extra is not None:
-        weighted += extra
+    weighted = _weighted(volume, vote[..., None], extra)
     link_x, link_y = edge_links(
         comparison.view.gray, depth, image_edge=settings.image_edge, depth_edge=settings.depth_edge
     )
@@ -54,6 +54,19 @@ def search(
     nearest = xp.astype(xp.clip(xp.round(step), 0, len(factors) - 1), xp.int64)
     cost = xp.take_along_axis(volume, nearest[..., None], axis=2)[..., 0]
     return Match(step=step, zncc=1 - cost, texture=texture * usable)
+
+
+def _weighted(volume: Array, vote: Array, extra: Array | None) -> Array:
+    """`volume` (H, W, D) times `vote` (H, W, 1), plus `extra`, in whose place it goes where that is
+    as large."""
+    if extra is None or is_tensor(volume) or extra.shape != volume.shape:
+        weighted = volume * vote
+        if extra is not None:
+            weighted += extra
+        return weighted
+    for rows in strips(len(volume)):
+        extra[rows] += volume[rows] * vote[rows]
+    return extra
 
 
 def _cheapest(volume: Array, link_x: Array, link_y: Array, settings: MatchSettings) -> Array:

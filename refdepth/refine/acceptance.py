@@ -110,14 +110,15 @@ def accept(held_out: ViewProblem, transferred: Transferred, before: Array, after
     )
 
 
-def taken_over(scaled: Array, depth: Array, share: Array) -> Array:
-    """`scaled` moved towards `depth` by a `share` of their log ratio (H, W each).
+def taken_over(scaled: Array, depth: Array, share: Array, *, out: Array | None = None) -> Array:
+    """`scaled` moved towards `depth` by a `share` of their log ratio (H, W each); `out` as in
+    `by_strips`.
 
     For depth before its edges are sharpened: between two sides of an edge that is taken over in
     part there is again a smear, which only sharpening afterwards makes a step.
     """
     exp = namespace(scaled).exp
-    return by_strips(lambda a, b, c: a * exp(log_ratio(b, a) * c), scaled, depth, share)
+    return by_strips(lambda a, b, c: a * exp(log_ratio(b, a) * c), scaled, depth, share, out=out)
 
 
 def taken_over_in_part(
@@ -130,6 +131,10 @@ def taken_over_in_part(
 ) -> Array:
     """`taken_over`, with sharp edges, where a `share` (working grid) of `depth` is; else `before`
     (photo's grid, as `depth`)."""
-    grown = grid.grow(share)
-    mixed = sharpen_view(taken_over(before, depth, grown), photo, edge_reach)
-    return by_strips(lambda part, a, b: namespace(a).where(part > 0, b, a), grown, before, mixed)
+    xp, grown = namespace(share), grid.grow(share)
+    part = grown > 0
+    # A large photo's maps are large: one after the other takes the place of the share's.
+    mine = None if grown is share else grown
+    mixed = taken_over(before, depth, grown, out=mine)
+    mixed = sharpen_view(mixed, photo, edge_reach, in_place=True)
+    return by_strips(xp.where, part, mixed, before, out=mixed)

@@ -40,10 +40,10 @@ SPREAD = 0.6
 """Standard deviation of the weight's fall with distance, in parts of the reach."""
 
 
-def sharpen_edges(depth: Array, image: Array, reach: float) -> Array:
+def sharpen_edges(depth: Array, image: Array, reach: float, *, in_place: bool = False) -> Array:
     """`depth` (H, W; 0 unknown) with its smeared edges made steps, guided by the photo `image`
     (H, W, 3), uint8 or float32 in [0, 1]. Sides are looked for within `reach`, a share of the
-    longer side."""
+    longer side. With `in_place` an array becomes the result itself."""
     longer = max(depth.shape)
     # Five by five pixels, whatever the size.
     taps = np.unique(np.rint(reach * longer * np.linspace(-1, 1, 5))).astype(np.int64)
@@ -54,26 +54,31 @@ def sharpen_edges(depth: Array, image: Array, reach: float) -> Array:
     if is_tensor(depth):
         return _sharpened(depth, in_unit_range(image), step, taps, nearness)
     seen_px = 2 * step + int(taps[-1])  # how far away what counts for a pixel may lie
-    sharp = np.empty_like(depth)
+    sharp = depth if in_place else np.empty_like(depth)
+    above = depth[:0]  # the rows before, as they were
     for rows in strips(len(depth), ROWS):
-        around = slice(max(0, rows.start - seen_px), rows.stop + seen_px)
+        around = slice(rows.start - len(above), rows.stop + seen_px)
         inner = slice(rows.start - around.start, rows.stop - around.start)
         part = np.array(image[around])  # read-only pictures are another type to the kernels
-        sharp[rows] = _sharpened(depth[around], part, step, taps, nearness)[inner]
+        before = np.concatenate([above, depth[rows.start : around.stop]])
+        above = before[: inner.stop][-seen_px:].copy()
+        sharp[rows] = _sharpened(before, part, step, taps, nearness)[inner]
     return sharp
 
 
-def sharpen_view(depth: Array, photo: PosedImage | None, reach: float) -> Array:
+def sharpen_view(
+    depth: Array, photo: PosedImage | None, reach: float, *, in_place: bool = False
+) -> Array:
     """`sharpen_edges` guided by a view's photo; without one `depth` as it is. What the photo's mask
     leaves out is no side of an edge, and stays."""
     if photo is None:
         return depth
     image = put_like(photo.image, depth)
     if photo.mask is None:
-        return sharpen_edges(depth, image, reach)
+        return sharpen_edges(depth, image, reach, in_place=in_place)
     xp, mask = namespace(depth), put_like(photo.mask, depth)
     seen = xp.where(mask, depth, 0.0)
-    return xp.where(mask, sharpen_edges(seen, image, reach), depth)
+    return xp.where(mask, sharpen_edges(seen, image, reach, in_place=True), depth)
 
 
 def _sharpened(
@@ -84,9 +89,13 @@ def _sharpened(
     log_depth = xp.log(xp.where(known, depth, xp.nan))
     gap = _gaps(log_depth, step)
     around = maximum_filter(gap, 2 * step + 1)
-    doubt = xp.maximum(gap, NEXT_TO_A_GAP * around)
-    solid = xp.exp(-((doubt / SOLID) ** 2))
-    sharp = _moved_to_a_side(log_depth, around > LEAST_GAP, solid, image, taps, nearness)
+    smeared = around > LEAST_GAP
+    around *= NEXT_TO_A_GAP
+    doubt = xp.maximum(gap, around) / SOLID
+    del gap, around  # of a large photo each is large
+    solid = xp.exp(-(doubt**2))
+    del doubt
+    sharp = _moved_to_a_side(log_depth, smeared, solid, image, taps, nearness)
     moved = known & (sharp != log_depth)
     return xp.where(moved, xp.exp(sharp), depth)
 

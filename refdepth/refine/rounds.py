@@ -268,17 +268,14 @@ def second_round(
     trust = Trust(order=order, chance=chance)
     if numbers:
         record.update(summary(*map(float, numbers)))
+    del problem, transferred, depth, photo  # of a large photo each is large
     alone = Calibration.of([Evidence.of(trust, ref.grid, sharp, None)])
+    sure = alone.apply(ref.grid.grow(trust.order))
+    sure *= sharp > 0 if mask is None else mask & (sharp > 0)
     clock.lap("confidence")
     record["seconds"] = clock.seconds
     record.update(left_out(told, sharp, mask))
-    sure = alone.apply(ref.grid.grow(trust.order)) * (sharp > 0)
-    return RefinedView(
-        depth=sharp,
-        confidence=sure if mask is None else sure * mask,
-        record=record,
-        trust=trust,
-    )
+    return RefinedView(depth=sharp, confidence=sure, record=record, trust=trust)
 
 
 def check_renderer(settings: RefineSettings, renderer: Renderer | None) -> None:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from exact_room import ExactRoom
 
 from refdepth.errors import InputError
 from refdepth.ingest import NameTable, PreparedPhoto
 from refdepth.pipeline.files import write_json
-from refdepth.pipeline.views import errors_by_photo, load_scene, photo_names, select_views
+from refdepth.pipeline.views import (
+    _read_scene,
+    errors_by_photo,
+    load_scene,
+    photo_names,
+    select_views,
+)
 from refdepth.pipeline.workspace import Workspace
 
 
@@ -61,3 +72,50 @@ def test_a_scene_is_read_once_and_again_when_its_files_have_changed(finished: Wo
     assert load_scene(finished) is second
     (finished.root / "sfm" / "undistorted" / "masks").mkdir()
     assert load_scene(finished) is not second
+
+
+def test_what_was_read_of_a_model_is_left_for_other_processes(finished: Workspace) -> None:
+    first = load_scene(finished)
+    command = [sys.executable, "-c", READ_WITHOUT_THE_MODEL, str(finished.root)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == [str(len(first.points)), *first.names]
+
+
+READ_WITHOUT_THE_MODEL = """
+import sys
+from pathlib import Path
+from refdepth.pipeline.views import load_scene
+from refdepth.pipeline.workspace import Workspace
+scene = load_scene(Workspace(Path(sys.argv[1])))
+assert "pycolmap" not in sys.modules
+print(len(scene.points), *scene.names)
+"""
+
+
+@pytest.mark.parametrize("damage", ["changed", "shorter", "gone"])
+def test_a_damaged_copy_of_the_model_is_made_again(finished: Workspace, damage: str) -> None:
+    first = load_scene(finished)
+    xyz = first.points.xyz.copy()
+    file = finished.root / "sfm" / "scene" / "xyz.npy"
+    content = bytearray(file.read_bytes())
+    file.unlink()  # other processes may have it open
+    if damage != "gone":
+        content[-3] ^= 1
+        file.write_bytes(content if damage == "changed" else content[:-8])
+    _read_scene.cache_clear()
+    np.testing.assert_array_equal(load_scene(finished).points.xyz, xyz)
+    assert len(file.read_bytes()) == len(content)
+
+
+def test_a_folder_that_cannot_be_written_is_read_all_the_same(
+    finished: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    names = load_scene(finished).names
+    shutil.rmtree(finished.root / "sfm" / "scene")
+    monkeypatch.setattr("refdepth.pipeline.views.write_scene_arrays", full)
+    _read_scene.cache_clear()
+    assert load_scene(finished).names == names
+    assert not [*(finished.root / "sfm").glob("*scene*")]

@@ -179,3 +179,15 @@ def test_strips_of_a_photo_give_what_the_whole_gives(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("refdepth.refine.edges.ROWS", 7)
     np.testing.assert_array_equal(sharpen_edges(rough, levels, REACH), whole)
     np.testing.assert_array_equal(sharpen_edges(rough, levels / np.float32(255), REACH), whole)
+
+
+@pytest.mark.parametrize("rows", [7, 60, 512])
+def test_an_array_may_become_its_own_result(rows: int, monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(0)
+    depth, image = step(scale=2)
+    rough = (smear(depth, 2.0) * (1 + 0.05 * rng.random(depth.shape))).astype(np.float32)
+    apart = sharpen_edges(rough, image, REACH)
+    assert (apart != rough).mean() > 0.005
+    monkeypatch.setattr("refdepth.refine.edges.ROWS", rows)
+    assert sharpen_edges(rough, image, REACH, in_place=True) is rough
+    np.testing.assert_array_equal(rough, apart)
