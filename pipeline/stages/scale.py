@@ -208,8 +208,9 @@ class _Table:
 def _record(fit: ScaleFit) -> dict[str, Any]:
     """Plain JSON values, of the samples as many and as many digits as a chart can show: most of
     what a fit takes on disk."""
-    every = -(-len(fit.samples) // _CHARTED) or 1
-    shown = [(_digits(x), _digits(z), inlier) for x, z, inlier in fit.samples[::every]]
+    count = len(fit.samples)
+    rows = np.linspace(0, count - 1, min(count, _CHARTED)).astype(int)
+    shown = [(_digits(x), _digits(z), inlier) for x, z, inlier in (fit.samples[i] for i in rows)]
     return replace(fit, samples=shown).to_dict()
 
 

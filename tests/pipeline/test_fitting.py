@@ -60,7 +60,11 @@ def test_points_on_one_thing_in_all_photos_carry_the_depth(
     items = ItemStore(workspace.stage_dir("scale"), "")
     found = load_scene(workspace)
     for view, true in zip(found.views, room.views, strict=True):
-        assert items.record(view.name)["flags"] == ["badly_spread"]
+        record = items.record(view.name)
+        assert record["flags"] == ["badly_spread"]
+        assert len(record["samples"]) == min(record["points"], 100)  # as a chart shows them
+        shown = [value for x, z, _ in record["samples"] for value in (x, z)]
+        assert shown == [float(f"{value:.5g}") for value in shown]
         x, y = np.floor(view.point_xy).astype(int).T
         scaled = load_scaled(workspace, view)[y, x]
         assert np.median(np.abs(scaled / true.depth[y, x] - 1)) < 0.02
