@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from refdepth.pipeline.files import replacing
 from refdepth.pipeline.items import ItemStore
 from refdepth.pipeline.making import REDUCED, SWATCHES, Checked, Making, mask_of, stored_depth
 from refdepth.pipeline.stage import Brief
+from refdepth.pipeline.views import load_scene
 from refdepth.pipeline.work import Cost, Desk
 from refdepth.pipeline.workspace import Workspace
 from refdepth.types.depth_map import DepthMap
@@ -42,12 +43,12 @@ class _Step:
 class _ViewStep(_Step):
     """A step that goes view by view."""
 
-    photos: Scene
-    """The views of the cloud, without points: thousands of views would see millions."""
+    names: tuple[str, ...]
+    """The views of the cloud."""
 
     def scene(self) -> Scene:
         """The views on the grids of fusion."""
-        return on_grids(self.photos, self.brief.config)
+        return on_grids(photos_of(self.brief.workspace, self.names), self.brief.config)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +105,8 @@ class CrossChecks(_Comparison):
     def _refined(self, scene: Scene) -> Callable[[str], DepthMap]:
         """Refined depth on the grids of `scene`. Where that is reduced, each full map is read
         once."""
-        making = self.making
-        load = refined_depth(self.brief.workspace, self.photos, self.brief.config)
+        workspace, making = self.brief.workspace, self.making
+        load = refined_depth(workspace, photos_of(workspace, self.names), self.brief.config)
 
         def reduced(name: str) -> DepthMap:
             if scene[name].reduction == 1:
@@ -245,6 +246,12 @@ class Tiles(_Step):
                 return write_ply(temporary, pieces)
 
         return fuse
+
+
+def photos_of(workspace: Workspace, names: Sequence[str]) -> Scene:
+    """The views of these names."""
+    whole = load_scene(workspace)
+    return Scene([whole[name] for name in names], whole.points)
 
 
 def on_grids(scene: Scene, config: RunConfig) -> Scene:

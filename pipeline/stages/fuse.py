@@ -18,6 +18,7 @@ from refdepth.pipeline.fusing import (
     Rounds,
     Tiles,
     on_grids,
+    photos_of,
     refined_depth,
 )
 from refdepth.pipeline.making import REDUCED, SWATCHES, Checked, Making
@@ -128,11 +129,8 @@ def _fuse(context: StageContext, making: Making, names: Sequence[str]) -> dict[s
 class _Chosen:
     """The views of the cloud."""
 
-    photos: Scene
-    """Without points, which serve to find neighbours and voxels alone: thousands of views see
-    millions."""
     scene: Scene
-    """The same on the grids of fusion."""
+    """On the grids of fusion."""
     sources: Mapping[str, tuple[str, ...]]
     """The views that each is compared with, best first."""
     beside: Mapping[str, tuple[str, ...]]
@@ -148,8 +146,8 @@ class _Chosen:
         from refdepth.fusion import beside_of, sources_of
         from refdepth.fusion.views import scene_lattice
 
-        whole, config = load_scene(context.workspace), context.config
-        photos = Scene([whole[name] for name in names], whole.points)
+        workspace, config = context.workspace, context.config
+        photos = photos_of(workspace, names)
         scene = on_grids(photos, config)
         sources, beside = {}, {}
         for view in scene.views:
@@ -157,13 +155,10 @@ class _Chosen:
             sources[view.name] = _names(sources_of(view, scene, config.fuse))
             beside[view.name] = _names(beside_of(view, scene))
         return cls(
-            photos=photos.without_points,
-            scene=scene.without_points,
+            scene=on_grids(photos_of(workspace, names), config),  # without what neighbours took
             sources=sources,
             beside=beside,
-            lattice=scene_lattice(
-                scene, config.fuse, refined_depth(context.workspace, photos, config)
-            ),
+            lattice=scene_lattice(scene, config.fuse, refined_depth(workspace, photos, config)),
             cost=_cost(scene, config.fuse.neighbours),
         )
 
@@ -182,7 +177,7 @@ def _agree(context: StageContext, making: Making, chosen: _Chosen) -> dict[str, 
     common: dict[str, Any] = {
         "brief": context.brief,
         "cost": chosen.cost,
-        "photos": chosen.photos,
+        "names": names,
         "sources": chosen.sources,
     }
     checks = context.perform("checking views", CrossChecks(**common), names)
@@ -207,7 +202,7 @@ def _cut(
     from refdepth.fusion.views import position_type
 
     scene, names, sources = chosen.scene, chosen.scene.names, chosen.sources
-    common: dict[str, Any] = {"brief": context.brief, "photos": chosen.photos}
+    common: dict[str, Any] = {"brief": context.brief, "names": names}
     order = finest_first({name: checks[name].pixel_width for name in names})
     claimants = claimants_of(order, sources)
     gives = Gives(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -156,13 +156,6 @@ class Scene:
     def names(self) -> tuple[str, ...]:
         """View names in order."""
         return tuple(self._by_name)
-
-    @property
-    def without_points(self) -> Scene:
-        """Its cameras, poses and photos alone."""
-        nothing = np.zeros(0, np.int64), np.zeros((0, 2))
-        views = [replace(v, point_index=nothing[0], point_xy=nothing[1]) for v in self.views]
-        return Scene(views, SparsePoints.empty())
 
     @cached_property
     def centers(self) -> NDArray[np.float64]:
