@@ -16,6 +16,7 @@ from refdepth.pipeline.cancellation import Cancellation
 from refdepth.pipeline.compile_ahead import LABEL, ROOMS, Compilation, kernels_to_compile
 from refdepth.pipeline.config import RunRequest
 from refdepth.pipeline.executors import Executor, SerialExecutor
+from refdepth.pipeline.environment import release_freed_memory
 from refdepth.pipeline.files import (
     discard,
     disk_is_full,
@@ -199,7 +200,7 @@ class Engine:
             fingerprint=fingerprint,
             item_fingerprint=item_fingerprint,
             inputs=inputs,
-            manifest=manifest,
+            manifest=manifest and manifest.without_files,
             items=items,
             bytes=size,
         )
@@ -240,6 +241,7 @@ class Engine:
             own_name=lambda name: names().own(name),
             views=views,
         )
+        release_freed_memory()  # of manifests, which list thousands of files
         started = time.monotonic()
         peak = PeakMemory()
         self.executor.peak_mb()  # from now on
@@ -306,7 +308,7 @@ class Engine:
             peak_memory_mb=round(peak_memory_mb, 1),
         )
         manifest.write(context.folder)
-        return manifest
+        return manifest.without_files
 
 
 def _ancestors(name: str) -> set[str]:

@@ -103,6 +103,11 @@ class Manifest(BaseModel):
         """Writes it into the stage folder, atomically."""
         write_sealed(stage_dir / MANIFEST_NAME, self.model_dump(mode="json"))
 
+    @property
+    def without_files(self) -> Manifest:
+        """What else it says: of thousands of views the files fill memory."""
+        return self.model_copy(update={"files": {}})
+
     def damaged_files(
         self,
         stage_dir: Path,

@@ -39,6 +39,7 @@ class StageStatus:
     item_fingerprint: str
     inputs: Mapping[str, Any]
     manifest: Manifest | None
+    """Without its files."""
     items: tuple[int, int] | None = None
     """Finished and all items of a partial stage."""
     bytes: int = 0
@@ -79,7 +80,7 @@ def undecided(stage: Stage, manifest: Manifest | None, what: str, size: int) -> 
         fingerprint="",
         item_fingerprint="",
         inputs={},
-        manifest=manifest,
+        manifest=manifest and manifest.without_files,
         bytes=size,
     )
 
