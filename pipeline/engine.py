@@ -15,8 +15,8 @@ from refdepth.errors import ConfigurationError, InputError, StageError
 from refdepth.pipeline.cancellation import Cancellation
 from refdepth.pipeline.compile_ahead import LABEL, ROOMS, Compilation, kernels_to_compile
 from refdepth.pipeline.config import RunRequest
-from refdepth.pipeline.executors import Executor, SerialExecutor
 from refdepth.pipeline.environment import release_freed_memory
+from refdepth.pipeline.executors import Executor, SerialExecutor
 from refdepth.pipeline.files import (
     discard,
     disk_is_full,

@@ -16,6 +16,7 @@ from refdepth.metric.frame import MetricFrame, cameras_up, levelled
 from refdepth.metric.geodesy import Origin
 from refdepth.metric.gps import GpsAlignment
 from refdepth.pipeline.files import hash_json, read_sealed
+from refdepth.pipeline.manifest import Manifest
 from refdepth.pipeline.results import Results
 
 SCALE_NAME = "scale.json"
@@ -175,7 +176,7 @@ def frame_of(
 def made_from(results: Results) -> dict[str, str]:
     """What identifies the reconstruction: its fingerprint, and its files, as a model that is found
     again need not lie where it lay."""
-    manifest = results.manifest("sfm")
+    manifest = Manifest.read(results.workspace.stage_dir("sfm"))
     assert manifest is not None  # the scene has been read
     model = {n: f.sha256 for n, f in manifest.files.items() if n.startswith("undistorted/sparse/")}
     return {"sfm": manifest.fingerprint, "model": hash_json(model)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,26 @@ from refdepth.types.scene import Scene
 Depth = NDArray[np.float32]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    """A manifest that has been read."""
+
+    state: tuple[int, int, int]
+    """Of its file."""
+    manifest: Manifest | None
+    """Without its files."""
+    files: frozenset[str]
+    """Their paths, relative to the stage's folder."""
+
+    @classmethod
+    def of(cls, folder: Path, state: tuple[int, int, int]) -> _Read:
+        """What the manifest in `folder` says."""
+        found = Manifest.read(folder)
+        if found is None:
+            return cls(state=state, manifest=None, files=frozenset())
+        return cls(state=state, manifest=found.without_files, files=frozenset(found.files))
+
+
 class Results:
     """Artifacts of one workspace, read when asked for. Nothing is checked against the present
     configuration: this is what lies there."""
@@ -36,7 +57,7 @@ class Results:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self._views: dict[str, dict[str, None]] = {}
-        self._manifests: dict[str, tuple[tuple[int, int, int], Manifest | None]] = {}
+        self._manifests: dict[str, _Read] = {}
 
     @cached_property
     def scene(self) -> Scene:
@@ -61,8 +82,12 @@ class Results:
         return self.workspace.root / UNDISTORTED / "sparse"
 
     def manifest(self, stage: str) -> Manifest | None:
-        """A stage's manifest; None when the stage is not whole. It is read again only where it has
-        been written again."""
+        """A stage's manifest without its files; None when the stage is not whole. It is read again
+        only where it has been written again."""
+        known = self._read(stage)
+        return None if known is None else known.manifest
+
+    def _read(self, stage: str) -> _Read | None:
         folder = self.workspace.stage_dir(stage)
         try:
             found = (folder / MANIFEST_NAME).stat()
@@ -70,9 +95,9 @@ class Results:
             return None
         state = found.st_ino, found.st_mtime_ns, found.st_size
         known = self._manifests.get(stage)
-        if known is None or known[0] != state:
-            known = self._manifests[stage] = (state, Manifest.read(folder))
-        return known[1]
+        if known is None or known.state != state:
+            known = self._manifests[stage] = _Read.of(folder, state)
+        return known
 
     @property
     def dropped(self) -> tuple[str, ...]:
@@ -90,12 +115,13 @@ class Results:
         """The same, in order and quick to ask."""
         if stage not in self._views:
             items, whole = self._items(stage), stage.partition("/")[0]
-            folder, manifest = self.workspace.root / whole, self.manifest(whole)
+            folder, read = self.workspace.root / whole, self._read(whole)
+            listed = None if read is None or read.manifest is None else read.files
             self._views[stage] = {
                 name: None
                 for name in self.scene.names
                 if (path := items.arrays_path(name)).is_file()
-                and (manifest is None or path.relative_to(folder).as_posix() in manifest.files)
+                and (listed is None or path.relative_to(folder).as_posix() in listed)
             }
             if stage == "scale":  # what it makes of priors are records; depth takes both
                 fitted = {name for name in self.scene.names if items.record_path(name).is_file()}
