@@ -32,6 +32,11 @@ def load_scene(workspace: Workspace) -> Scene:
     return _read_scene(workspace.root, _state(workspace.root / UNDISTORTED))
 
 
+def forget_scene() -> None:
+    """Lets go of it: what was looked at of its points counts as this process' memory."""
+    _read_scene.cache_clear()
+
+
 @lru_cache(maxsize=1)
 def _read_scene(root: Path, state: tuple[tuple[str, int, int], ...]) -> Scene:
     """The arrays where they are of this state, else the model, of which arrays are then left."""

@@ -23,7 +23,7 @@ from refdepth.pipeline.fusing import (
 )
 from refdepth.pipeline.making import REDUCED, SWATCHES, Checked, Making
 from refdepth.pipeline.stage import StageContext, StageOutcome
-from refdepth.pipeline.views import load_scene, photo_names, select_views
+from refdepth.pipeline.views import forget_scene, load_scene, photo_names, select_views
 from refdepth.pipeline.work import Cost
 from refdepth.pipeline.workspace import Workspace
 from refdepth.types.cloud import PointCloud
@@ -154,11 +154,13 @@ class _Chosen:
             context.cancellation.check()
             sources[view.name] = _names(sources_of(view, scene, config.fuse))
             beside[view.name] = _names(beside_of(view, scene))
+        lattice = scene_lattice(scene, config.fuse, refined_depth(workspace, photos, config))
+        forget_scene()
         return cls(
             scene=on_grids(photos_of(workspace, names), config),  # without what neighbours took
             sources=sources,
             beside=beside,
-            lattice=scene_lattice(scene, config.fuse, refined_depth(workspace, photos, config)),
+            lattice=lattice,
             cost=_cost(scene, config.fuse.neighbours),
         )
 

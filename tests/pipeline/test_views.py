@@ -17,8 +17,8 @@ from refdepth.errors import InputError
 from refdepth.ingest import NameTable, PreparedPhoto
 from refdepth.pipeline.files import write_json
 from refdepth.pipeline.views import (
-    _read_scene,
     errors_by_photo,
+    forget_scene,
     load_scene,
     photo_names,
     select_views,
@@ -102,7 +102,7 @@ def test_a_damaged_copy_of_the_model_is_made_again(finished: Workspace, damage: 
     if damage != "gone":
         content[-3] ^= 1
         file.write_bytes(content if damage == "changed" else content[:-8])
-    _read_scene.cache_clear()
+    forget_scene()
     np.testing.assert_array_equal(load_scene(finished).points.xyz, xyz)
     assert len(file.read_bytes()) == len(content)
 
@@ -116,6 +116,6 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(
     names = load_scene(finished).names
     shutil.rmtree(finished.root / "sfm" / "scene")
     monkeypatch.setattr("refdepth.pipeline.views.write_scene_arrays", full)
-    _read_scene.cache_clear()
+    forget_scene()
     assert load_scene(finished).names == names
     assert not [*(finished.root / "sfm").glob("*scene*")]
