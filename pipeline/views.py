@@ -14,9 +14,9 @@ from refdepth.geometry.working_view import WorkingView
 from refdepth.ingest import NameTable
 from refdepth.io.colmap_model import read_scene
 from refdepth.io.images import load_photo
-from refdepth.io.scene_arrays import open_scene_arrays, write_scene_arrays
+from refdepth.io.scene_arrays import checksum, open_scene_arrays, write_scene_arrays
 from refdepth.pipeline.environment import release_freed_memory
-from refdepth.pipeline.files import hash_json, replacing
+from refdepth.pipeline.files import TEMPORARY_PREFIX, discard, hash_json, replacing
 from refdepth.pipeline.stages.prepare import read_table
 from refdepth.pipeline.workspace import Workspace
 from refdepth.types.scene import Scene, View
@@ -39,13 +39,18 @@ def forget_scene() -> None:
 
 @lru_cache(maxsize=1)
 def _read_scene(root: Path, state: tuple[tuple[str, int, int], ...]) -> Scene:
-    """The arrays where they are of this state, else the model, of which arrays are then left."""
-    folder, arrays, made_from = root / UNDISTORTED, root / _ARRAYS, hash_json(state)
+    """The arrays where they are those of the model, else the model, of which arrays are then
+    left."""
+    folder, arrays = root / UNDISTORTED, root / _ARRAYS
+    model = sorted(path for path in (folder / "sparse").glob("*") if path.is_file())
+    made_from = hash_json({path.name: checksum(path) for path in model})
     masks = folder / "masks" if (folder / "masks").is_dir() else None
     kept = open_scene_arrays(arrays, folder / "images", masks, made_from)
     if kept is not None:
         return kept
     scene = read_scene(folder / "sparse", folder / "images", masks)
+    for leftover in arrays.parent.glob(f"{TEMPORARY_PREFIX}*-{arrays.name}"):
+        discard(leftover)
     with suppress(ResourceError):  # a scene of this process' own is as good
         with replacing(arrays) as temporary:
             write_scene_arrays(temporary, scene, made_from)

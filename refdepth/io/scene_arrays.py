@@ -42,7 +42,7 @@ def write_scene_arrays(folder: Path, scene: Scene, made_from: str) -> None:
         arrays[name] = np.concatenate([getattr(view, name) for view in scene.views])
     for name, values in arrays.items():
         save_array(_file(folder, name), values)
-    checksums = {name: _checksum(_file(folder, name)) for name in arrays}
+    checksums = {name: checksum(_file(folder, name)) for name in arrays}
     contents = json.dumps({"made_from": made_from, "checksums": checksums}, indent=1)
     (folder / _CONTENTS).write_text(contents + "\n", encoding="utf-8")
 
@@ -59,7 +59,7 @@ def open_scene_arrays(
             return None
         checksums = contents["checksums"]
         names = (*_POINTS, *_VIEWS, *_OBSERVATIONS)
-        if any(_checksum(_file(folder, name)) != checksums[name] for name in names):
+        if any(checksum(_file(folder, name)) != checksums[name] for name in names):
             return None
         found = {name: _mapped(_file(folder, name)) for name in names}
     except (OSError, ValueError, KeyError, TypeError):
@@ -93,8 +93,9 @@ def _mapped(path: Path) -> NDArray[Any]:
     return np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
 
 
-def _checksum(path: Path) -> int:
-    """Read, not mapped: what is mapped counts as this process' memory from then on."""
+def checksum(path: Path) -> int:
+    """CRC-32 of a file. It is read, not mapped: what is mapped counts as this process' memory from
+    then on."""
     found = 0
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):

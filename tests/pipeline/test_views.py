@@ -119,3 +119,12 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(
     forget_scene()
     assert load_scene(finished).names == names
     assert not [*(finished.root / "sfm").glob("*scene*")]
+
+
+def test_what_a_killed_process_has_left_of_it_goes(finished: Workspace) -> None:
+    load_scene(finished)
+    scene = finished.root / "sfm" / "scene"
+    scene.rename(scene.with_name(".tmp-12345678-scene"))
+    forget_scene()
+    load_scene(finished)
+    assert [path.name for path in scene.parent.glob("*scene*")] == ["scene"]

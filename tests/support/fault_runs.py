@@ -154,9 +154,9 @@ def result(root: Path) -> dict[str, Any]:
     The hash of a record, which holds times, is left out of the manifest that names it.
     """
     found: dict[str, Any] = {}
-    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+    for path in _under_final_names(root):
         name = path.relative_to(root).as_posix()
-        if path.name in NEVER_COMPARED or path.name.startswith("."):
+        if path.name in NEVER_COMPARED:
             continue
         if path.suffix == ".json":
             content = _timeless(json.loads(path.read_text()))
@@ -191,13 +191,19 @@ def temporaries(root: Path) -> list[str]:
 def broken(root: Path) -> list[str]:
     """Files that stand under their final name and are not whole."""
     wrong = []
-    for path in sorted(p for p in root.rglob("*") if p.is_file() and not p.name.startswith(".")):
+    for path in _under_final_names(root):
         inside = path.relative_to(root).parts
         if inside[0] == "sfm" and not (root / "sfm" / "manifest.json").exists():
             continue  # the stage makes its folder anew until its manifest stands
         if not _is_whole(path):
             wrong.append("/".join(inside))
     return wrong
+
+
+def _under_final_names(root: Path) -> list[Path]:
+    """All files that are not, and do not lie in a folder that is, being written."""
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return [p for p in files if not any(x.startswith(".") for x in p.relative_to(root).parts)]
 
 
 def _is_whole(path: Path) -> bool:
