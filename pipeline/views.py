@@ -43,7 +43,9 @@ def _read_scene(root: Path, state: tuple[tuple[str, int, int], ...]) -> Scene:
     left."""
     folder, arrays = root / UNDISTORTED, root / _ARRAYS
     model = sorted(path for path in (folder / "sparse").glob("*") if path.is_file())
-    made_from = hash_json({path.name: checksum(path) for path in model})
+    made_from = ""
+    with suppress(OSError):  # reading the model says it better
+        made_from = hash_json({path.name: checksum(path) for path in model})
     masks = folder / "masks" if (folder / "masks").is_dir() else None
     kept = open_scene_arrays(arrays, folder / "images", masks, made_from)
     if kept is not None:

@@ -219,8 +219,8 @@ def _digits(value: float) -> float:
 
 
 def _slim(fit: ScaleFit) -> ScaleFit:
-    """Without its samples, which are for looking at: of thousands of views they fill memory."""
-    return replace(fit, samples=())
+    """Without what only its record has to say: of thousands of views that fills memory."""
+    return replace(fit, samples=(), left_out_before={}, left_out_quantiles={})
 
 
 def _cost(scene: Scene) -> Cost:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from refdepth.fusion.voxels import ROW, Lattice, VoxelGrid, block_keys, put_rows
 from refdepth.types.cloud import PointCloud
 
-TILE_POINTS = 1 << 17
+TILE_POINTS = 1 << 16
 """Unmerged points of a tile, and so what one takes: a block that has more is a tile of its own."""
 
 Index = Mapping[str, NDArray[np.int64]]
