@@ -21,7 +21,9 @@ from refdepth.fusion.voxels import ROW, Lattice, VoxelGrid, block_keys, put_rows
 from refdepth.types.cloud import PointCloud
 
 TILE_POINTS = 1 << 16
-"""Unmerged points of a tile, and so what one takes: a block that has more is a tile of its own."""
+"""Unmerged points of a tile; a block that has more is a tile of its own."""
+POINTS_AT_A_TIME = 1 << 14
+"""Of these, how many are in memory at a time: merging takes ten times their place."""
 
 Index = Mapping[str, NDArray[np.int64]]
 """What a view's file holds: `key` (R,) of the block of each run of points, their `count` (R,)."""
@@ -108,7 +110,7 @@ def fuse_tile(
     positions: type[np.floating[Any]],
     *,
     scratch: Path | None = None,
-    memory_rows: int = TILE_POINTS,
+    memory_rows: int = POINTS_AT_A_TIME,
 ) -> Iterator[PointCloud]:
     """The cloud of a tile in pieces. `read` gives the rows of a view in it, `positions` is the type
     of positions; rows beyond `memory_rows` go to temporary files in `scratch`."""
