@@ -26,7 +26,7 @@ class PinholeCamera:
     """Image height, pixels."""
 
     def __post_init__(self) -> None:
-        K = np.array(self.K, dtype=np.float64)
+        K = np.array(self.K, dtype=np.float64, order="C")  # one type to the kernels
         if K.shape != (3, 3):
             raise ValueError(f"K must be (3, 3), not {K.shape}")
         if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0):
