@@ -31,6 +31,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+SECONDS_WITHOUT_MEMORY = 90
+"""A process that is refused memory in the midst of an import may wait for its own lock for ever:
+an alarm ends it then."""
 CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.truncate")
 HEAVY = (
     "PIL.Image",
@@ -141,6 +144,7 @@ def _child(job: dict[str, Any]) -> int:
         held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         limit = held + job["memory_mb"] * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        signal.alarm(SECONDS_WITHOUT_MEMORY)
     if job.get("break_writes"):
         from refdepth.pipeline import files
 
