@@ -14,8 +14,8 @@ from pathlib import Path
 
 import psutil
 
-SECONDS_BETWEEN_SAMPLES = 0.1
-PSS_SHARE = 0.02
+SECONDS_BETWEEN_SAMPLES = 0.05
+PSS_SHARE = 0.05
 """Of the time, at most, that the kernel is kept telling what processes share."""
 
 

@@ -67,9 +67,10 @@ class Calibrating:
                 return
             found = second.arrays(name)
             grid = WorkGrid(photo=scene[name].camera, factor=second.record(name)["factor"])
-            sure = self.curve.apply(grid.grow(found["order"])) * found["usable"]
+            sure = self.curve.grown(found["order"], grid)
+            sure *= found["usable"]
             depth = final.arrays(name)["depth"]
-            arrays = {"depth": depth, CONFIDENCE: stored_confidence(sure.astype(np.float32))}
+            arrays = {"depth": depth, CONFIDENCE: stored_confidence(sure)}
             final.write(name, arrays, {**final.record(name), CURVE: key_of(self.curve)})
 
         return make

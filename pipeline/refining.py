@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,10 +118,7 @@ class SecondRounds:
 
         def refined(name: str, checkpoint: FileCheckpoint) -> tuple[RefinedView, dict[str, Any]]:
             inputs = table.inputs(name, self.sources[name], self.errors[name])
-            first = table.first_depth(name)
-            source_depths = tuple(map(table.first_depth, self.sources[name]))
             onlookers = table.views(self.onlookers[name])
-            onlooker_depths = tuple(map(table.first_depth, self.onlookers[name]))
 
             def work(*, renderer: Renderer | None, device: torch.device | None) -> RefinedView:
                 if upsampler is not None:
@@ -129,10 +126,10 @@ class SecondRounds:
                 return second_round(
                     **inputs,
                     upsampler=upsampler,
-                    first=first,
-                    source_depths=source_depths,
+                    first=table.first_depth(name),
+                    source_depths=_FirstDepths(table, self.sources[name]),
                     onlookers=onlookers,
-                    onlooker_depths=onlooker_depths,
+                    onlooker_depths=_FirstDepths(table, self.onlookers[name]),
                     renderer=renderer,
                     device=device,
                     checkpoint=checkpoint,
@@ -209,3 +206,23 @@ class _Table:
         """What the first round found."""
         arrays = self.first.arrays(name)
         return DepthMap(depth=arrays["depth"], confidence=arrays["confidence"])
+
+
+class _FirstDepths(Sequence[DepthMap]):
+    """What first rounds found in views, read when it is asked for: of many neighbours it is much to
+    keep."""
+
+    def __init__(self, table: _Table, names: Sequence[str]) -> None:
+        self._table, self._names = table, names
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @overload
+    def __getitem__(self, index: int) -> DepthMap: ...
+    @overload
+    def __getitem__(self, index: slice) -> _FirstDepths: ...
+    def __getitem__(self, index: int | slice) -> DepthMap | _FirstDepths:
+        if isinstance(index, slice):
+            return _FirstDepths(self._table, self._names[index])
+        return self._table.first_depth(self._names[index])

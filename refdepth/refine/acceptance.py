@@ -7,12 +7,14 @@ from typing import Any
 
 from refdepth.arrays import Array, at_least, namespace
 from refdepth.geometry.grid import WorkGrid, by_strips, log_ratio
+from refdepth.geometry.working_view import WorkingView
 from refdepth.matching.cost import PLAIN_TEXTURE
 from refdepth.matching.cost_kernels import MISSING_COST
 from refdepth.matching.propagation import propagate
 from refdepth.refine.edges import sharpen_view
 from refdepth.refine.problem import ViewProblem
-from refdepth.refine.transfer import Transferred, agreement
+from refdepth.refine.transfer import Transferred, agreement, transfer
+from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import PosedImage
 
 SMOOTHNESS = 1000.0
@@ -108,6 +110,27 @@ def accept(held_out: ViewProblem, transferred: Transferred, before: Array, after
         score_before=1 - xp.sum(weight * costs[0]) / total,
         score_after=1 - xp.sum(weight * costs[1]) / total,
     )
+
+
+def judged(
+    problem: ViewProblem,
+    judging: WorkingView,
+    judging_depth: DepthMap,
+    scaled: Array,
+    start: Array,
+    sharp: Array,
+) -> tuple[Array, Verdict]:
+    """What the source left out says of refined depth, `sharp`, beside what it is compared with:
+    the `scaled` prior or, where that is far off and not seen to be the better, what the first round
+    made of it, `start` (photo's grid each)."""
+    view, shrink = problem.ref, problem.ref.grid.shrink_depth
+    held_out = ViewProblem(view, [judging], problem.sparse, problem.settings, problem.windows)
+    seen = transfer(view, [judging], [judging_depth])
+    before = scaled
+    if start is not scaled:
+        share = view.grid.grow(accept(held_out, seen, shrink(start), shrink(scaled)).share)
+        before = taken_over(start, scaled, share)
+    return before, accept(held_out, seen, shrink(before), shrink(sharp))
 
 
 def taken_over(scaled: Array, depth: Array, share: Array, *, out: Array | None = None) -> Array:

@@ -106,11 +106,21 @@ class Calibration:
         )
 
     def apply(self, order: Map) -> Map:
-        """Confidence of an order, both (H, W); 0 where that is 0. Applied after an order is grown
-        to the photo's grid, it leaves the order of the pixels as it is."""
+        """Confidence of an order, both (H, W); 0 where that is 0."""
+        return self._applied(order, None)
+
+    def grown(self, order: Map, grid: WorkGrid) -> Map:
+        """Confidence (H, W; photo's grid) of an order (h, w) on the working `grid`. Applied after
+        the order is grown, it leaves the order of the pixels as it is."""
+        large = grid.grow(order.astype(np.float32, copy=False))
+        return self._applied(large, large if grid.factor > 1 else None)
+
+    def _applied(self, order: Map, out: Map | None) -> Map:
         curve = np.asarray(self.confidence)
         return by_strips(
-            lambda part: np.where(part > 0, np.clip(_interpolated(curve, part), 0, 1), 0), order
+            lambda part: np.where(part > 0, np.clip(_interpolated(curve, part), 0, 1), 0),
+            order,
+            out=out,
         )
 
     def to_dict(self) -> dict[str, Any]:

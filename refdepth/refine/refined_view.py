@@ -39,7 +39,7 @@ class RefinedView:
     def under(self, curve: Calibration, grid: WorkGrid) -> DepthMap:
         """Depth, and the confidence that a scene's curve states; after the second round."""
         order = np.zeros(grid.shape, np.float32) if self.trust is None else self.trust.order
-        sure = curve.apply(grid.grow(order)) * (self.confidence > 0)
+        sure = curve.grown(order, grid) * (self.confidence > 0)
         return DepthMap(depth=self.depth, confidence=sure.astype(np.float32))
 
 

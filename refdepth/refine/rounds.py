@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from refdepth.arrays import fetch_all, is_tensor, namespace, put
 from refdepth.geometry.working_view import WorkingView
-from refdepth.refine.acceptance import accept, summary, taken_over, taken_over_in_part
+from refdepth.refine.acceptance import judged, summary, taken_over_in_part
 from refdepth.refine.agreement import agree
 from refdepth.refine.calibration import Calibration, Evidence
 from refdepth.refine.closer import look_closer
@@ -147,9 +147,10 @@ def second_round(
     unknown in it, and how much that is stands in the record.
 
     `first` is the view's own first round, `source_depths` its neighbours', in the order of
-    `sources`, each on its working grid. `onlookers` are views that the photo is not compared with:
-    only their first rounds, `onlooker_depths`, have a say. The more do, the better become plain
-    surfaces, where each has only its prior. `prior_error` and `normals` are as in `first_round`.
+    `sources`, each on its working grid and looked at only when it is needed. `onlookers` are views
+    that the photo is not compared with: only their first rounds, `onlooker_depths`, have a say. The
+    more do, the better become plain surfaces, where each has only its prior. `prior_error` and
+    `normals` are as in `first_round`.
     The confidence is a guess from this view alone: a scene's is made from the `trust` of all (see
     `calibration`). The
     gradient steps need a `renderer`; `checkpoint` and `progress` belong to them. An `upsampler`
@@ -196,7 +197,7 @@ def second_round(
     view, near = ref.on(device), [source.on(device) for source in helpers]
     scaled = put(scaled, device)
     problem = ViewProblem(view, near, sparse, settings)
-    transferred = transfer(view, near, [source_depths[i] for i in used])
+    transferred = transfer(view, near, (source_depths[i] for i in used))
     start = scaled
     if settings.method is Method.PAPER:
         depth = put(found.depth, device)
@@ -212,6 +213,7 @@ def second_round(
             others = [other.on(device) for other in onlookers]
             heard = heard.and_of(transfer(view, others, onlooker_depths))
         depth = agree(problem, start, own, heard, settings, slants)
+        del heard
         clock.lap("agreement")
         if settings.iterations:
             from refdepth.refine.mesh.refine import refine_surface
@@ -226,6 +228,7 @@ def second_round(
                 **steps,
             )
             depth, record["fine"] = found.depth, found.record
+            del found  # maps of a large photo are large
             clock.lap("fine")
         if settings.closer.max_pixels:
             depth = look_closer(view, near, depth, settings)
@@ -243,23 +246,18 @@ def second_round(
     verdict = None
     if judge is not None:
         judging = sources[judge].on(device)
-        held_out = ViewProblem(view, [judging], sparse, settings, problem.windows)
-        seen = transfer(view, [judging], [source_depths[judge]])
-        shrink, before = ref.grid.shrink_depth, scaled
-        if start is not scaled:  # a prior far off is kept only where it is seen to be the better
-            share = ref.grid.grow(accept(held_out, seen, shrink(start), shrink(scaled)).share)
-            before = taken_over(start, scaled, share)
-        verdict = accept(held_out, seen, shrink(before), shrink(sharp))
+        before, verdict = judged(problem, judging, source_depths[judge], scaled, start, sharp)
         if is_tensor(sharp):  # nobody waits for a device to answer whether all is taken over
             mixed = taken_over_in_part(
                 before, depth, verdict.share, ref.grid, photo, settings.edge_reach
             )
             sharp = namespace(sharp).where(verdict.in_full, sharp, mixed)
         elif not verdict.in_full:
-            del sharp  # maps of a large photo are large
+            del sharp
             sharp = taken_over_in_part(
                 before, depth, verdict.share, ref.grid, photo, settings.edge_reach
             )
+        del before
         clock.lap("acceptance")
     sharp = sky.removed(sharp)
     trust = view_trust(problem.comparison, ref.grid.shrink_depth(sharp), transferred, settings)
@@ -268,9 +266,9 @@ def second_round(
     trust = Trust(order=order, chance=chance)
     if numbers:
         record.update(summary(*map(float, numbers)))
-    del problem, transferred, depth, photo  # of a large photo each is large
+    del problem, transferred, depth, start, photo
     alone = Calibration.of([Evidence.of(trust, ref.grid, sharp, None)])
-    sure = alone.apply(ref.grid.grow(trust.order))
+    sure = alone.grown(trust.order, ref.grid)
     sure *= sharp > 0 if mask is None else mask & (sharp > 0)
     clock.lap("confidence")
     record["seconds"] = clock.seconds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +36,7 @@ class Transferred:
 
 
 def transfer(
-    ref: WorkingView, sources: Sequence[WorkingView], depths: Sequence[DepthMap]
+    ref: WorkingView, sources: Sequence[WorkingView], depths: Iterable[DepthMap]
 ) -> Transferred:
     """Draws the sources' depth maps (each on its source's working grid) into the reference. What a
     source's mask leaves out says nothing, nor do pixels on a depth step: what lies between two

@@ -243,7 +243,7 @@ def test_an_edge_that_is_taken_over_in_part_is_still_a_step(room, monkeypatch):
         verdict = Verdict(
             share=np.full(shape, share, np.float32), accepted=share, score_before=0, score_after=0
         )
-        monkeypatch.setattr("refdepth.refine.rounds.accept", lambda *arguments: verdict)
+        monkeypatch.setattr("refdepth.refine.acceptance.accept", lambda *arguments: verdict)
         log_depth = np.log(room.second(name).depth)
         gap = np.empty_like(log_depth)
         gaps(log_depth, 1, gap)
