@@ -6,7 +6,7 @@ or surface by surface. Real scenes are the folders with `images` and `gt` in $RE
 the first of a scene's priors made useless: constant, half of it or all of it upside down.
 
     python benchmarks/accuracy.py [--quick] [--scenes room hololens] [--methods scaled balanced]
-                                  [--priors smooth mono sweep] [--real FOLDER]
+                                  [--priors smooth mono sweep] [--real FOLDER] [--ablation]
                                   [--curve] [--output benchmarks/results/accuracy.json]
 """
 
@@ -23,6 +23,7 @@ import json
 import platform
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from refdepth.evaluation.correspondence import scale_from_points
 from refdepth.geometry.working_view import WorkingView
 from refdepth.io.images import load_photo
 from refdepth.matching.neighbours import closest_views, select_sources
+from refdepth.priors.fit import ScaleSettings
 from refdepth.refine.paper.coarse import coarse_refine
 from refdepth.refine.paper.settings import CoarseSettings
 from refdepth.refine.rounds import first_round, second_round
@@ -47,6 +49,26 @@ from refdepth.types.scene import Scene
 Maps = dict[str, DepthMap]
 METHODS = ("scaled", "coarse", "paper", "fast", "no gradient steps", "balanced", "high")
 """`no gradient steps` is `balanced` without them."""
+LEVERS: dict[str, dict[str, Any]] = {
+    "no gradient steps": {"iterations": 0},
+    "not bent to photos": {"wide.from_error": 1e9},
+    "no close views": {"wide.close_sources": 0},
+    "few sources": {"sources": 4},
+    "no sub-surfaces": {"match.support_gray": 0.0},
+    "no SfM points": {"propagation.sparse_weight": 0.0, "wide.spread.sparse_weight": 0.0},
+    "no neighbours": {
+        "consistency.weight": 0.0,
+        "consistency.least_confidence": 0.0,
+        "consistency.vote_gain": 0.0,
+    },
+    "no second search": {"search_again.range": 1e-6, "search_again.steps": 3},
+    "no judge": {"held_out": False},
+    "smeared edges": {"edge_reach": 0.0},
+}
+"""What `balanced` is without one of its levers: settings by their dotted names."""
+WORSE = 1.02
+UNBENT_FITS = "unbent fits"
+"""`balanced` on priors that are fitted with one line a view, however far off they are."""
 USUAL_PRIORS = ("smooth", "objectwise", "mono")
 CURVE_STEPS = (0, 1, 2, 4, 8, 16)
 HERE = Path(__file__).resolve().parent
@@ -58,9 +80,23 @@ def refine_settings(method: str, paper_steps: int) -> RefineSettings:
         settings = RefineSettings.preset("paper")
         paper = settings.paper.model_copy(update={"iterations": paper_steps})
         return settings.model_copy(update={"paper": paper})
-    if method == "no gradient steps":
-        return with_steps(RefineSettings.preset("balanced"), 0)
+    if method in LEVERS:
+        return without(RefineSettings.preset("balanced"), LEVERS[method])
     return RefineSettings.preset(method)  # type: ignore[arg-type]
+
+
+def without(settings: RefineSettings, changes: Mapping[str, Any]) -> RefineSettings:
+    """The same settings with others by their dotted names."""
+    fields = settings.model_dump()
+    for name, value in changes.items():
+        *groups, last = name.split(".")
+        place = fields
+        for group in groups:
+            place = place[group]
+        if last not in place:
+            raise KeyError(name)
+        place[last] = value
+    return RefineSettings.model_validate(fields)
 
 
 def with_steps(settings: RefineSettings, steps: int) -> RefineSettings:
@@ -82,11 +118,19 @@ class Bench:
         self.scaled, self.prior_errors = task.scaled()
         self.seconds = {"scaled": (time.perf_counter() - start) / len(self.scene)}
         self.maps: dict[str, Maps] = {"scaled": self._unsure(self.scaled)}
+        self.view_errors: dict[str, np.ndarray] = {}
+        """AbsRel of each judged view, once scored."""
         self._first: dict[str, tuple[Maps, float]] = {}
 
     def run(self, method: str, paper_steps: int) -> None:
         """Depth and seconds a view of one method."""
-        if method == "coarse":
+        if method == UNBENT_FITS:
+            usual = self.scaled, self.prior_errors, self._first
+            self.scaled, self.prior_errors = self.task.scaled(ScaleSettings(bend_from=1e9))
+            self._first = {}
+            self.maps[method], self.seconds[method] = self.refine(RefineSettings.preset("balanced"))
+            self.scaled, self.prior_errors, self._first = usual
+        elif method == "coarse":
             start = time.perf_counter()
             bent = {
                 name: coarse_refine(self.scaled[name], self.points[name], CoarseSettings(), 0)
@@ -180,6 +224,7 @@ class Bench:
         before = _abs_rel(stages["scaled"])
         out = {}
         for method, stage in stages.items():
+            self.view_errors[method] = _abs_rel(stage)
             whole, edges = stage["mean"]["all"], stage["mean"]["edges"]
             trust = result["confidence"][method]
             ratio = _abs_rel(stage) / before
@@ -251,6 +296,49 @@ def by_prior(scores: dict[str, dict[str, dict[str, float]]], methods: list[str])
     )
 
 
+def ablation(scores: dict[str, dict[str, dict[str, float]]], methods: list[str]) -> Table:
+    """A row for each method, a column for each scene and prior."""
+    rows = tuple(
+        (
+            m,
+            *(
+                f"{found[m]['abs_rel']:.3f} / {found[m]['inlier_1.03']:.3f}"
+                for found in scores.values()
+            ),
+        )
+        for m in methods
+    )
+    notes = ("AbsRel / share of pixels within 3 %.",)
+    return Table(title="Levers taken away", columns=("", *scores), rows=rows, notes=notes)
+
+
+def never_worse(errors: dict[str, dict[str, np.ndarray]], method: str) -> Table:
+    """How many views a method leaves worse, by more than 2 % of AbsRel, than the better of the
+    scaled prior and the scaled sweep, for all scenes that have a sweep."""
+    rows = []
+    for task, found in errors.items():
+        swept = errors.get(f"{task.rsplit(', ', 1)[0]}, sweep")
+        if swept is None or method not in found:
+            continue
+        better = np.minimum(found["scaled"], swept["scaled"])
+        ratio = found[method] / better
+        rows.append(
+            (
+                *task.rsplit(", ", 1),
+                str(len(ratio)),
+                f"{(ratio > WORSE).mean():.0%}",
+                f"{ratio.max():.2f}",
+                f"{np.median(ratio):.2f}",
+            )
+        )
+    columns = ("", "prior", "views", "worse", "worst", "median")
+    notes = (
+        "AbsRel divided by that of the better of scaled prior and scaled sweep, view by view;",
+    )
+    notes += (f"worse: above {WORSE}.",)
+    return Table(title=f"{method}: never worse?", columns=columns, rows=tuple(rows), notes=notes)
+
+
 def promises(scores: dict[str, dict[str, dict[str, float]]], method: str) -> Table:
     """What a method must keep on each scene, against the scaled prior."""
     rows = []
@@ -306,6 +394,11 @@ def arguments() -> argparse.Namespace:
         help="folder of real scenes; default: $REFDEPTH_SCENES",
     )
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument(
+        "--ablation",
+        action="store_true",
+        help="`balanced`, and what it is without each of its levers",
+    )
     parser.add_argument("--views", type=int, default=8, help="photos of a synthetic scene")
     parser.add_argument("--every", type=int, default=2, help="judge each such synthetic view")
     parser.add_argument("--every-photo", type=int, default=5, help="judge each such real view")
@@ -333,6 +426,8 @@ def arguments() -> argparse.Namespace:
         args.real = []
         args.every = 4
         args.paper_steps = min(args.paper_steps, 20)
+    if args.ablation:
+        args.methods = ["balanced", *LEVERS, UNBENT_FITS]
     if "scaled" not in args.methods:
         args.methods = ["scaled", *args.methods]
     return args
@@ -343,12 +438,14 @@ def main() -> None:
     args = arguments()
     scores: dict[str, Any] = {}
     curves: dict[str, Any] = {}
+    errors: dict[str, dict[str, np.ndarray]] = {}
 
     def measure(task: Task, every: int) -> None:
         bench = Bench(task, every)
         for method in args.methods:
             bench.run(method, args.paper_steps)
         scores[task.name] = bench.score()
+        errors[task.name] = bench.view_errors
         print(f"\n{overview(task.name, list(scores[task.name].items())).to_text()}", flush=True)
         if args.curve:
             curves[task.name] = bench.curve()
@@ -367,13 +464,15 @@ def main() -> None:
                 measure(task, args.every_photo)
     if not args.real and not args.quick:
         print("\nNo real scene: set REFDEPTH_SCENES, or --real, to a folder of them.")
-    print(f"\n{by_prior(scores, args.methods).to_text()}")
+    table = ablation if args.ablation else by_prior
+    print(f"\n{table(scores, args.methods).to_text()}")
     if synthetic:
         mean = mean_over(synthetic)
         print(f"\n{overview('Mean over the synthetic scenes', list(mean.items())).to_text()}")
     for method in ("balanced", "fast", "high"):
         if method in args.methods:
             print(f"\n{promises(scores, method).to_text()}")
+            print(f"\n{never_worse(errors, method).to_text()}")
     if "paper" in args.methods:
         print(f"\n`paper` is stopped after {args.paper_steps} of its 24,000 steps.")
     args.output.parent.mkdir(parents=True, exist_ok=True)

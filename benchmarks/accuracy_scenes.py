@@ -17,7 +17,7 @@ from refdepth.evaluation.ground_truth import GroundTruth, open_ground_truth
 from refdepth.geometry.lens import InputPhoto
 from refdepth.ingest import find_photos, prepare_photo, safe_stems
 from refdepth.io.colmap_model import read_scene
-from refdepth.priors.fit import apply_fit, fit_scene
+from refdepth.priors.fit import ScaleSettings, apply_fit, fit_scene
 from refdepth.priors.maps import MapsPrior
 from refdepth.priors.sweep import SweepPrior
 from refdepth.refine.wide import ERROR_QUANTILE, prior_errors
@@ -55,11 +55,13 @@ class Task:
     patch: GroundTruth | None = None
     """The truth on the mirror alone."""
 
-    def scaled(self) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    def scaled(
+        self, settings: ScaleSettings | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         """Every view's prior, fitted to the SfM points, and how far off it is taken to be."""
         priors = {view.name: self.prior(view) for view in self.scene.views}
         points = {view.name: self.scene.sparse_depth(view) for view in self.scene.views}
-        fits = fit_scene(priors, points)
+        fits = fit_scene(priors, points, settings)
         errors = prior_errors(
             {
                 name: fit.left_out_before.get(f"{ERROR_QUANTILE:g}", np.nan)
