@@ -167,6 +167,10 @@ bench-detail: setup ## What each quality resolves of thin bars and small relief,
 bench-scale-sfm: setup ## Cameras of 300 photos with every matching and mapper (BENCH_ARGS=--help)
 	$(PYTHON) benchmarks/scale_sfm.py $(BENCH_ARGS)
 
+.PHONY: bench-scale-pairs
+bench-scale-pairs: setup ## Choosing pairs among up to 10,000 photos, made-up descriptors
+	$(PYTHON) benchmarks/scale_pairs.py $(BENCH_ARGS)
+
 .PHONY: bench-looking
 bench-looking: setup ## Status, report, clean and viewer on faked runs of up to 10,000 views
 	$(PYTHON) benchmarks/looking.py $(BENCH_ARGS)

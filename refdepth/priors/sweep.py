@@ -57,6 +57,12 @@ class SweepSettings(Settings):
         PropagationSettings(smoothness=2.0, image_edge=20.0, depth_edge=0.0, outlier=0.1, rounds=4),
         "How inverse depth, as a share of its median, spreads from sure to unsure pixels",
     )
+    sure_power: float = setting(
+        1.25,
+        "Power of a match's confidence that weighs it there: bringing slopes back brings the noise"
+        " of unsure matches back as well",
+        gt=0,
+    )
 
     @property
     def grid(self) -> dict[str, int]:
@@ -149,8 +155,8 @@ class SweepPrior:
         sparse: SparseDepth,
         bounds: tuple[float, float],
     ) -> Array:
-        """Inverse depth (H, W, working grid) spread from SfM points and sure pixels. A weighted
-        mean of what is near along even ground, so it stays within the range of its data."""
+        """Inverse depth (H, W, working grid) spread from SfM points and sure pixels along even
+        ground, slopes among them, between the bounds."""
         from refdepth.matching.propagation import propagate
         from refdepth.matching.search import edge_links
 
@@ -166,12 +172,13 @@ class SweepPrior:
         )
         change = propagate(
             xp.astype(xp.stack([swept, points]) / unit - 1, xp.float32),
-            xp.stack([confidence, weights]),
+            xp.stack([confidence**self.settings.sure_power, weights]),
             *links,
             smoothness=fill.smoothness,
             outlier=fill.outlier,
             anchor=LEAST_ANCHOR,
             rounds=fill.rounds,
+            twicing=True,
         )
         filled = xp.clip(unit * (1 + change), 1 / bounds[1], 1 / bounds[0])
         return xp.astype(filled, xp.float32)
