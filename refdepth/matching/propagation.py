@@ -11,6 +11,9 @@ from refdepth.matching.multigrid_kernels import assemble
 from refdepth.matching.propagation_kernels import conjugate_gradients, gather
 
 Grid = NDArray[np.float64]
+SURE_POWER = 1.25
+"""Power of a match's confidence that weighs it where a plane sweep is filled or followed with
+twicing, which brings back slopes and the noise of unsure matches."""
 
 
 class GridSystem:

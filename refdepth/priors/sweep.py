@@ -57,12 +57,6 @@ class SweepSettings(Settings):
         PropagationSettings(smoothness=2.0, image_edge=20.0, depth_edge=0.0, outlier=0.1, rounds=4),
         "How inverse depth, as a share of its median, spreads from sure to unsure pixels",
     )
-    sure_power: float = setting(
-        1.25,
-        "Power of a match's confidence that weighs it there: bringing slopes back brings the noise"
-        " of unsure matches back as well",
-        gt=0,
-    )
 
     @property
     def grid(self) -> dict[str, int]:
@@ -88,9 +82,9 @@ class SweepPrior:
 
     @property
     def identity(self) -> Mapping[str, str]:
-        """The source's name and its settings."""
+        """The source's name, how it is filled, and its settings."""
         fields = json.dumps(self.settings.result_fields(), sort_keys=True)
-        return {"source": "sweep", "settings": fields}
+        return {"source": "sweep", "fill": "twicing", "settings": fields}
 
     def estimate(self, view: View, scene: Scene) -> Prior:
         """Depth in SfM units on the working grid, between the bounds that the scene's points allow,
@@ -157,7 +151,7 @@ class SweepPrior:
     ) -> Array:
         """Inverse depth (H, W, working grid) spread from SfM points and sure pixels along even
         ground, slopes among them, between the bounds."""
-        from refdepth.matching.propagation import propagate
+        from refdepth.matching.propagation import SURE_POWER, propagate
         from refdepth.matching.search import edge_links
 
         fill, xp = self.settings.fill, namespace(swept)
@@ -172,7 +166,7 @@ class SweepPrior:
         )
         change = propagate(
             xp.astype(xp.stack([swept, points]) / unit - 1, xp.float32),
-            xp.stack([confidence**self.settings.sure_power, weights]),
+            xp.stack([confidence**SURE_POWER, weights]),
             *links,
             smoothness=fill.smoothness,
             outlier=fill.outlier,

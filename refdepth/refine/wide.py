@@ -10,7 +10,7 @@ from refdepth.arrays import Array, at_pixels, fetch, median_of, namespace
 from refdepth.geometry.grid import WorkGrid, by_strips, log_ratio
 from refdepth.geometry.working_view import WorkingView
 from refdepth.matching.plane_sweep import sweep_planes
-from refdepth.matching.propagation import propagate
+from refdepth.matching.propagation import SURE_POWER, propagate
 from refdepth.matching.search import edge_links
 from refdepth.refine.problem import log_at
 from refdepth.refine.settings import WideSettings
@@ -95,12 +95,13 @@ def bend_to_photos(
     )
     change = propagate(
         xp.stack([swept.log_depth - xp.log(filled), points]),
-        xp.stack([swept.confidence, point_weight]),
+        xp.stack([swept.confidence**SURE_POWER, point_weight]),
         *links,
         smoothness=settings.spread.smoothness,
         outlier=settings.spread.outlier,
         anchor=ANCHOR,
         rounds=settings.spread.rounds,
+        twicing=True,
     )
     return xp.where(known, filled * xp.exp(change), 0.0)
 
