@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import uniform_filter
 
 from refdepth.priors.resolution import in_photo
 from refdepth.priors.sweep import SweepPrior, SweepSettings, depth_bounds
@@ -13,6 +14,8 @@ from refdepth.types.prior import PriorKind
 from refdepth.types.scene import Scene, SparsePoints
 
 SETTINGS = SweepSettings(planes=64, sources=4)
+LEVELLED = 0.08
+"""Share of its unevenness that filled inverse depth may have lost; one smooth map loses 0.12."""
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,20 @@ def test_its_confidence_tells_sure_from_filled(synthetic, scene):
     error = np.abs(in_photo(prior, view.camera.shape).values / synthetic.views[2].depth - 1)
     sure = in_photo(prior, view.camera.shape).confidence > 0.5
     assert error[sure].mean() < 0.6 * error[~sure].mean()
+
+
+def test_filling_does_not_level_slopes(synthetic, scene):
+    """The error of inverse depth, regressed on what is uneven in the true one: a smooth map takes a
+    part of that away."""
+    products = squares = 0.0
+    for view, made in zip(scene.views, synthetic.views, strict=True):
+        prior = SweepPrior(SETTINGS).estimate(view, scene)
+        found, true = 1 / in_photo(prior, view.camera.shape).values, 1 / made.depth
+        uneven = true - uniform_filter(true, 25)
+        good = np.abs(found / true - 1) < 0.03
+        products += float((uneven * (found - true))[good].sum())
+        squares += float((uneven**2)[good].sum())
+    assert abs(products / squares) < LEVELLED
 
 
 def test_the_same_scene_gives_the_same_bits(scene):
