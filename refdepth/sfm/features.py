@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from refdepth.sfm.database import feature_counts
 from refdepth.sfm.native import Cancelled, Progress, run_step
 from refdepth.sfm.pairs import PairPlan
 from refdepth.sfm.settings import Guided, SfmSettings
+
+logger = logging.getLogger(__name__)
 
 _SIFT_BYTES_PER_PIXEL = 320
 """Peak memory of one SIFT thread per pixel of the (shrunk) photo: pyramids start at twice the
@@ -41,7 +44,17 @@ def extract_features(
     cancelled: Cancelled | None = None,
 ) -> None:
     """SIFT features of all photos into `database`; photos that have theirs are skipped. At most
-    `threads` work at once, fewer where `memory_mb` (None: half of what is free) asks for it."""
+    `threads` work at once, fewer where `memory_mb` (None: half of what is free) asks for it; one
+    works in any case, with a warning where that is too much."""
+    per_thread = _largest(photos, settings) * _SIFT_BYTES_PER_PIXEL
+    if memory_mb is not None and per_thread > memory_mb * 2**20:
+        logger.warning(
+            "finding features in one photo takes about %.1f GB, where memory allows %.1f; "
+            "a smaller sfm.feature_image_size (%d) takes less",
+            per_thread / 1e9,
+            memory_mb * 2**20 / 1e9,
+            settings.feature_image_size,
+        )
     run_step(
         "extract",
         label="finding features",
@@ -52,7 +65,7 @@ def extract_features(
         masks=masks,
         max_features=settings.max_features,
         max_image_size=settings.feature_image_size,
-        threads=_affordable(threads, _largest(photos, settings) * _SIFT_BYTES_PER_PIXEL, memory_mb),
+        threads=_affordable(threads, per_thread, memory_mb),
         progress=progress,
         cancelled=cancelled,
     )
