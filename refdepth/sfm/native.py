@@ -7,6 +7,7 @@ a child none of that reaches the caller; the feature database survives a kill at
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import json
 import logging
@@ -32,6 +33,8 @@ Progress = Callable[[str, float, float | None], None]
 """Called with a label, what is done and what there is in all (None: unknown)."""
 
 _POLL_SECONDS = 0.1
+_THREAD_SECONDS = 20.0
+"""Longest wait for a thread's first step, and for its last."""
 _LOG_LINE = re.compile(r"^([IWEF])\d{8} \S+ +\d+ (\S+)\] ?(.*)$")
 _PHOTO_DONE = re.compile(
     r"(?:Processed file|Undistorting image|Indexing image|Processing image) \[(\d+)/\d+\]"
@@ -65,11 +68,8 @@ def run_step(
     child = _start()
     events: queue.Queue[tuple[str, str | None]] = queue.Queue()
     pipes = (("event", child.stdout), ("log", child.stderr))
-    readers = [
-        threading.Thread(target=_read, args=(name, pipe, events), daemon=True)
-        for name, pipe in pipes
-    ]
-    started: list[threading.Thread] = []
+    readers = [_Reader(name, pipe, events) for name, pipe in pipes]
+    started: list[_Reader] = []
     try:
         for reader in readers:
             reader.start()  # which fails where memory is refused
@@ -177,10 +177,37 @@ def _close(child: subprocess.Popen[str]) -> None:
                 pipe.close()
 
 
-def _read(name: str, pipe: IO[str] | None, events: queue.Queue[tuple[str, str | None]]) -> None:
-    for line in pipe or ():
-        events.put((name, line.rstrip("\n")))
-    events.put((name, None))
+class _Reader:
+    """Reads the lines of a pipe in a thread.
+
+    `threading.Thread.start` waits for ever for a thread that is refused memory before its first
+    step; this one gives up.
+    """
+
+    def __init__(
+        self, name: str, pipe: IO[str] | None, events: queue.Queue[tuple[str, str | None]]
+    ) -> None:
+        self._name, self._pipe, self._events = name, pipe, events
+        self._begun, self._ended = threading.Event(), threading.Event()
+
+    def start(self) -> None:
+        """Begins to read. Raises `RuntimeError` or `MemoryError` where memory is refused."""
+        _thread.start_new_thread(self._read, ())
+        if not self._begun.wait(_THREAD_SECONDS):
+            raise MemoryError("a thread could not begin")
+
+    def join(self) -> None:
+        """Waits for the pipe's end."""
+        self._ended.wait(_THREAD_SECONDS)
+
+    def _read(self) -> None:
+        try:
+            self._begun.set()
+            for line in self._pipe or ():
+                self._events.put((self._name, line.rstrip("\n")))
+        finally:
+            self._events.put((self._name, None))
+            self._ended.set()
 
 
 def _follow(

@@ -125,3 +125,10 @@ def test_importing_pycolmap_leaves_signal_handlers_in_place() -> None:
         check=False,
     )
     assert result.stdout.split() == ["ours", "alive"]
+
+
+def test_a_thread_that_is_refused_memory_before_its_first_step_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr("refdepth.sfm.native._THREAD_SECONDS", 0.2)
+    monkeypatch.setattr("_thread.start_new_thread", lambda function, arguments: 0)
+    with pytest.raises(MemoryError, match="could not begin"):
+        run_step("check_vocabulary", path="nowhere")
