@@ -23,12 +23,18 @@ import json
 import platform
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accuracy_scenes import PRIORS, Task, photo_tasks, real_scenes, synthetic_tasks
+from accuracy_scenes import (
+    PRIORS,
+    ScaledPriors,
+    Task,
+    photo_tasks,
+    real_scenes,
+    synthetic_tasks,
+)
 from accuracy_tables import ablation, by_prior, mean_over, never_worse, overview, promises
 
 from refdepth.cores import usable_cores
@@ -37,71 +43,54 @@ from refdepth.evaluation.correspondence import scale_from_points
 from refdepth.geometry.working_view import WorkingView
 from refdepth.io.images import load_photo
 from refdepth.matching.neighbours import closest_views, select_sources
+from refdepth.pipeline.config import RunConfig, build_config
 from refdepth.priors.fit import ScaleSettings
 from refdepth.refine.paper.coarse import coarse_refine
 from refdepth.refine.paper.settings import CoarseSettings
 from refdepth.refine.rounds import first_round, second_round
 from refdepth.refine.settings import RefineSettings
 from refdepth.render import select_renderer
+from refdepth.settings import Quality
 from refdepth.synthetic import Variant
 from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene
 
 Maps = dict[str, DepthMap]
 METHODS = ("scaled", "coarse", "paper", "fast", "no gradient steps", "balanced", "high")
-"""`no gradient steps` is `balanced` without them."""
 LEVERS: dict[str, dict[str, Any]] = {
-    "no gradient steps": {"iterations": 0},
-    "not bent to photos": {"wide.from_error": 1e9},
-    "no close views": {"wide.close_sources": 0},
-    "few sources": {"sources": 4},
-    "no sub-surfaces": {"match.support_gray": 0.0},
-    "no SfM points": {"propagation.sparse_weight": 0.0, "wide.spread.sparse_weight": 0.0},
-    "no neighbours": {
-        "consistency.weight": 0.0,
-        "consistency.least_confidence": 0.0,
-        "consistency.vote_gain": 0.0,
+    "no gradient steps": {"refine.iterations": 0},
+    "unbent fits": {"scale.bend_from": 1e9},
+    "not bent to photos": {"refine.wide.from_error": 1e9},
+    "no close views": {"refine.wide.close_sources": 0},
+    "few sources": {"refine.sources": 4},
+    "even windows": {"refine.match.support_gray": 0.0},
+    "no SfM points": {
+        "refine.propagation.sparse_weight": 0.0,
+        "refine.wide.spread.sparse_weight": 0.0,
     },
-    "no second search": {"search_again.range": 1e-6, "search_again.steps": 3},
-    "no judge": {"held_out": False},
-    "smeared edges": {"edge_reach": 0.0},
+    "no neighbours": {
+        "refine.consistency.weight": 0.0,
+        "refine.consistency.least_confidence": 0.0,
+        "refine.consistency.vote_gain": 0.0,
+    },
+    "no second search": {"refine.search_again.range": 1e-6, "refine.search_again.steps": 3},
+    "no judge": {"refine.held_out": False},
+    "smeared edges": {"refine.edge_reach": 0.0},
 }
 """What `balanced` is without one of its levers: settings by their dotted names."""
-UNBENT_FITS = "unbent fits"
-"""`balanced` on priors that are fitted with one line a view, however far off they are."""
+SECOND_ROUND_ALONE = {"consistency", "search_again", "edge_reach", "iterations", "surface"}
+"""Settings that first rounds do not read."""
 USUAL_PRIORS = ("smooth", "objectwise", "mono")
 CURVE_STEPS = (0, 1, 2, 4, 8, 16)
 HERE = Path(__file__).resolve().parent
 
 
-def refine_settings(method: str, paper_steps: int) -> RefineSettings:
+def config_of(method: str, paper_steps: int) -> RunConfig:
     """Settings of a method that refines."""
-    if method == "paper":
-        settings = RefineSettings.preset("paper")
-        paper = settings.paper.model_copy(update={"iterations": paper_steps})
-        return settings.model_copy(update={"paper": paper})
     if method in LEVERS:
-        return without(RefineSettings.preset("balanced"), LEVERS[method])
-    return RefineSettings.preset(method)  # type: ignore[arg-type]
-
-
-def without(settings: RefineSettings, changes: Mapping[str, Any]) -> RefineSettings:
-    """The same settings with others by their dotted names."""
-    fields = settings.model_dump()
-    for name, value in changes.items():
-        *groups, last = name.split(".")
-        place = fields
-        for group in groups:
-            place = place[group]
-        if last not in place:
-            raise KeyError(name)
-        place[last] = value
-    return RefineSettings.model_validate(fields)
-
-
-def with_steps(settings: RefineSettings, steps: int) -> RefineSettings:
-    """The same settings with another number of gradient steps."""
-    return settings.model_copy(update={"iterations": steps})
+        return build_config(quality=Quality.BALANCED, options=LEVERS[method])
+    options = {"refine.paper.iterations": paper_steps} if method == Quality.PAPER else {}
+    return build_config(quality=Quality(method), options=options)
 
 
 class Bench:
@@ -114,41 +103,39 @@ class Bench:
         grid = RefineSettings().grid
         self.images = {name: WorkingView.of(photo, **grid) for name, photo in photos.items()}
         self.points = {view.name: self.scene.sparse_depth(view) for view in self.scene.views}
+        self._scaled: dict[str, ScaledPriors] = {}
         start = time.perf_counter()
-        self.scaled, self.prior_errors = task.scaled()
+        usual = self._priors(ScaleSettings())
         self.seconds = {"scaled": (time.perf_counter() - start) / len(self.scene)}
-        self.maps: dict[str, Maps] = {"scaled": self._unsure(self.scaled)}
+        self.maps: dict[str, Maps] = {"scaled": self._unsure(usual.depth)}
         self.view_errors: dict[str, np.ndarray] = {}
         """AbsRel of each judged view, once scored."""
         self._first: dict[str, tuple[Maps, float]] = {}
 
     def run(self, method: str, paper_steps: int) -> None:
         """Depth and seconds a view of one method."""
-        if method == UNBENT_FITS:
-            usual = self.scaled, self.prior_errors, self._first
-            self.scaled, self.prior_errors = self.task.scaled(ScaleSettings(bend_from=1e9))
-            self._first = {}
-            self.maps[method], self.seconds[method] = self.refine(RefineSettings.preset("balanced"))
-            self.scaled, self.prior_errors, self._first = usual
-        elif method == "coarse":
+        if method == "coarse":
             start = time.perf_counter()
+            scaled = self._priors(ScaleSettings()).depth
             bent = {
-                name: coarse_refine(self.scaled[name], self.points[name], CoarseSettings(), 0)
+                name: coarse_refine(scaled[name], self.points[name], CoarseSettings(), 0)
                 for name in self.judged
             }
             self.seconds[method] = (time.perf_counter() - start) / len(self.judged)
             self.maps[method] = self._unsure(bent)
         elif method != "scaled":
-            settings = refine_settings(method, paper_steps)
-            self.maps[method], self.seconds[method] = self.refine(settings)
+            config = config_of(method, paper_steps)
+            self.maps[method], self.seconds[method] = self.refine(config)
 
-    def refine(self, settings: RefineSettings) -> tuple[Maps, float]:
+    def refine(self, config: RunConfig) -> tuple[Maps, float]:
         """Depth of the judged views after both rounds, and seconds a view."""
+        settings = config.refine
         sources = {
             view.name: select_sources(self.scene, view, settings.sources)
             for view in self.scene.views
         }
-        first, seconds = self._first_rounds(settings, sources)
+        first, seconds = self._first_rounds(config, sources)
+        priors = self._priors(config.scale)
         renderer = select_renderer("cpu") if settings.gradient_steps else None
         out: Maps = {}
         start = time.perf_counter()
@@ -156,9 +143,9 @@ class Bench:
             out[name] = second_round(
                 self.images[name],
                 [self.images[source] for source in sources[name]],
-                scaled=self.scaled[name],
+                scaled=priors.depth[name],
                 sparse=self.points[name],
-                prior_error=self.prior_errors[name],
+                prior_error=priors.error[name],
                 first=first[name],
                 source_depths=[first[source] for source in sources[name]],
                 settings=settings,
@@ -167,11 +154,13 @@ class Bench:
         return out, seconds + (time.perf_counter() - start) / len(self.judged)
 
     def _first_rounds(
-        self, settings: RefineSettings, sources: dict[str, tuple[str, ...]]
+        self, config: RunConfig, sources: dict[str, tuple[str, ...]]
     ) -> tuple[Maps, float]:
         """First rounds of the judged views and their sources; shared by methods that differ in
-        gradient steps alone."""
-        key = with_steps(settings, 0).model_dump_json()
+        nothing that they read."""
+        settings, priors = config.refine, self._priors(config.scale)
+        read = settings.model_dump_json(exclude=SECOND_ROUND_ALONE)
+        key = read + config.scale.model_dump_json()
         if key not in self._first:
             needed = sorted({n for name in self.judged for n in (name, *sources[name])})
             start = time.perf_counter()
@@ -179,10 +168,10 @@ class Bench:
                 name: first_round(
                     self.images[name],
                     [self.images[source] for source in sources[name]],
-                    scaled=self.scaled[name],
+                    scaled=priors.depth[name],
                     sparse=self.points[name],
-                    prior_error=self.prior_errors[name],
-                    close=self._close(name, sources[name], settings),
+                    prior_error=priors.error[name],
+                    close=self._close(name, priors.error[name], sources[name], settings),
                     settings=settings,
                 ).depth_map
                 for name in needed
@@ -190,12 +179,19 @@ class Bench:
             self._first[key] = maps, (time.perf_counter() - start) / len(needed)
         return self._first[key]
 
+    def _priors(self, settings: ScaleSettings) -> ScaledPriors:
+        """The scene's priors under fits with these settings, made once."""
+        key = settings.model_dump_json()
+        if key not in self._scaled:
+            self._scaled[key] = self.task.scaled(settings)
+        return self._scaled[key]
+
     def _close(
-        self, name: str, sources: tuple[str, ...], settings: RefineSettings
+        self, name: str, error: float, sources: tuple[str, ...], settings: RefineSettings
     ) -> list[WorkingView]:
         """The closest other views, where the prior is far off."""
         wide = settings.wide
-        if self.prior_errors[name] <= wide.from_error:
+        if error <= wide.from_error:
             return []
         found = closest_views(self.scene, self.scene[name], wide.close_sources, sources)
         return [self.images[other] for other in found]
@@ -251,8 +247,8 @@ class Bench:
         for steps in CURVE_STEPS:
             self.maps = {"scaled": self.maps["scaled"]}
             name = f"{steps} steps"
-            settings = with_steps(RefineSettings.preset("balanced"), steps)
-            self.maps[name], self.seconds[name] = self.refine(settings)
+            config = build_config(quality=Quality.BALANCED, options={"refine.iterations": steps})
+            self.maps[name], self.seconds[name] = self.refine(config)
             points.append({"steps": steps, **self.score()[name]})
         return points
 
@@ -273,7 +269,9 @@ def arguments() -> argparse.Namespace:
         default=os.environ.get("REFDEPTH_SCENES"),
         help="folder of real scenes; default: $REFDEPTH_SCENES",
     )
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument(
+        "--methods", nargs="+", default=list(METHODS), choices=sorted({*METHODS, *LEVERS})
+    )
     parser.add_argument(
         "--ablation",
         action="store_true",
@@ -307,7 +305,7 @@ def arguments() -> argparse.Namespace:
         args.every = 4
         args.paper_steps = min(args.paper_steps, 20)
     if args.ablation:
-        args.methods = ["balanced", *LEVERS, UNBENT_FITS]
+        args.methods = ["balanced", *LEVERS]
     if "scaled" not in args.methods:
         args.methods = ["scaled", *args.methods]
     return args

@@ -45,6 +45,16 @@ _PARTS = ("images", "gt")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class ScaledPriors:
+    """Priors of a scene, by the name of the view."""
+
+    depth: dict[str, np.ndarray]
+    """Scaled (H, W)."""
+    error: dict[str, float]
+    """How far off each is taken to be, in log depth."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Task:
     """A scene with photos, a prior for each and the truth."""
 
@@ -55,10 +65,8 @@ class Task:
     patch: GroundTruth | None = None
     """The truth on the mirror alone."""
 
-    def scaled(
-        self, settings: ScaleSettings | None = None
-    ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-        """Every view's prior, fitted to the SfM points, and how far off it is taken to be."""
+    def scaled(self, settings: ScaleSettings) -> ScaledPriors:
+        """Every view's prior, fitted to the SfM points."""
         priors = {view.name: self.prior(view) for view in self.scene.views}
         points = {view.name: self.scene.sparse_depth(view) for view in self.scene.views}
         fits = fit_scene(priors, points, settings)
@@ -70,7 +78,7 @@ class Task:
         )
         shapes = {view.name: view.camera.shape for view in self.scene.views}
         scaled = {name: apply_fit(priors[name], fit, shapes[name]) for name, fit in fits.items()}
-        return scaled, errors
+        return ScaledPriors(depth=scaled, error=errors)
 
 
 def synthetic_tasks(

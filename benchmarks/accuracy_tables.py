@@ -8,6 +8,7 @@ from refdepth.evaluation import Table
 from refdepth.synthetic import Variant
 
 WORSE = 1.02
+"""From which a view counts as worse."""
 
 
 def overview(title: str, rows: list[tuple[str, dict[str, float]]]) -> Table:
@@ -83,8 +84,8 @@ def never_worse(errors: dict[str, dict[str, np.ndarray]], method: str) -> Table:
     columns = ("", "prior", "views", "worse", "worst", "median")
     notes = (
         "AbsRel divided by that of the better of scaled prior and scaled sweep, view by view;",
+        f"worse: above {WORSE}.",
     )
-    notes += (f"worse: above {WORSE}.",)
     return Table(title=f"{method}: never worse?", columns=columns, rows=tuple(rows), notes=notes)
 
 
