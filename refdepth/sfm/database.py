@@ -17,6 +17,7 @@ from refdepth.ingest.photos import PreparedPhoto
 from refdepth.sfm.focal import FocalSource, FocalStart, is_fisheye
 from refdepth.sfm.rigs import panorama_rig
 from refdepth.sfm.settings import SfmSettings
+from refdepth.sfm.sift import WHOLE_PIXELS
 
 
 def initial_camera(
@@ -187,7 +188,8 @@ def _marks(
         for photo in photos
     ]
     moving = [[photo.name for photo in faces] for faces in panoramas.values()]
-    features = _digest([rows, *moving, settings.max_features, settings.feature_image_size])
+    sizes = (settings.max_features, settings.feature_image_size, WHOLE_PIXELS)
+    features = _digest([rows, *moving, *sizes])
     matches = [features, pairing, settings.guided_matching, seed]
     return {"features": features, "matches": _digest(matches)}
 

@@ -17,12 +17,10 @@ from refdepth.sfm.database import feature_counts
 from refdepth.sfm.native import Cancelled, Progress, run_step
 from refdepth.sfm.pairs import PairPlan
 from refdepth.sfm.settings import Guided, SfmSettings
+from refdepth.sfm.sift import WHOLE_PIXELS, thread_bytes
 
 logger = logging.getLogger(__name__)
 
-_SIFT_BYTES_PER_PIXEL = 320
-"""Peak memory of one SIFT thread per pixel of the (shrunk) photo: pyramids start at twice the
-size. Measured, rounded up."""
 _GUIDED_BYTES_PER_PAIR = 16
 """Peak memory of one guided matching thread per pair of features of two photos. Measured."""
 _GUIDED_FEATURES = 4096
@@ -46,7 +44,15 @@ def extract_features(
     """SIFT features of all photos into `database`; photos that have theirs are skipped. At most
     `threads` work at once, fewer where `memory_mb` (None: half of what is free) asks for it; one
     works in any case, with a warning where that is too much."""
-    per_thread = _largest(photos, settings) * _SIFT_BYTES_PER_PIXEL
+    pixels = {photo.name: _pixels(photo, settings) for photo in photos}
+    small: list[str] = []
+    large: list[str] = []
+    for name, count in pixels.items():
+        (large if count > WHOLE_PIXELS else small).append(name)
+    least, most = (
+        max((thread_bytes(pixels[name]) for name in names), default=0.0) for names in (small, large)
+    )
+    per_thread = max(least, most)
     if memory_mb is not None and per_thread > memory_mb * 2**20:
         logger.warning(
             "finding features in one photo takes about %.1f GB, where memory allows %.1f; "
@@ -61,11 +67,13 @@ def extract_features(
         total=len(photos),
         database=database,
         images=images,
-        names=[photo.name for photo in photos],
+        names=small,
+        large=large,
         masks=masks,
         max_features=settings.max_features,
         max_image_size=settings.feature_image_size,
-        threads=_affordable(threads, per_thread, memory_mb),
+        threads=_affordable(threads, least, memory_mb),
+        threads_large=_affordable(threads, most, memory_mb),
         progress=progress,
         cancelled=cancelled,
     )
@@ -121,14 +129,10 @@ def mask_hashes(masks: Path | None, photos: Sequence[PreparedPhoto]) -> dict[str
     }
 
 
-def _largest(photos: Sequence[PreparedPhoto], settings: SfmSettings) -> float:
-    """Pixels of the largest photo, as features are looked for."""
-
-    def pixels(photo: PreparedPhoto) -> float:
-        shrink = min(1.0, settings.feature_image_size / max(photo.width, photo.height))
-        return photo.width * photo.height * shrink**2
-
-    return max(map(pixels, photos))
+def _pixels(photo: PreparedPhoto, settings: SfmSettings) -> float:
+    """Pixels of a photo, as features are looked for."""
+    shrink = min(1.0, settings.feature_image_size / max(photo.width, photo.height))
+    return photo.width * photo.height * shrink**2
 
 
 def _affordable(threads: int, bytes_per_thread: float, memory_mb: float | None) -> int:

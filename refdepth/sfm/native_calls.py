@@ -14,6 +14,7 @@ from refdepth.sfm.adjustment import adjust
 from refdepth.sfm.joining import join_models
 from refdepth.sfm.principal_point import refine_principal_points
 from refdepth.sfm.rigs import rigid_in
+from refdepth.sfm.sift import Sift
 
 Report = Callable[[float, float | None], None]
 
@@ -23,34 +24,29 @@ def extract(
     database: str,
     images: str,
     names: list[str],
+    large: list[str],
     masks: str | None,
     max_features: int,
     max_image_size: int,
     threads: int,
+    threads_large: int,
     report: Report,
 ) -> None:
-    """SIFT features of `names` into `database`; photos that have theirs are skipped."""
-    options = pycolmap.FeatureExtractionOptions()
-    options.use_gpu = False
-    options.num_threads = threads
-    options.max_image_size = max_image_size
-    options.sift.max_num_features = max_features
-    masked = [name for name in names if masks and Path(masks, f"{name}.png").exists()]
-    unmasked = sorted(set(names) - set(masked))
-    for group, mask_path in ((masked, masks), (unmasked, None)):
-        if not group:  # which pycolmap would take for all
-            continue
-        reader = pycolmap.ImageReaderOptions()
-        if mask_path is not None:  # given a mask path, it leaves out photos without a mask
-            reader.mask_path = mask_path
-        pycolmap.extract_features(
-            database,
-            images,
-            group,
-            reader_options=reader,
-            extraction_options=options,
-            device=pycolmap.Device.cpu,
-        )
+    """SIFT features of `names` and of the `large` photos into `database`; photos that have theirs
+    are skipped."""
+    places: dict[str, Any] = {
+        "database": Path(database),
+        "images": Path(images),
+        "masks": Path(masks) if masks else None,
+    }
+    limits = {"max_features": max_features, "max_image_size": max_image_size}
+    Sift(**limits, threads=threads).find(**places, names=names)
+    pycolmap.logging.minloglevel = 1  # progress, which this step reports itself from here on
+
+    def report_large(done: int) -> None:
+        report(len(names) + done, len(names) + len(large))
+
+    Sift(**limits, threads=threads_large).find_large(**places, names=large, report=report_large)
 
 
 def match(

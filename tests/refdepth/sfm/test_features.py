@@ -9,12 +9,17 @@ from refdepth.ingest.photos import PreparedPhoto
 from refdepth.sfm import features
 from refdepth.sfm.settings import SfmSettings
 
-PHOTO = PreparedPhoto(
-    name="a.jpg", original="a.jpg", width=3200, height=2400, stored_width=3200, stored_height=2400
-)
+
+def photo(name: str, width: int, height: int) -> PreparedPhoto:
+    size = {"width": width, "height": height, "stored_width": width, "stored_height": height}
+    return PreparedPhoto(name=name, original=name, **size)
 
 
-@pytest.mark.parametrize(("memory_mb", "threads", "warned"), [(6000, 2, False), (1000, 1, True)])
+PHOTOS = [photo("large.jpg", 6400, 4800), photo("small.jpg", 1600, 1200)]
+"""Of which one is looked at at 3200x2400; each then takes about 0.6 GB."""
+
+
+@pytest.mark.parametrize(("memory_mb", "threads", "warned"), [(1300, 2, False), (500, 1, True)])
 def test_one_thread_works_in_any_case_and_too_much_is_said(
     memory_mb: float,
     threads: int,
@@ -29,11 +34,12 @@ def test_one_thread_works_in_any_case_and_too_much_is_said(
         features.extract_features(
             tmp_path / "database.db",
             tmp_path,
-            [PHOTO],
+            PHOTOS,
             SfmSettings(),
             threads=4,
             memory_mb=memory_mb,
         )
-    assert asked["threads"] == threads
+    assert (asked["names"], asked["large"]) == (["small.jpg"], ["large.jpg"])
+    assert (asked["threads"], asked["threads_large"]) == (threads, threads)
     assert bool(caplog.messages) == warned
     assert all("sfm.feature_image_size (3200)" in message for message in caplog.messages)

@@ -63,10 +63,12 @@ def test_a_stop_is_obeyed_and_no_process_stays(photo_set, tmp_path: Path) -> Non
             database=tmp_path / "a.db",
             images=photo_set.images,
             names=[photo.name for photo in photo_set.photos],
+            large=[],
             masks=None,
             max_features=8192,
             max_image_size=3200,
             threads=1,
+            threads_large=1,
             cancelled=lambda: bool(workers(os.getpid())),
         )
     assert not workers(os.getpid())
