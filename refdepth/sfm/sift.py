@@ -32,7 +32,7 @@ _MARGIN = 40
 """Rows of its neighbours that a strip has too: descriptors of the finest features reach some 11
 times their scale of at most 1.6 pixels, smoothing a few rows more."""
 _BLOCK = 4
-"""Photos a thread between two writes to the database: what a stop may lose."""
+"""Photos for each thread between two writes to the database: what a stop may lose."""
 
 
 def thread_bytes(pixels: float) -> float:
@@ -126,7 +126,7 @@ class Sift:
                 coarse = Path(scratch) / "coarse.db"
                 self.find(coarse, images, block, masks, first_octave=0, octaves=3)
                 found = read_features(coarse, block)
-                for name in block:
+                for name in found:
                     room = self.max_features - len(found[name])
                     if room > 0:
                         mask = masks / f"{name}.png" if masks else None
@@ -209,13 +209,15 @@ def _is_done(opened: Any, name: str) -> bool:
 
 
 def read_features(database: Path, names: Sequence[str]) -> dict[str, Features]:
-    """What `database` has for photos `names`."""
+    """What `database` has of photos `names`; those that could not be read are left out."""
     found = {}
     with pycolmap.Database.open(database) as opened:
         for name in names:
-            image = opened.read_image_with_name(name).image_id
-            keypoints = np.array(opened.read_keypoints(image), np.float32)
-            descriptors = np.array(opened.read_descriptors(image).data, np.uint8)
+            image = opened.read_image_with_name(name)
+            if image is None:
+                continue
+            keypoints = np.array(opened.read_keypoints(image.image_id), np.float32)
+            descriptors = np.array(opened.read_descriptors(image.image_id).data, np.uint8)
             found[name] = Features(keypoints.reshape(-1, 6), descriptors.reshape(-1, 128))
     return found
 

@@ -150,6 +150,24 @@ def test_a_stop_loses_one_block_and_the_rest_is_found_as_before(tmp_path: Path) 
     assert not list(tmp_path.glob(".tmp-*"))
 
 
+@pytest.mark.parametrize("of_photos", ["find", "find_large"])
+def test_a_photo_that_cannot_be_read_is_left_without_features(
+    of_photos: str, tmp_path: Path
+) -> None:
+    names = ["a.png", "b.png"]
+    write_photo(tmp_path / "a.png", seed=5)
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    database = new_database(tmp_path / "a.db", names)
+    if of_photos == "find":
+        finder().find(database, tmp_path, names, None)
+    else:
+        finder().find_large(database, tmp_path, names, None, report=lambda done: None)
+    with pycolmap.Database.open(database) as opened:
+        a, b = (opened.read_image_with_name(name).image_id for name in names)
+        assert opened.exists_keypoints(a)
+        assert not opened.exists_keypoints(b)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads a process' peak from /proc")
 def test_a_thread_takes_no_more_memory_than_is_said(tmp_path: Path) -> None:
     """In a process of its own, whose peak is that of the features."""
