@@ -47,7 +47,7 @@ class FuseStage:
     """Refined depth in, `cloud.ply` and the depth that views agree on out."""
 
     name = "fuse"
-    version = 7
+    version = 8
     upstream = ("sfm", "refine")
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:

@@ -16,7 +16,6 @@ from refdepth.types.depth_map import DepthMap
 from refdepth.types.scene import Scene, View
 
 STEP_RADIUS_PX = 2  # depth is interpolated, so wrong, this close to a step
-OWN_OPINION = 1.0  # a view's own confidence weighs as much as the word of so many neighbours
 
 
 class DepthCache:
@@ -58,8 +57,8 @@ class ViewConsistency:
     the pixel; 0 where it is not kept."""
     agreeing: NDArray[np.uint8]
     """Number of neighbours that agree (height, width)."""
-    contradicting: NDArray[np.uint8]
-    """Number of neighbours that see through the pixel's point (height, width)."""
+    against: NDArray[np.float32]
+    """Confidence of the neighbours that see through the pixel's point, added up (height, width)."""
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -83,8 +82,10 @@ def check_view(
     A source agrees with a pixel when its depth at the pixel's point, carried back, lands within
     `max_reprojection_px` of the pixel and within `max_depth_ratio` of its depth; it contradicts
     when it measures a surface behind the point. A nearer surface hides the point: no opinion.
-    The belief in a pixel is the share of opinions in its favour, its own confidence among them: a
-    surface that few views see needs no more than that most of those agree. At depth steps and on
+    The belief in a pixel is the share of opinions in its favour, its own among them, each weighed
+    with its confidence: who knows little cannot say much against a pixel. A surface that few views
+    see needs no more than that most of those agree; where nobody else has an opinion, the belief is
+    the pixel's own confidence. At depth steps and on
     surfaces seen edge-on (`max_slant_deg`), where depth is interpolated and neighbours share the
     mistake, `min_agreeing_steep` of them must agree. What is left in small pieces goes.
     """
@@ -92,10 +93,10 @@ def check_view(
 
     own = load(view.name)
     shape = own.depth.shape
-    agreeing, contradicting = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    agreeing = np.zeros(shape, np.uint8)
+    favour, against = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     depth = np.where(own.confidence >= settings.min_confidence, own.depth, 0).astype(np.float32)
     valid = depth > 0
-    trust = own.confidence.astype(np.float64)
     for source in sources:
         other = load(source.name)
         source_from_ref = relative_pose(source.cam_from_world, view.cam_from_world)
@@ -114,24 +115,25 @@ def check_view(
             settings.max_reprojection_px,
             settings.max_depth_ratio,
             agreeing,
-            contradicting,
-            trust,
+            favour,
+            against,
         )
-    belief = (OWN_OPINION * own.confidence + agreeing) / (
-        OWN_OPINION + agreeing.astype(np.float64) + contradicting
-    )
+    favour += own.confidence
+    heard = (agreeing > 0) | (against > 0)
+    share = favour / np.maximum(favour + against, np.finfo(np.float32).tiny)
+    belief = np.where(heard, share, own.confidence)
     steep = kernels.near_steps(own.depth, STEP_RADIUS_PX, _steepest(view, settings))
     needed = np.where(steep, settings.min_agreeing_steep, settings.min_agreeing)
     needed = np.minimum(needed, len(sources))
     keep = valid & (agreeing >= needed) & (belief >= settings.min_belief)
     least = int(np.ceil(settings.min_segment * keep.size))
     kernels.small_segments(depth, keep, 2 * settings.max_depth_ratio, least)
-    confidence = np.where(keep, trust / (1.0 + agreeing) * belief, 0)
+    confidence = np.where(keep, favour / (1.0 + agreeing) * belief, 0)
     return ViewConsistency(
         depth=np.where(keep, depth, 0),
         confidence=confidence.astype(np.float32),
         agreeing=agreeing,
-        contradicting=contradicting,
+        against=against,
     )
 
 

@@ -58,10 +58,11 @@ def compare(
     max_px: float,
     max_ratio: float,
     agreeing: Counts,
-    contradicting: Counts,
-    trust: Array,
+    favour: Map,
+    against: Map,
 ) -> None:
-    """Adds one source's opinion on every pixel of `depth` to the accumulators (height, width)."""
+    """Adds one source's opinion on every pixel of `depth` to the accumulators (height, width): how
+    many agree, with what confidence, and with what confidence others see through."""
     height, width = depth.shape
     source_height, source_width = source_depth.shape
     for y in prange(height):
@@ -80,7 +81,7 @@ def compare(
             if not measured > 0:
                 continue
             if measured > seen * (1 + 2 * max_ratio):
-                contradicting[y, x] += 1
+                against[y, x] += source_confidence[int(v), int(u)]
                 continue
             back_u, back_v, back = _project(A_back, b_back, u, v, measured)
             if not back > 0:
@@ -89,7 +90,7 @@ def compare(
             if ex * ex + ey * ey > max_px * max_px or abs(measured / seen - 1) > max_ratio:
                 continue
             agreeing[y, x] += 1
-            trust[y, x] += float(source_confidence[int(v), int(u)])
+            favour[y, x] += source_confidence[int(v), int(u)]
 
 
 @parallel_kernel

@@ -58,7 +58,7 @@ class FusionSettings(Settings):
     )
     min_belief: float = setting(
         0.5,
-        "Least share of opinions in favour of a pixel, its own confidence included.",
+        "Least share of opinions in favour of a pixel, each weighed with its confidence.",
         ge=0,
         le=1,
         expert=True,

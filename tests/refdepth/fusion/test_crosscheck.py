@@ -112,7 +112,41 @@ def test_a_nearer_surface_hides_and_does_not_contradict(wall):
     checked = check_view(
         scene["0.png"], [scene["4.png"]], maps.__getitem__, FusionSettings(min_agreeing=0)
     )
-    assert checked.contradicting.sum() == 0
+    assert checked.against.sum() == 0
+
+
+def test_who_knows_little_says_little_against_a_pixel(wall):
+    """Two of three neighbours see through what one confirms."""
+    scene, maps = wall
+    wrong = dict(maps)
+    for name in ("0.png", "4.png"):
+        wrong = changed(wrong, name, depth=maps[name].depth * np.float32(1.2))
+    others = [scene[name] for name in ("1.png", "0.png", "4.png")]
+
+    def checked(doubt: float):
+        said = dict(wrong)
+        for name in ("0.png", "4.png"):
+            sure = np.full_like(maps[name].confidence, 1 - doubt)
+            said[name] = DepthMap(depth=wrong[name].depth, confidence=sure)
+        sure = np.full_like(maps["2.png"].confidence, 0.5)
+        for name in ("1.png", "2.png"):
+            said[name] = DepthMap(depth=maps[name].depth, confidence=sure)
+        return check_view(scene["2.png"], others, said.__getitem__, FusionSettings())
+
+    flat = (maps["2.png"].depth == FAR) & (checked(0.4).against > 1.1)
+    assert flat.mean() > 0.2
+    assert not checked(0.4).mask[flat].any()  # 1.0 in favour, 1.2 against
+    assert checked(0.6).mask[flat].mean() > 0.9  # 1.0 in favour, 0.8 against
+
+
+def test_where_nobody_else_looks_a_pixel_is_believed_as_far_as_it_believes_itself(wall):
+    scene, maps = wall
+    for sure, kept in ((0.6, True), (0.4, False)):
+        own = DepthMap(
+            depth=maps["2.png"].depth, confidence=np.full_like(maps["2.png"].confidence, sure)
+        )
+        checked = check_view(scene["2.png"], [], {"2.png": own}.__getitem__, FusionSettings())
+        assert checked.mask.any() == kept
 
 
 def test_what_a_mask_leaves_out_gives_no_point_and_no_witness(wall, tmp_path):
