@@ -85,9 +85,9 @@ def check_view(
     The belief in a pixel is the share of opinions in its favour, its own among them, each weighed
     with its confidence: who knows little cannot say much against a pixel. A surface that few views
     see needs no more than that most of those agree; where nobody else has an opinion, the belief is
-    the pixel's own confidence. At depth steps and on
-    surfaces seen edge-on (`max_slant_deg`), where depth is interpolated and neighbours share the
-    mistake, `min_agreeing_steep` of them must agree. What is left in small pieces goes.
+    the pixel's own confidence. At depth steps and on surfaces seen edge-on (`max_slant_deg`), where
+    depth is interpolated and neighbours share the mistake, `min_agreeing_steep` of them must agree.
+    What is left in small pieces goes.
     """
     from refdepth.fusion import kernels
 
