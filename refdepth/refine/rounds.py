@@ -68,8 +68,8 @@ def first_round(
 
     `prior_error` is how far off the prior is, as log depth within which it lies for three quarters
     of the SfM points before it is bent to them; without it, the residuals at `sparse` count. A
-    prior that is too far off for the search is bent first to what the photos say, those of `close`
-    among them: the closest views that are no sources.
+    prior that is too far off for the search is bent first to what all photos say: the judge's, as
+    in a prior that is a sweep, and those of `close`, the closest views that are no sources.
 
     `normals` (h, w, 3) on the working grid, in camera axes, towards the camera, 0 where unknown,
     are slants to try (see `slant`).
@@ -105,8 +105,8 @@ def first_round(
     record["prior_error"] = round(error, 4)
     hypotheses = settings.search
     if error > settings.wide.from_error:
-        near = [view.on(device) for view in close]
-        bent = bend_to_photos(ref, [*helpers, *near], base, sparse, settings.wide)
+        every = [view.on(device) for view in (*sources, *close)]
+        bent = bend_to_photos(ref, every, base, sparse, settings.wide)
         base = sky.kept(base, bent)
         hypotheses = settings.wide.search
         clock.lap("sweep")
