@@ -49,10 +49,10 @@ def extract_features(
     large: list[str] = []
     for name, count in pixels.items():
         (large if count > WHOLE_PIXELS else small).append(name)
-    least, most = (
+    for_small, for_large = (
         max((thread_bytes(pixels[name]) for name in names), default=0.0) for names in (small, large)
     )
-    per_thread = max(least, most)
+    per_thread = max(for_small, for_large)
     if memory_mb is not None and per_thread > memory_mb * 2**20:
         logger.warning(
             "finding features in one photo takes about %.1f GB, where memory allows %.1f; "
@@ -72,8 +72,8 @@ def extract_features(
         masks=masks,
         max_features=settings.max_features,
         max_image_size=settings.feature_image_size,
-        threads=_affordable(threads, least, memory_mb),
-        threads_large=_affordable(threads, most, memory_mb),
+        threads=_affordable(threads, for_small, memory_mb),
+        threads_large=_affordable(threads, for_large, memory_mb),
         progress=progress,
         cancelled=cancelled,
     )

@@ -177,3 +177,18 @@ def test_the_closest_other_views_show_what_lies_near(room):
         for close in ((), near)
     ]
     assert right[1] > right[0] + 0.02
+
+
+def test_a_prior_is_bent_to_the_judge_too_but_not_searched_in_it(room):
+    """Of two sources the second judges; here it is exchanged for another photo."""
+    name, *others = room.names
+    scaled = room.truth[name] * np.float32(1.02)
+    depths = {}
+    for judge in others[1:3]:
+        inputs = room.inputs(name, scaled)
+        inputs["sources"] = [room.views[others[0]], room.views[judge]]
+        for error in (0.0, FAR_OFF):
+            depths[judge, error] = first_round(**inputs, prior_error=error).depth
+    first, second = others[1:3]
+    assert np.array_equal(depths[first, 0.0], depths[second, 0.0])
+    assert not np.array_equal(depths[first, FAR_OFF], depths[second, FAR_OFF])
