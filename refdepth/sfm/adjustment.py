@@ -16,16 +16,21 @@ def adjust(
     threads: int,
     principal_points: bool = False,
     fixed_cameras: Collection[int] = (),
+    loss_px: float | None = None,
 ) -> None:
     """Bundle adjustment of everything in a `pycolmap.Reconstruction` but the intrinsics of the
     `fixed_cameras` and those of panoramas, whose rigs are not touched either. Principal points are
     free only where asked for. `images` are the ids of all that are placed; the last bits of the
-    result depend on their order."""
+    result depend on their order. With `loss_px`, the scale of a Cauchy loss, errors of many times
+    as much hardly count; else squares are minimised."""
     options = pycolmap.BundleAdjustmentOptions()
     options.refine_principal_point = principal_points
     options.refine_sensor_from_rig = False
     options.print_summary = False
     options.ceres.use_gpu = False
+    if loss_px is not None:
+        options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
+        options.ceres.loss_function_scale = loss_px
     options.ceres.solver_options.num_threads = threads
     config = pycolmap.BundleAdjustmentConfig()
     for image_id in images:

@@ -13,6 +13,7 @@ from refdepth.sfm import alike
 from refdepth.sfm.adjustment import adjust
 from refdepth.sfm.joining import join_models
 from refdepth.sfm.principal_point import refine_principal_points
+from refdepth.sfm.settling import settle
 from refdepth.sfm.rigs import rigid_in
 from refdepth.sfm.sift import Sift
 
@@ -156,8 +157,7 @@ def map_incrementally(
         folder = Path(output) / str(index)
         folder.mkdir(exist_ok=True)
         models[index].write(folder)
-    if refine_principal_point:
-        models = _with_principal_points(models, output, threads)
+    models = _settled(models, output, refine_principal_point, threads)
     return _describe_models(models, output)
 
 
@@ -191,8 +191,7 @@ def map_globally(
             adjust(model, model.reg_image_ids(), threads=threads)
             model.update_point_3d_errors()
             model.write(Path(output) / str(index))
-    if refine_principal_point:
-        models = _with_principal_points(models, output, threads)
+    models = _settled(models, output, refine_principal_point, threads)
     return _describe_models(models, output)
 
 
@@ -201,11 +200,17 @@ def _params_of(database: str, cameras: set[int]) -> dict[int, Any]:
         return {camera: opened.read_camera(camera).params for camera in cameras}
 
 
-def _with_principal_points(models: dict[int, Any], output: str, threads: int) -> dict[int, Any]:
-    return {
-        index: refine_principal_points(Path(output) / str(index), threads=threads)
-        for index in models
-    }
+def _settled(
+    models: dict[int, Any], output: str, refine_principal_point: bool, threads: int
+) -> dict[int, Any]:
+    """The models in the folders of `output` after the last adjustments."""
+    found = {}
+    for index in models:
+        folder = Path(output) / str(index)
+        if refine_principal_point:
+            refine_principal_points(folder, threads=threads)
+        found[index] = settle(folder, threads=threads)
+    return found
 
 
 def triangulate(
