@@ -13,8 +13,8 @@ from refdepth.sfm import alike
 from refdepth.sfm.adjustment import adjust
 from refdepth.sfm.joining import join_models
 from refdepth.sfm.principal_point import refine_principal_points
-from refdepth.sfm.settling import settle
 from refdepth.sfm.rigs import rigid_in
+from refdepth.sfm.settling import settle
 from refdepth.sfm.sift import Sift
 
 Report = Callable[[float, float | None], None]
