@@ -16,13 +16,11 @@ from refdepth._pycolmap import pycolmap
 from refdepth.sfm.adjustment import adjust
 from refdepth.sfm.rigs import rigid
 
-ROUNDS = 3
-"""Each looks again which matches are good."""
+LOSS_SCALES = 0.5, 0.5, 1.0
+"""Of the Cauchy loss, over the median error, in each round. Narrow ones get out of a bend that
+wrong matches hold; of what is left a wider one makes more, as most of its noise is Gaussian."""
 ITERATIONS = 50
 """Of a round. More would follow a bend whose matches the round after leaves out."""
-LOSS_SCALE = 0.5
-"""Of the Cauchy loss, over the median error. Were the noise Gaussian, cameras would be a third
-further off than with squares; that of features has long tails."""
 FAR_OFF, LEFT_OUT = 10.0, 5.0
 """Over the median error: what is left out before the first round, and after each."""
 LEAST_ANGLE_DEG = 0.5
@@ -39,9 +37,9 @@ def settle(folder: Path, *, threads: int) -> Any:
     model = pycolmap.Reconstruction(folder)
     free = _shifted(model)
     _leave_out(model, FAR_OFF)
-    for _ in range(ROUNDS):
-        scale = LOSS_SCALE * _median_error(model)
-        if not scale > 0:
+    for scale in LOSS_SCALES:
+        loss = scale * _median_error(model)
+        if not loss > 0:
             return pycolmap.Reconstruction(folder)
         adjust(
             model,
@@ -49,7 +47,7 @@ def settle(folder: Path, *, threads: int) -> Any:
             threads=threads,
             principal_points=bool(free),
             fixed_cameras=set(model.cameras) - free if free else (),
-            loss_px=scale,
+            loss_px=loss,
             iterations=ITERATIONS,
         )
         if not np.isfinite(_median_error(model)):
