@@ -9,6 +9,7 @@ import pytest
 
 from refdepth._pycolmap import pycolmap
 from refdepth.sfm.principal_point import LEAST_PHOTOS, refine_principal_points
+from tests.support.lens_model import lens_model
 
 
 def mapped_with_centred_lens(
@@ -16,16 +17,7 @@ def mapped_with_centred_lens(
 ) -> Path:
     """A model of lenses off their centre, as a mapper leaves it that believes in the centre: one
     camera of `photos` photos for each shift, numbered from 1."""
-    options = pycolmap.SyntheticDatasetOptions()
-    options.num_rigs = len(shifts_px)
-    options.num_cameras_per_rig = 1
-    options.num_frames_per_rig = photos
-    options.num_points3D = 250
-    options.camera_model_id = pycolmap.CameraModelId.SIMPLE_RADIAL
-    options.camera_width, options.camera_height = 640, 480
-    options.camera_params = [600.0, 320, 240, 0.01]
-    pycolmap.set_random_seed(0)
-    model = pycolmap.synthesize_dataset(options)
+    model = lens_model(len(shifts_px), photos)
     rng = np.random.default_rng(0)
     for image in model.images.values():
         for point in image.points2D:

@@ -9,8 +9,8 @@ import pytest
 
 from refdepth._pycolmap import pycolmap
 from refdepth.sfm.settling import settle
+from tests.support.lens_model import lens_model
 
-TRUE_PARAMS = [600.0, 320, 240, 0.01]
 BESIDE_PX = 3.9
 """How far wrong matches lie beside their place, at most: what mappers let pass."""
 
@@ -18,14 +18,7 @@ BESIDE_PX = 3.9
 def mapped(folder: Path, *, wrong: float, noise_px: float = 0.3, bias: float = 0.0) -> Path:
     """A model as mappers leave it, squares minimised, of which a share of the matches is `wrong`;
     those lean by `bias` to the right."""
-    options = pycolmap.SyntheticDatasetOptions()
-    options.num_rigs, options.num_cameras_per_rig, options.num_frames_per_rig = 1, 1, 12
-    options.num_points3D = 250
-    options.camera_model_id = pycolmap.CameraModelId.SIMPLE_RADIAL
-    options.camera_width, options.camera_height = 640, 480
-    options.camera_params = TRUE_PARAMS
-    pycolmap.set_random_seed(0)
-    model = pycolmap.synthesize_dataset(options)
+    model = lens_model(1, 12)
     (folder.parent / "true").mkdir(exist_ok=True)
     model.write(folder.parent / "true")
     rng = np.random.default_rng(0)
