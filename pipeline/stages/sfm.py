@@ -25,7 +25,7 @@ class SfmStage:
     """Prepared pictures in; database, sparse model and a COLMAP dense workspace out."""
 
     name = "sfm"
-    version = 6
+    version = 7
     upstream = ("prepare",)
 
     def settings(self, config: RunConfig) -> Mapping[str, Any]:

@@ -39,7 +39,6 @@ _LOG_LINE = re.compile(r"^([IWEF])\d{8} \S+ +\d+ (\S+)\] ?(.*)$")
 _PHOTO_DONE = re.compile(
     r"(?:Processed file|Undistorting image|Indexing image|Processing image) \[(\d+)/\d+\]"
 )
-_BLOCK_BEGUN = re.compile(r"Processing block \[(\d+)/(\d+)\]")
 _LEVELS = {"I": logging.DEBUG, "W": logging.INFO, "E": logging.INFO, "F": logging.WARNING}
 
 
@@ -128,7 +127,7 @@ class _Meter:
             self.progress(self.label, done, total)
 
     def read(self, message: str) -> None:
-        """Reports what a message says about photos, or blocks of pairs, done."""
+        """Reports what a message says about photos done."""
         if self.total is None:
             return
         if match := _PHOTO_DONE.search(message):
@@ -137,9 +136,6 @@ class _Meter:
                 self._before += self._last
             self._last = count
             self.report(min(self._before + count, self.total), self.total)
-        elif match := _BLOCK_BEGUN.search(message):
-            block, blocks = int(match[1]), int(match[2])
-            self.report(self.total * (block - 1) // max(1, blocks), self.total)
 
     def finish(self) -> None:
         """Reports that everything is done."""
@@ -158,7 +154,7 @@ def _start() -> subprocess.Popen[str]:
         text=True,
         encoding="utf-8",
         errors="replace",
-        env=os.environ | {"PYTHONPATH": path},
+        env=os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},  # threads by pairs
         start_new_session=True,  # a terminal's Ctrl-C is the caller's to act on
     )
 
